@@ -1,0 +1,184 @@
+"""The routing table: frozen values, everything an engine needs to decide and nothing else.
+
+A table is one `Installation` and its `Tenant`s. All collections are tuples; `codec` orders them, so
+that the order of database rows never shows in the bytes. Secrets are sealed text (see `seal`), opaque
+to everything but the engine that uses them.
+
+An empty string means "not set" for text, `None` means "no limit" for numbers in `Limits`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FORMAT = 1
+"""Version of the table's shape. An engine refuses a format that it does not know."""
+
+TRANSPORTS = ("udp", "tcp")
+STRATEGIES = ("on_behalf", "none")
+INTERNAL_CALLS = ("through_pbx", "direct_when_possible", "always_direct")
+
+# Named limits of the contract; the validator quotes them.
+MAX_NAME = 200
+MAX_USER_PART = 64
+MAX_DOMAIN = 253
+MAX_CALLS = 100_000
+MAX_CALLS_PER_SECOND = 10_000
+MAX_RING_SECONDS = 600
+MIN_RING_SECONDS = 5
+MAX_BINDINGS = 32
+MIN_EXPIRES = 60
+MAX_EXPIRES = 86_400
+MAX_SOURCES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Upper bounds; `None` is no bound."""
+
+    calls: int | None = None
+    """Concurrent calls."""
+    calls_per_second: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAccount:
+    """What one user is at the PBX of one connection (RFC 3261 section 22 credentials)."""
+
+    connection: str
+    """Id of the connection."""
+    username: str
+    """User part of To and From at the PBX."""
+    auth_username: str
+    """Digest user name; empty: same as `username`."""
+    password: str
+    """Sealed."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person or device account. `extension` is unique in the tenant only."""
+
+    id: str
+    extension: str
+    name: str
+    """Display name."""
+    enabled: bool
+    ha1_md5: str
+    """Sealed MD5(extension:primary domain:password), RFC 7616 section 3.4.2; lower-case hex inside."""
+    ha1_sha256: str
+    """Sealed SHA-256 of the same."""
+    aliases: tuple[str, ...] = ()
+    """Further user parts that reach this user, and that it may use in From."""
+    upstream: tuple[UpstreamAccount, ...] = ()
+    forward_always: str = ""
+    """What to dial instead: an extension, alias or number, as this user would dial it."""
+    forward_busy: str = ""
+    forward_no_answer: str = ""
+    forward_unreachable: str = ""
+    ring_seconds: int = 60
+    """How long the phones ring before the call counts as not answered."""
+    max_bindings: int = 10
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The link from one tenant to one PBX."""
+
+    id: str
+    name: str
+    enabled: bool
+    multi_tenant: bool
+    """The switch: the tenant's domain in the Contact of each REGISTER, and as key of each INVITE."""
+    registrar_domain: str
+    """Host of Request-URI, To and From towards the PBX."""
+    host: str
+    """Where the PBX is: IP address or name. IPv6 without brackets."""
+    port: int
+    """0: 5060."""
+    transport: str
+    """One of `TRANSPORTS`."""
+    outbound_proxy: str = ""
+    """SIP URI; when set, requests go there and not to `host`."""
+    sources: tuple[str, ...] = ()
+    """Where the PBX sends from: network (`192.0.2.0/24`), address, or `address:port`."""
+    strategy: str = "on_behalf"
+    """One of `STRATEGIES`; `none` is a trunk that wants no REGISTER."""
+    expires: int = 600
+    """Seconds asked for in each upstream REGISTER."""
+    internal_calls: str = "through_pbx"
+    """One of `INTERNAL_CALLS`: how a call to a user of the same tenant goes."""
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A public number of the tenant. Exactly one of `user` and `forward` is set."""
+
+    id: str
+    number: str
+    """E.164 with leading +, or digits as the PBX sends them."""
+    user: str = ""
+    """Id of the user that it rings."""
+    forward: str = ""
+    """What to dial instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundRule:
+    """Which connection takes a dialled number. The rule with the lowest position that matches wins."""
+
+    id: str
+    position: int
+    prefix: str
+    """Dialled digits that this rule matches from the left; empty matches all."""
+    strip: int
+    """How many leading characters are removed."""
+    prepend: str
+    connection: str
+    """Id of the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One organisation: one part of the table."""
+
+    id: str
+    slug: str
+    name: str
+    suspended: bool
+    primary_domain: str
+    """Also the digest realm of its users."""
+    alias_domains: tuple[str, ...] = ()
+    users: tuple[User, ...] = ()
+    connections: tuple[Connection, ...] = ()
+    numbers: tuple[Number, ...] = ()
+    outbound: tuple[OutboundRule, ...] = ()
+    default_connection: str = ""
+    """Id of the connection for calls that no outbound rule takes; empty: such calls get 404."""
+    limits: Limits = Limits()
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """All SIP domains of the tenant, the primary one first."""
+        return (self.primary_domain, *self.alias_domains)
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What belongs to no tenant: one part of the table."""
+
+    platform_domain: str
+    """Tenants get `<slug>.<platform domain>` at sign-up."""
+    edge_hosts: tuple[str, ...] = ()
+    """Names and addresses that are the edge itself; no tenant's domain may be one of them."""
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A whole routing table."""
+
+    installation: Installation
+    tenants: tuple[Tenant, ...] = ()

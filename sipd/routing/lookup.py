@@ -1,0 +1,182 @@
+"""The compiled table: dict look-ups by domain, user part and source address.
+
+Compiling costs what changed: a tenant whose part is the same object as before keeps its index.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from sipd.routing import codec
+from sipd.routing.model import Connection, Installation, Number, Table, Tenant, User
+
+MEMO_LIMIT = 65_536
+"""Source addresses whose answer is remembered; the memo is emptied when it is full."""
+
+
+class ConnectionRef(NamedTuple):
+    """A connection and whose it is."""
+
+    tenant: TenantIndex
+    connection: Connection
+
+
+class TenantIndex:
+    """One tenant with its dicts. Disabled users and connections are not in them."""
+
+    __slots__ = ("connections", "numbers", "tenant", "users", "users_by_id")
+
+    def __init__(self, tenant: Tenant) -> None:
+        self.tenant = tenant
+        enabled = [user for user in tenant.users if user.enabled]
+        self.users_by_id: dict[str, User] = {user.id: user for user in enabled}
+        self.users: dict[str, User] = {alias: user for user in enabled for alias in user.aliases}
+        self.users.update((user.extension, user) for user in enabled)
+        self.numbers: dict[str, Number] = {number.number.lstrip("+"): number for number in tenant.numbers}
+        self.connections: dict[str, Connection] = {c.id: c for c in tenant.connections if c.enabled}
+
+    def user(self, user_part: str) -> User | None:
+        """The enabled user with this extension or alias."""
+        return self.users.get(user_part)
+
+    def number(self, user_part: str) -> Number | None:
+        """The number; a leading + makes no difference, as PBXs send both forms."""
+        return self.numbers.get(user_part.lstrip("+")) if user_part else None
+
+
+class SourceIndex:
+    """Which connections an address belongs to. Networks are compared as numbers, never as text."""
+
+    def __init__(self, tenants: Iterable[TenantIndex]) -> None:
+        self._networks: dict[tuple[int, int], dict[int, list[ConnectionRef]]] = {}
+        self._exact: dict[tuple[int, int, int], list[ConnectionRef]] = {}
+        self._memo: dict[tuple[str, int], tuple[ConnectionRef, ...]] = {}
+        for index in tenants:
+            for connection in index.connections.values():
+                for source in connection.sources:
+                    self._add(source, ConnectionRef(index, connection))
+
+    def _add(self, source: str, ref: ConnectionRef) -> None:
+        network, port = parse_source(source)
+        if port:
+            key = (network.version, int(network.network_address), port)
+            self._exact.setdefault(key, []).append(ref)
+            return
+        by_address = self._networks.setdefault((network.version, network.prefixlen), {})
+        by_address.setdefault(int(network.network_address), []).append(ref)
+
+    def find(self, host: str, port: int) -> tuple[ConnectionRef, ...]:
+        """All connections of any transport whose sources hold this address."""
+        known = self._memo.get((host, port))
+        if known is None:
+            known = tuple(self._search(host, port))
+            if len(self._memo) >= MEMO_LIMIT:
+                self._memo.clear()
+            self._memo[host, port] = known
+        return known
+
+    def _search(self, host: str, port: int) -> Iterable[ConnectionRef]:
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        number, seen = int(address), set()
+        found = list(self._exact.get((address.version, number, port), ()))
+        for (version, prefix), by_address in self._networks.items():
+            if version == address.version:
+                shift = address.max_prefixlen - prefix
+                found += by_address.get(number >> shift << shift, ())
+        for ref in found:
+            key = (ref.tenant.tenant.id, ref.connection.id)
+            if key not in seen:
+                seen.add(key)
+                yield ref
+
+
+def parse_source(source: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int]:
+    """`192.0.2.0/24`, `192.0.2.1`, `192.0.2.1:5080`, `[2001:db8::1]:5080` -> network and port (0: any).
+
+    Raises ValueError with a sentence.
+    """
+    text, port = source, 0
+    bracketed = source.startswith("[")
+    if bracketed or source.count(":") == 1:
+        text, _, port_text = source.rpartition(":")
+        if not (port_text.isascii() and port_text.isdigit() and 1 <= int(port_text) <= 65535):
+            raise ValueError(f"{source!r} has no port from 1 to 65535 after the last colon")
+        port = int(port_text)
+        if bracketed:
+            if not text.endswith("]"):
+                raise ValueError(f"{source!r} has no ']' before the port")
+            text = text[1:-1]
+    network = ipaddress.ip_network(text)
+    if port and network.num_addresses != 1:
+        raise ValueError(f"{source!r} names a port, which goes with a single address only")
+    return network, port
+
+
+class Compiled:
+    """A table made ready for calls. Immutable; swapped as one reference."""
+
+    __slots__ = ("domains", "edge_hosts", "hash", "installation", "sources", "table", "tenants")
+
+    def __init__(self, table: Table, name: str, tenants: Mapping[str, TenantIndex], edge_hosts: frozenset[str]) -> None:
+        self.table = table
+        self.hash = name
+        self.installation: Installation = table.installation
+        self.tenants = tenants
+        self.domains: dict[str, TenantIndex] = {d: index for index in tenants.values() for d in index.tenant.domains}
+        self.sources = SourceIndex(tenants.values())
+        self.edge_hosts = edge_hosts
+
+    def tenant_of(self, host: str) -> TenantIndex | None:
+        """The tenant that owns this domain (lower case)."""
+        return self.domains.get(host)
+
+    def connections_from(self, host: str, port: int, transport: str) -> list[ConnectionRef]:
+        """Enabled connections that may send from here.
+
+        A connection over a stream is not believed over UDP, where a source can be forged; one over UDP
+        may also send by TCP, as RFC 3261 18.1.1 makes it do for large requests.
+        """
+        found = self.sources.find(host, port)
+        return [ref for ref in found if ref.connection.transport == "udp" or transport != "udp"]
+
+    def names_no_domain(self, host: str) -> bool:
+        """Whether a Request-URI host is the edge itself or a bare address: no tenant was named."""
+        return host in self.edge_hosts or is_address(host)
+
+
+def is_address(host: str) -> bool:
+    """Whether `host` is an IP address, IPv6 without brackets."""
+    if not host or not (host[0].isdigit() or ":" in host):
+        return False
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+EMPTY = Table(Installation(platform_domain=""))
+"""What an engine runs before its first table: it knows nobody."""
+
+
+def compile_table(
+    table: Table, previous: Compiled | None = None, *, name: str | None = None, edge_hosts: Iterable[str] = ()
+) -> Compiled:
+    """Compile a valid table; `name` is its hash when the caller knows it already.
+
+    `edge_hosts` are the engine's own names and addresses, beside those that the table lists.
+    """
+    old = previous.tenants if previous else {}
+    tenants: dict[str, TenantIndex] = {}
+    for tenant in table.tenants:
+        index = old.get(tenant.id)
+        tenants[tenant.id] = index if index is not None and index.tenant is tenant else TenantIndex(tenant)
+    hosts = frozenset(table.installation.edge_hosts) | frozenset(edge_hosts)
+    return Compiled(table, name if name is not None else codec.encode(table).hash, tenants, hosts)

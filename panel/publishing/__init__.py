@@ -1,0 +1,1 @@
+"""From saved rows to an enforced table: snapshot, diff, publication, nodes, events."""

@@ -1,0 +1,312 @@
+"""The control channel of one node, as a blocking client: one JSON object per line, request and answer in turn.
+
+The shape of each request and answer is in docs/architecture.md, "Control channel". Nothing here knows the
+database: a load asks its caller for the parts that the node says it lacks.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+LINE_LIMIT = 64 * 1024 * 1024
+"""Bytes in one line, both ways."""
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 30.0
+MAX_ROUNDS = 3
+"""How often a load is sent: once with what we think is new, again with what the node lacks, and once for luck."""
+MAX_PROBLEMS = 1000
+"""How many problems of one answer are kept."""
+
+Json = dict[str, Any]
+
+
+class NodeError(Exception):
+    """The node did not do what was asked; the text is a sentence for people."""
+
+
+class NodeAwayError(NodeError):
+    """No connection, or it broke: ask again later."""
+
+
+class NodeRefusedError(NodeError):
+    """The node answered no."""
+
+    def __init__(self, message: str, problems: tuple[NodeProblem, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProblem:
+    """One thing that a node found wrong in a table."""
+
+    path: str
+    message: str
+    severity: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """What a node says of itself."""
+
+    version: int
+    """The panel's number of the table that it runs; 0: none."""
+    hash: str
+    since: float
+    """Epoch seconds since when it runs this table."""
+    uptime: float
+    refused_hash: str = ""
+    problems: tuple[NodeProblem, ...] = ()
+    counters: Mapping[str, int] = field(default_factory=dict)
+    spool: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A table is enforced."""
+
+    version: int
+    hash: str
+    ms: float
+    """From the first byte that the node received until it was enforced."""
+    problems: tuple[NodeProblem, ...] = ()
+    """Warnings."""
+
+
+class NodeClient:
+    """One connection to one node. Use as a context manager; not for several threads at once.
+
+    `address` is `unix:/path`, `/path`, `tcp:host:port` or `host:port`; TCP needs the token.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: str = "",
+        *,
+        connect_seconds: float = CONNECT_SECONDS,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self.address = address
+        self._token = token
+        self._connect_seconds = connect_seconds
+        self._answer_seconds = answer_seconds
+        self._socket: socket.socket | None = None
+        self._buffer = bytearray()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; the next request connects again."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.close()
+        self._socket = None
+        self._buffer.clear()
+
+    # What can be asked
+
+    def hello(self) -> Json:
+        """Name, format and release of the node."""
+        return self._ask({"do": "hello", "token": self._token})
+
+    def status(self) -> NodeStatus:
+        """What the node runs, and how it is."""
+        answer = self._ask({"do": "status"})
+        return NodeStatus(
+            version=_integer(answer.get("version")),
+            hash=_text(answer.get("hash")),
+            since=_number(answer.get("since")),
+            uptime=_number(answer.get("uptime")),
+            refused_hash=_text(answer.get("refused_hash")),
+            problems=_problems(answer.get("problems")),
+            counters=_counts(answer.get("counters")),
+            spool=_counts(answer.get("spool")),
+        )
+
+    def load(
+        self,
+        version: int,
+        manifest: Json,
+        parts: Callable[[Collection[str]], Mapping[str, Any]],
+        likely: Collection[str] = (),
+    ) -> Loaded:
+        """Make a table live. `parts` fetches parts by hash; `likely` are those that the node surely lacks.
+
+        Raises `NodeRefusedError` with the node's problems, or `NodeAwayError`; in both cases the node keeps what it ran.
+        """
+        wanted = set(likely)
+        for _ in range(MAX_ROUNDS):
+            body = dict(parts(wanted)) if wanted else {}
+            answer = self._exchange({"do": "load", "version": version, "manifest": manifest, "parts": body})
+            if answer.get("ok") is True:
+                return Loaded(
+                    version=_integer(answer.get("version")),
+                    hash=_text(answer.get("hash")),
+                    ms=_number(answer.get("ms")),
+                    problems=_problems(answer.get("problems")),
+                )
+            missing = _texts(answer.get("missing"))
+            if not missing or missing <= wanted:
+                raise _refusal(answer)
+            wanted |= missing
+        raise NodeRefusedError(f"The node still asked for parts after {MAX_ROUNDS} rounds.")
+
+    def events(self, after: int, limit: int) -> tuple[list[Json], int]:
+        """Events behind the cursor, and the next cursor. Asking says that all up to `after` are stored."""
+        answer = self._ask({"do": "events", "after": after, "limit": limit})
+        return _objects(answer.get("events")), _integer(answer.get("next"), after)
+
+    def registrations(self, tenant: str = "") -> tuple[list[Json], list[Json]]:
+        """Upstream registrations and bindings, of one tenant or of all."""
+        answer = self._ask({"do": "registrations", "tenant": tenant} if tenant else {"do": "registrations"})
+        return _objects(answer.get("upstream")), _objects(answer.get("bindings"))
+
+    def calls(self, tenant: str = "") -> list[Json]:
+        """Calls in progress, of one tenant or of all."""
+        answer = self._ask({"do": "calls", "tenant": tenant} if tenant else {"do": "calls"})
+        return _objects(answer.get("calls"))
+
+    def renew(self, tenant: str, connection: str = "") -> int:
+        """Send the tenant's upstream registrations again now, paced; how many."""
+        body = {"do": "renew", "tenant": tenant}
+        if connection:
+            body["connection"] = connection
+        return _integer(self._ask(body).get("renewed"))
+
+    # How it is asked
+
+    def _ask(self, body: Json) -> Json:
+        answer = self._exchange(body)
+        if answer.get("ok") is not True:
+            raise _refusal(answer)
+        return answer
+
+    def _exchange(self, body: Json) -> Json:
+        line = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        if len(line) > LINE_LIMIT:
+            raise NodeError(f"The request has {len(line)} bytes; a node takes at most {LINE_LIMIT} in one line.")
+        try:
+            connection = self._connected()
+            connection.sendall(line)
+            return self._answer(connection)
+        except OSError as error:
+            self.close()
+            raise NodeAwayError(f"The node at {self.address} cannot be reached ({_reason(error)}).") from error
+
+    def _connected(self) -> socket.socket:
+        if self._socket is not None:
+            return self._socket
+        unix, host, port = parse_address(self.address)
+        if unix:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.settimeout(self._connect_seconds)
+            try:
+                connection.connect(unix)
+            except OSError:
+                connection.close()
+                raise
+        else:
+            connection = socket.create_connection((host, port), self._connect_seconds)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(self._answer_seconds)
+        self._socket = connection
+        if not unix:
+            self._introduce()
+        return connection
+
+    def _introduce(self) -> None:
+        try:
+            self.hello()
+        except NodeError:
+            self.close()
+            raise
+
+    def _answer(self, connection: socket.socket) -> Json:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if searched > LINE_LIMIT:
+                self.close()
+                raise NodeError(f"The node at {self.address} sent a line of more than {LINE_LIMIT} bytes.")
+            data = connection.recv(65536)
+            if not data:
+                raise ConnectionResetError("it hung up")
+            self._buffer += data
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        try:
+            answer = json.loads(line)
+        except ValueError as error:
+            self.close()
+            raise NodeError(f"The node at {self.address} did not answer with JSON.") from error
+        if not isinstance(answer, dict):
+            self.close()
+            raise NodeError(f"The node at {self.address} did not answer with an object.")
+        return answer
+
+
+def parse_address(address: str) -> tuple[str, str, int]:
+    """(unix path, "", 0) or ("", host, port)."""
+    if address.startswith("unix:"):
+        return address.removeprefix("unix:"), "", 0
+    if address.startswith("/"):
+        return address, "", 0
+    host, colon, port = address.removeprefix("tcp:").rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise NodeError(f"“{address}” is no address of a node; write unix:/path or host:port.")
+    return "", host.strip("[]"), int(port)
+
+
+def _refusal(answer: Json) -> NodeRefusedError:
+    message = _text(answer.get("error")) or "The node refused and gave no reason."
+    return NodeRefusedError(message, _problems(answer.get("problems")))
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: object) -> set[str]:
+    return {item for item in value if isinstance(item, str)} if isinstance(value, list) else set()
+
+
+def _integer(value: object, default: int = 0) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+
+
+def _objects(value: object) -> list[Json]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _counts(value: object) -> dict[str, int]:
+    return {str(name): _integer(count) for name, count in value.items()} if isinstance(value, dict) else {}
+
+
+def _problems(value: object) -> tuple[NodeProblem, ...]:
+    return tuple(
+        NodeProblem(_text(item.get("path")), _text(item.get("message")), _text(item.get("severity")) or "error")
+        for item in _objects(value)[:MAX_PROBLEMS]
+    )

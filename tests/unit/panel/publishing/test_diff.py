@@ -1,0 +1,126 @@
+"""The diff speaks of people and numbers, and never of a secret."""
+
+from dataclasses import replace
+
+import pytest
+
+from panel.publishing.diff import Change, Detail, diff_tables, diff_tenants, summary
+from sipd.routing.model import (
+    Connection,
+    Installation,
+    Limits,
+    Number,
+    OutboundRule,
+    Table,
+    Tenant,
+    UpstreamAccount,
+    User,
+)
+
+pytestmark = pytest.mark.unit
+
+ANN = User("u1", "101", "Ann", True, "siv1:aaaa", "siv1:bbbb", upstream=(UpstreamAccount("c1", "101", "", "siv1:pw"),))
+PBX = Connection("c1", "Main PBX", True, False, "pbx.example", "192.0.2.5", 0, "udp", sources=("192.0.2.5",))
+ACME = Tenant("t1", "acme", "Acme", False, "acme.example", users=(ANN,), connections=(PBX,))
+
+
+def changes(**fields: object) -> list[Change]:
+    return diff_tenants(ACME, replace(ACME, **fields))  # type: ignore[arg-type]
+
+
+def test_equal_tables_have_no_changes() -> None:
+    table = Table(Installation("hosted.example"), (ACME,))
+    assert diff_tables(table, table) == []
+    assert diff_tables(None, None) == []
+
+
+def test_the_mode_switch_is_said_in_words() -> None:
+    found = changes(connections=(replace(PBX, multi_tenant=True),))
+    assert found == [
+        Change("Acme", "changed", "connection Main PBX", (Detail("multi-tenant mode", "off", "on"),)),
+    ]
+
+
+def test_who_is_named_by_extension_and_name() -> None:
+    found = changes(users=(replace(ANN, extension="102", ring_seconds=20),))
+    assert found[0].subject == "user 102 (Ann)"
+    assert found[0].details == (Detail("extension", "101", "102"), Detail("rings for", "60 s", "20 s"))
+
+
+@pytest.mark.parametrize(
+    ("user", "label"),
+    [
+        (replace(ANN, ha1_md5="siv1:secret"), "SIP password"),
+        (replace(ANN, ha1_sha256="siv1:secret"), "SIP password"),
+        (
+            replace(ANN, upstream=(replace(ANN.upstream[0], password="siv1:secret"),)),
+            "password at the PBX (connection Main PBX)",
+        ),
+    ],
+)
+def test_a_secret_is_only_ever_changed(user: User, label: str) -> None:
+    found = changes(users=(user,))
+    assert found[0].details == (Detail(label, note="changed"),)
+    assert "siv1" not in repr(found)
+
+
+def test_a_new_user_is_told_without_secrets_and_defaults() -> None:
+    bob = replace(ANN, id="u2", extension="102", name="", forward_busy="101")
+    found = changes(users=(ANN, bob))
+    assert found == [Change("Acme", "added", "user 102", (Detail("forward when busy", after="101"),))]
+
+
+def test_removed_things_are_named_as_they_were() -> None:
+    assert changes(users=()) == [Change("Acme", "removed", "user 101 (Ann)")]
+
+
+def test_accounts_come_and_go() -> None:
+    found = changes(users=(replace(ANN, upstream=()),))
+    assert found[0].details == (Detail("account at connection Main PBX", before="101"),)
+
+
+def test_an_account_that_changes_says_where() -> None:
+    account = replace(ANN.upstream[0], username="acme-101", auth_username="a101")
+    labels = [detail.label for detail in changes(users=(replace(ANN, upstream=(account,)),))[0].details]
+    assert labels == ["user at the PBX (connection Main PBX)", "name for sign-in at the PBX (connection Main PBX)"]
+
+
+def test_numbers_and_rules_name_what_they_point_to() -> None:
+    number = Number("n1", "+4930123", user="u1")
+    rule = OutboundRule("r1", 1, "00", 2, "+", "c1")
+    found = changes(numbers=(number,), outbound=(rule,))
+    assert found[0] == Change("Acme", "added", "number +4930123", (Detail("rings", after="user 101 (Ann)"),))
+    assert found[1].subject == "outbound rule for 00"
+    assert Detail("goes out through", after="connection Main PBX") in found[1].details
+
+
+def test_tenant_fields_and_limits() -> None:
+    found = changes(suspended=True, limits=Limits(calls=5), alias_domains=("a.example", "b.example"))
+    assert found[0].details == (
+        Detail("suspended", "off", "on"),
+        Detail("further domains", "", "a.example, b.example"),
+        Detail("calls at once", "no limit", "5"),
+    )
+
+
+def test_a_new_tenant_lists_what_it_brings_and_a_gone_one_does_not() -> None:
+    new = diff_tables(Table(Installation("x.example")), Table(Installation("x.example"), (ACME,)))
+    assert [change.subject for change in new] == ["tenant Acme", "connection Main PBX", "user 101 (Ann)"]
+    gone = diff_tenants(ACME, None)
+    assert [(change.verb, change.subject) for change in gone] == [("removed", "tenant Acme")]
+
+
+def test_the_installation_comes_first() -> None:
+    old = Table(Installation("x.example"), (ACME,))
+    new = Table(Installation("y.example", ("edge.example",)), (replace(ACME, name="Acme Ltd"),))
+    found = diff_tables(old, new)
+    assert found[0].tenant == ""
+    assert found[0].details[1] == Detail("names and addresses of the edge", "", "edge.example")
+    assert found[1].details == (Detail("name", "Acme", "Acme Ltd"),)
+
+
+def test_summary_is_one_line() -> None:
+    found = diff_tenants(None, ACME)
+    assert summary([]) == "nothing changed"
+    assert summary(found, 1) == "tenant Acme added; and 2 more"
+    assert summary(found[:1]) == "tenant Acme added"

@@ -1,0 +1,158 @@
+"""SIP and SIPS URIs (RFC 3261 19.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from sipd.message.errors import BadMessage, LocalError
+from sipd.message.grammar import HOST
+
+USER_SAFE = "-_.!~*'()&=+$,;?/"
+PASSWORD_SAFE = "-_.!~*'()&=+$,"
+PARAM_SAFE = "-_.!~*'()[]/:&+$"
+
+# `#` is not in the grammar, but phones do send it bare in feature codes.
+_match_sip = re.compile(
+    r"(sips?):"
+    r"(?:([A-Za-z0-9\-_.!~*'()%&=+$,;?/#]+)(?::([A-Za-z0-9\-_.!~*'()%&=+$,]*))?@)?"
+    rf"({HOST})(?::([0-9]{{1,5}}))?"
+    r"((?:;[A-Za-z0-9\-_.!~*'()%\[\]/:&+$=]+)*)"
+    r"(?:\?([!#-;=?-~]*))?\Z",
+    re.IGNORECASE,
+).match
+_match_other = re.compile(r"([A-Za-z][A-Za-z0-9+\-.]*):([!#-;=?-~]*)\Z").match
+_bad_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
+_is_host = re.compile(r"[A-Za-z0-9_.\-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*").fullmatch
+
+# RFC 3261 19.1.4: these never match a URI that has none; the last three because they choose another destination.
+_SIGNIFICANT = ("user", "ttl", "method", "maddr", "transport")
+
+
+class Uri(NamedTuple):
+    """Immutable: `_replace` makes another, and `params` are not to be changed in place."""
+
+    scheme: str
+    """Lower-case. Other than sip and sips: everything else is empty but `opaque`."""
+    user: str | None
+    """Unescaped."""
+    password: str | None
+    host: str
+    """Lower-case, IPv6 without brackets."""
+    port: int | None
+    params: dict[str, str | None]
+    """Unescaped, names lower-case."""
+    headers: str = ""
+    """As received, without the question mark. Never honoured in a Request-URI."""
+    opaque: str = ""
+    """What follows the colon of a scheme that is not ours."""
+
+    @classmethod
+    def parse(cls, text: str) -> Uri:
+        found = _match_sip(text)
+        if found is None:
+            return _parse_other(text)
+        scheme, user, password, host, port, param_text, headers = found.groups()
+        if "%" in text:
+            if _bad_escape(text):
+                raise BadMessage(400, "Malformed Escape In URI")
+            if user:
+                user = unquote(user, errors="surrogateescape")
+            if password:
+                password = unquote(password, errors="surrogateescape")
+        if host[0] == "[":
+            host = host[1:-1]
+        number = None
+        if port is not None:
+            number = int(port)
+            if not 0 < number < 65536:
+                raise BadMessage(400, "Invalid Port In URI")
+        return cls(
+            scheme.lower(),
+            user,
+            password,
+            host.lower(),
+            number,
+            _parse_params(param_text) if param_text else {},
+            headers or "",
+        )
+
+    @classmethod
+    def build(
+        cls, user: str | None, host: str, port: int | None = None, params: Mapping[str, str | None] | None = None
+    ) -> Uri:
+        """A sip URI of our own making; `user` is given unescaped."""
+        if not _is_host(host):
+            raise LocalError(f"not a host: {host!r}")
+        return cls("sip", user or None, None, host.lower(), port, dict(params or {}))
+
+    def param(self, name: str) -> str | None:
+        """Value of a parameter; None when absent or without value."""
+        return self.params.get(name)
+
+    def __str__(self) -> str:
+        if self.scheme not in ("sip", "sips"):
+            return f"{self.scheme}:{self.opaque}"
+        text = f"{self.scheme}:"
+        if self.user is not None:
+            text += quote_user(self.user)
+            if self.password is not None:
+                text += ":" + quote(self.password, PASSWORD_SAFE, errors="surrogateescape")
+            text += "@"
+        text += f"[{self.host}]" if ":" in self.host else self.host
+        if self.port is not None:
+            text += f":{self.port}"
+        for name, value in self.params.items():
+            text += ";" + quote(name, PARAM_SAFE, errors="surrogateescape")
+            if value is not None:
+                text += "=" + quote(value, PARAM_SAFE, errors="surrogateescape")
+        return f"{text}?{self.headers}" if self.headers else text
+
+
+def _parse_other(text: str) -> Uri:
+    """Another scheme is well-formed: that we cannot route it is not the parser's to say (RFC 3261 8.2.2.1)."""
+    found = _match_other(text)
+    if found is None or found[1].lower() in ("sip", "sips"):
+        raise BadMessage(400, "Malformed URI")
+    return Uri(found[1].lower(), None, None, "", None, {}, "", found[2])
+
+
+def _parse_params(text: str) -> dict[str, str | None]:
+    params: dict[str, str | None] = {}
+    for part in text[1:].split(";"):
+        name, equals, raw = part.partition("=")
+        value = raw if equals else None
+        if "%" in part:
+            name = unquote(name, errors="surrogateescape")
+            value = None if value is None else unquote(value, errors="surrogateescape")
+        name = name.lower()
+        if not name or params.get(name, value) != value:
+            raise BadMessage(400, "Malformed URI Parameter")
+        params[name] = value
+    return params
+
+
+def quote_user(text: str) -> str:
+    """A user part as it is written in a URI (RFC 3261 25.1 `user`)."""
+    return quote(text, USER_SAFE, errors="surrogateescape")
+
+
+def same_uri(a: Uri, b: Uri) -> bool:
+    """RFC 3261 19.1.4: not by text; a missing port is not the default port, parameters in one only mostly do not count."""
+    if a[:5] != b[:5] or a.opaque != b.opaque:
+        return False
+    if a.params != b.params:
+        for name in _SIGNIFICANT:
+            if (name in a.params) != (name in b.params):
+                return False
+        for name in a.params.keys() & b.params.keys():
+            if (a.params[name] or "").lower() != (b.params[name] or "").lower():
+                return False
+    return a.headers == b.headers or _header_set(a.headers) == _header_set(b.headers)
+
+
+def _header_set(text: str) -> set[tuple[str, str]]:
+    pairs = (part.partition("=") for part in text.split("&"))
+    return {(unquote(name).lower(), unquote(value)) for name, _, value in pairs}

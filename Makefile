@@ -1,0 +1,76 @@
+# Tenantry. `make help` lists what there is.
+
+PYTHON ?= python3
+PANEL ?= 127.0.0.1:8000
+SIP ?= 127.0.0.1:5060
+VAR ?= var
+# More words for pytest: make test ARGS='-k registrar -x'
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN := $(VENV)/.run-packages
+DEV := $(VENV)/.dev-packages
+VENDOR := panel/static/vendor/icons.svg
+PAGES := $(shell find templates panel -name '*.html' -o -path panel/static -prune -o -name '*.py' -print)
+
+export TENANTRY_STATE_DIR ?= $(VAR)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo seed shell test check format lock bench clean
+.DELETE_ON_ERROR:
+
+help: ## list what make can do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Variables of make run, and their values now: PANEL=$(PANEL) SIP=$(SIP) VAR=$(VAR) PYTHON=$(PYTHON)"
+
+setup: $(RUN) $(VENDOR) ## install what running needs; the targets below do it by themselves
+	@:
+
+run: setup ## start panel and sipd on this machine, until Ctrl-C (PANEL=host:port SIP=host:port VAR=folder)
+	@exec $(PY) ops/run.py --panel $(PANEL) --sip $(SIP) --state $(VAR)
+
+demo: setup ## the whole story with real SIP on loopback, in under a minute
+	@exec $(PY) ops/demo.py
+
+seed: setup ## fill the database of make run with an example cast and their data
+	@$(PY) -m panel.cli db upgrade
+	@$(PY) -m panel.cli seed
+
+shell: setup ## a Python shell with the panel's database and models at hand
+	@exec $(PY) -m panel.cli shell
+
+test: $(DEV) $(VENDOR) ## unit, integration and end-to-end tests (ARGS='-k name')
+	@ops/test-packages.sh
+	@exec $(PY) -m pytest $(ARGS)
+
+check: $(DEV) $(VENDOR) ## style, types, import rules, templates, migrations, lock files
+	@exec $(PY) ops/check.py
+
+format: $(DEV) ## let ruff put the code into shape
+	@$(PY) -m ruff check --fix-only --quiet .
+	@$(PY) -m ruff format .
+
+bench: setup ## benchmarks, side by side with Kamailio where it is installed
+	@exec $(PY) bench/run.py $(ARGS)
+
+lock: $(DEV) ## write the lock files anew (UPGRADE=1: with the newest versions)
+	@ops/lock.sh
+
+clean: ## remove what make made, except the data in VAR
+	rm -rf $(VENV) node_modules panel/static/vendor test-results *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# The development packages are a superset of those for running, so either stamp will do for running.
+$(RUN): requirements.lock pyproject.toml ops/bootstrap.py
+	@$(PYTHON) ops/bootstrap.py $(VENV) requirements.lock
+	@touch $@
+
+$(DEV): requirements-dev.lock requirements.lock pyproject.toml ops/bootstrap.py
+	@$(PYTHON) ops/bootstrap.py $(VENV) requirements-dev.lock
+	@touch $(RUN) $@
+
+$(VENDOR): package-lock.json ops/frontend.py $(wildcard ops/icons.txt) $(PAGES) | $(RUN)
+	@$(PY) ops/frontend.py
+	@touch $@

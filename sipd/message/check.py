@@ -36,25 +36,12 @@ def check(msg: Message) -> None:
 
 def _check(msg: Message) -> None:
     names = msg._names
-    for name, title in _REQUIRED:
-        found = names.count(name)
-        if found != 1:
-            raise BadMessage(400, f"Repeated {title}" if found else f"Missing {title}")
-    if len(set(names)) != len(names):
-        for name in names:
-            if name in _AT_MOST_ONE and names.count(name) > 1:
-                raise BadMessage(400, f"Repeated {name.title()}")
+    _check_counts(names)
     if not msg.vias:
         raise BadMessage(400, "Missing Via")
-    _ = msg.from_, msg.to, msg.call_id
-    cseq = msg.cseq
+    _ = msg.from_, msg.to, msg.call_id, msg.cseq
     if msg.status == 0:
-        if cseq.method != msg.method:
-            if msg.method not in KNOWN_METHODS:
-                raise BadMessage(501, "Not Implemented")
-            raise BadMessage(400, "CSeq Method Does Not Match")
-        if Uri.parse(msg.uri).headers or "?" in msg.uri.partition("@")[2]:
-            raise BadMessage(400, "Headers In Request-URI")
+        _check_request_line(msg)
     if "contact" in names:
         _check_contacts(msg)
     if "max-forwards" in names:
@@ -63,6 +50,26 @@ def _check(msg: Message) -> None:
         _ = msg.expires
     if "date" in names and not _is_date(msg.get("date") or ""):
         raise BadMessage(400, "Malformed Date")
+
+
+def _check_counts(names: list[str]) -> None:
+    for name, title in _REQUIRED:
+        found = names.count(name)
+        if found != 1:
+            raise BadMessage(400, f"Repeated {title}" if found else f"Missing {title}")
+    if len(set(names)) != len(names):
+        for name in names:
+            if name in _AT_MOST_ONE and names.count(name) > 1:
+                raise BadMessage(400, f"Repeated {name.title()}")
+
+
+def _check_request_line(msg: Message) -> None:
+    if msg.cseq.method != msg.method:
+        if msg.method not in KNOWN_METHODS:
+            raise BadMessage(501, "Not Implemented")
+        raise BadMessage(400, "CSeq Method Does Not Match")
+    if Uri.parse(msg.uri).headers:
+        raise BadMessage(400, "Headers In Request-URI")
 
 
 def _check_contacts(msg: Message) -> None:

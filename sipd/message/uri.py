@@ -11,7 +11,7 @@ from sipd.message.errors import BadMessage, LocalError
 from sipd.message.grammar import HOST
 
 USER_SAFE = "-_.!~*'()&=+$,;?/"
-PASSWORD_SAFE = "-_.!~*'()&=+$,"
+PASSWORD_SAFE = "-_.!~*'()&=+$,"  # noqa: S105 - characters, not a password
 PARAM_SAFE = "-_.!~*'()[]/:&+$"
 
 # `#` is not in the grammar, but phones do send it bare in feature codes.
@@ -140,7 +140,7 @@ def quote_user(text: str) -> str:
 
 
 def same_uri(a: Uri, b: Uri) -> bool:
-    """RFC 3261 19.1.4: not by text; a missing port is not the default port, parameters in one only mostly do not count."""
+    """RFC 3261 19.1.4. A missing port is not the default port; most parameters count only when both have them."""
     if a[:5] != b[:5] or a.opaque != b.opaque:
         return False
     if a.params != b.params:

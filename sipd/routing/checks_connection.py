@@ -1,0 +1,140 @@
+"""Checks of a tenant's connections: what they are, where they lead, and who may send on them."""
+
+from __future__ import annotations
+
+from sipd.routing.checks_scope import (
+    Problems,
+    Ranges,
+    Scope,
+    TextChecks,
+    check_ids,
+    check_limits,
+    check_list,
+    check_ranges,
+    check_texts,
+)
+from sipd.routing.checks_sources import SourceMap, sources_of
+from sipd.routing.checks_text import (
+    host_fault,
+    id_fault,
+    name_fault,
+    source_fault,
+    source_warning,
+    split_proxy,
+    uri_fault,
+)
+from sipd.routing.model import (
+    INTERNAL_CALLS,
+    MAX_EXPIRES,
+    MAX_SOURCES,
+    MIN_EXPIRES,
+    STRATEGIES,
+    TRANSPORTS,
+    Connection,
+)
+from sipd.routing.problem import Spot, show
+
+SIP_PORT = 5060
+"""RFC 3261 section 19.1.2."""
+
+CONNECTION_TEXTS: TextChecks = (
+    ("id", id_fault),
+    ("name", name_fault),
+    ("registrar_domain", host_fault),
+    ("host", host_fault),
+)
+CONNECTION_RANGES: Ranges = (
+    ("port", 0, 65535, "a port, where 0 means 5060"),
+    ("expires", MIN_EXPIRES, MAX_EXPIRES, "seconds of a registration"),
+)
+CHOICES = (
+    ("transport", TRANSPORTS),
+    ("strategy", STRATEGIES),
+    ("internal_calls", INTERNAL_CALLS),
+)
+
+
+def check_connections(scope: Scope) -> Problems:
+    yield from check_ids(scope, "connections", scope.tenant.connections, "id")
+    for index, connection in enumerate(scope.tenant.connections):
+        spot = scope.spot.of_item("connections", connection.id, index, connection.id)
+        yield from check_texts(spot, connection, CONNECTION_TEXTS)
+        yield from check_ranges(spot, connection, CONNECTION_RANGES)
+        yield from check_limits(spot, connection.limits)
+        yield from _check_choices(spot, connection)
+        yield from _check_sources(spot, connection)
+        yield from _check_way(spot, connection, scope)
+    yield from _check_shared_sources(scope)
+
+
+def _check_choices(spot: Spot, connection: Connection) -> Problems:
+    for name, choices in CHOICES:
+        value = getattr(connection, name)
+        if value not in choices:
+            yield spot.at(name).error(f"{show(value)} is not known here; choose one of {', '.join(choices)}.")
+
+
+def _check_sources(spot: Spot, connection: Connection) -> Problems:
+    count = len(connection.sources)
+    if count > MAX_SOURCES:
+        yield spot.at("sources").error(
+            f"There are {count} sources; the limit is {MAX_SOURCES}. Join neighbours to networks."
+        )
+    if connection.enabled and not count:
+        yield spot.at("sources").warning(
+            "There are no sources, so no call from this PBX will be accepted. Add the addresses that it sends from."
+        )
+    yield from check_list(spot, "sources", connection.sources, source_fault)
+    for index, text in enumerate(connection.sources):
+        warning = "" if source_fault(text) else source_warning(text, connection.transport)
+        if warning:
+            yield spot.entry("sources", None, index).warning(warning)
+
+
+def _check_way(spot: Spot, connection: Connection, scope: Scope) -> Problems:
+    """Whether what is sent to the PBX can come back to the edge."""
+    yield from _check_hop(spot.at("host"), connection.host, connection.port, scope)
+    if connection.outbound_proxy:
+        fault = uri_fault(connection.outbound_proxy)
+        if fault:
+            yield spot.at("outbound_proxy").error(fault)
+            return
+        host, port, _ = split_proxy(connection.outbound_proxy)
+        yield from _check_hop(spot.at("outbound_proxy"), host, port, scope)
+    elif connection.multi_tenant and connection.host in scope.tenant.domains:
+        yield spot.at("host").warning(
+            f"{show(connection.host)} is a domain of this tenant, which must lead to the edge when multi-tenant mode "
+            "is on. Give the PBX's own address."
+        )
+
+
+def _check_hop(spot: Spot, host: str, port: int, scope: Scope) -> Problems:
+    if host not in scope.edge_hosts:
+        return
+    if port in (0, SIP_PORT):
+        yield spot.error(
+            f"{show(host)} is the edge itself, so that all it sends would come back. Give the address of the PBX."
+        )
+    else:
+        yield spot.warning(
+            f"{show(host)} is the edge's own host. Make sure that the PBX, and not the edge, listens on port {port}."
+        )
+
+
+def _check_shared_sources(scope: Scope) -> Problems:
+    """Calls from an address that two connections name are counted at only one of them."""
+    sources: SourceMap[str] = SourceMap()
+    for index, connection in enumerate(scope.tenant.connections):
+        if not connection.enabled:
+            continue
+        found = list(sources_of(connection))
+        for place, source in found:
+            other = next((owner for _, owner in sources.overlapping(source)), None)
+            if other is not None:
+                spot = scope.spot.of_item("connections", connection.id, index, connection.id)
+                yield spot.entry("sources", None, place).warning(
+                    f"{show(connection.sources[place])} is also a source of the connection {show(other)}, so calls "
+                    "from there may be counted at either. Give each its own addresses, or address and port."
+                )
+        for _, source in found:
+            sources.add(source, connection.name)

@@ -1,0 +1,402 @@
+"""The daemon: one core, its sockets, its disk and its control channel around one event loop.
+
+Each batch goes the same way: receive, tell the core, commit what changed, then send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import logging
+import os
+import resource
+import signal
+import socket
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from sipd.config import Config, ConfigError, ListenOn, read_token
+from sipd.control import Control
+from sipd.disk import Checkpointer
+from sipd.flow import Flow, Listener, Query
+from sipd.message.framing import FramingError
+from sipd.net.resolve import Resolver
+from sipd.net.tcp import Streams, bind_tcp
+from sipd.net.udp import Received, UdpListener, bind_udp
+from sipd.reload import Reloader
+from sipd.requests import Asked, Requests, release
+from sipd.routing.lookup import Compiled
+from sipd.routing.seal import Cipher
+from sipd.settings import Settings
+from sipd.store import Change, Store, TableStore
+
+log = logging.getLogger("sipd.daemon")
+
+TIMER_GRAIN = 0.002
+"""Seconds between two runs of the core's timers at least: SIP's shortest timer is 500 ms (RFC 3261 17)."""
+TICK_SECONDS = 1.0
+"""How often the store looks whether it has something to try again."""
+FAULT_LOG_SECONDS = 1.0
+"""At most one traceback in this time; all faults are counted."""
+SWITCH_SECONDS = 0.001
+"""How long a loading table may hold the interpreter while a call waits for it."""
+FILES = 65_536
+"""Open files asked for: one per TCP connection."""
+
+Doc = dict[str, Any]
+
+
+class Core(Asked, Protocol):
+    """`sipd.edge.Edge`, as the shell uses it."""
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None: ...
+
+    def bad_frame(self, error: FramingError, flow: Flow, now: float) -> None: ...
+
+    def flow_lost(self, flow: Flow, now: float) -> None: ...
+
+    def resolved(self, query: Query, addresses: list[str], now: float) -> None: ...
+
+    def handle_timer(self, now: float) -> None: ...
+
+    def next_timer(self) -> float | None: ...
+
+    def load(self, compiled: Compiled, now: float) -> None: ...
+
+    def restore(self, changes: list[Change], now: float) -> None: ...
+
+    def datagrams_to_send(self) -> list[tuple[bytes, Flow]]: ...
+
+    def lookups_to_start(self) -> list[Query]: ...
+
+    def take_events(self) -> list[Doc]: ...
+
+    def take_changes(self) -> list[Change]: ...
+
+
+MakeCore = Callable[[Settings, Compiled, Cipher, Callable[[int], bytes], float], Core]
+
+
+class Clock:
+    """Epoch seconds that never go back: the wall clock once, plus a monotonic clock."""
+
+    def __init__(self) -> None:
+        self.base = time.time() - time.monotonic()
+
+    def now(self) -> float:
+        return self.base + time.monotonic()
+
+
+class Daemon:
+    """One node. `run` is its life; `started` is set once it can be reached."""
+
+    def __init__(self, config: Config, cipher: Cipher, make_core: MakeCore) -> None:
+        self._config = config
+        self._cipher = cipher
+        self._make_core = make_core
+        self._clock = Clock()
+        self._counters: dict[str, int] = {"faults": 0}
+        self._events: list[Doc] = []
+        self._settling = False
+        self._serving = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = 0.0
+        self._ticking: asyncio.TimerHandle | None = None
+        self._fault_logged = 0.0
+        self._stop = asyncio.Event()
+        self.started = asyncio.Event()
+        self.listeners: tuple[Listener, ...] = ()
+
+    async def run(self) -> None:
+        """Start, serve until `stop`, end cleanly. Raises ConfigError when it cannot start."""
+        lock = lock_state(self._config)
+        try:
+            self._open()
+            try:
+                await self._start()
+                await self._stop.wait()
+            finally:
+                await self._end()
+        finally:
+            os.close(lock)
+
+    def stop(self) -> None:
+        """End soon; may be called at any time from the loop's thread."""
+        self._stop.set()
+
+    def stop_at_signals(self) -> None:
+        """SIGINT and SIGTERM stop the daemon."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.stop)
+
+    # Life
+
+    def _open(self) -> None:
+        """Everything that can fail for reasons that a person must mend, before the first packet."""
+        config = self._config
+        token = read_token(config.control_token_file) if config.control_token_file else ""
+        self._sockets = bind_all(config.listen)
+        try:
+            self._store = Store(config.state / "state.db", self._counters)
+            self._tables = TableStore(config.state / "table.db")
+        except (OSError, sqlite3.Error) as error:
+            for sock in self._sockets:
+                sock.close()
+            raise ConfigError(f"The state directory {config.state} cannot be used: {error}.") from error
+        self._checkpointer = Checkpointer([config.state / "state.db", config.state / "table.db"])
+        self.listeners = advertised(config, self._sockets)
+        self._settings = Settings(listeners=self.listeners, node=config.node)
+        self._reloader = Reloader(
+            self._tables, release(), self._settings.own_hosts, self._swap, self._note, self._clock.now
+        )
+        self._reloader.restore()
+        now = self._clock.now()
+        self._core = self._make_core(self._settings, self._reloader.running.compiled, self._cipher, os.urandom, now)
+        self._core.restore(self._store.changes(), now)
+        requests = Requests(
+            config.node, self._core, self._reloader, self._store.spool, self._counters, self._clock.now, self._soon
+        )
+        self._control = Control(requests.handlers(), self._counters, token)
+        self._resolver = Resolver(self._resolved, self._counters)
+        hosts = {index: listener.host for index, listener in enumerate(self.listeners)}
+        self._streams = Streams(asyncio.get_running_loop(), self, hosts, self._counters)
+        self._udp: dict[int, UdpListener] = {}
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        allow_files()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        await self._control.listen_unix(self._config.control)
+        if self._config.control_tcp:
+            address = self._config.control_tcp
+            try:
+                await self._control.listen_tcp(address)
+            except OSError as error:
+                raise ConfigError(unusable("control-tcp", f"{address.host}:{address.port}", error)) from error
+        for index, sock in enumerate(self._sockets):
+            if sock.type == socket.SOCK_DGRAM:
+                self._udp[index] = UdpListener(loop, sock, index, self._received, self._counters)
+                self._udp[index].start()
+            else:
+                await self._streams.listen(sock, index)
+        self._serving = True
+        self._note("node.started", {"release": release(), "pid": os.getpid()})
+        self._settle()
+        self._ticking = loop.call_later(TICK_SECONDS, self._tick)
+        log.info("started node=%s listen=%s", self._config.node, ",".join(map(shown, self.listeners)))
+        self.started.set()
+
+    async def _end(self) -> None:
+        started, self._serving = self._serving, False
+        self._control.close()
+        for listener in self._udp.values():
+            listener.close()
+        await self._streams.close()
+        self._resolver.close()
+        for sock in self._sockets:
+            sock.close()
+        if started:
+            if self._ticking is not None:
+                self._ticking.cancel()
+            self._note("node.stopped", {"release": release(), "pid": os.getpid()})
+            self._store.commit(self._core.take_changes(), [*self._core.take_events(), *self._events])
+            self._events.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._reloader.close()
+        self._checkpointer.stop()
+        self._store.close()
+        self._tables.close()
+        log.info("stopped node=%s", self._config.node)
+
+    # What sockets bring
+
+    def _received(self, batch: Received) -> None:
+        now = self._clock.now()
+        receive = self._core.receive
+        for data, flow in batch:
+            try:
+                receive(data, flow, now)
+            except Exception as error:  # noqa: BLE001 - `_fault` is loud about it
+                self._fault("receive", error)
+        self._settle()
+
+    def stream_received(self, messages: list[bytes], flow: Flow) -> None:
+        """Whole messages of a stream."""
+        now = self._clock.now()
+        for data in messages:
+            self._tell("receive", self._core.receive, data, flow, now)
+        self._soon()
+
+    def stream_broken(self, error: FramingError, flow: Flow) -> None:
+        """Answered before the stream is closed."""
+        self._tell("bad_frame", self._core.bad_frame, error, flow, self._clock.now())
+        self._settle()
+
+    def stream_lost(self, flow: Flow) -> None:
+        """A stream ended, or could not be opened."""
+        if self._serving:
+            self._tell("flow_lost", self._core.flow_lost, flow, self._clock.now())
+            self._soon()
+
+    def _resolved(self, query: Query, addresses: list[str]) -> None:
+        self._tell("resolved", self._core.resolved, query, addresses, self._clock.now())
+        self._soon()
+
+    def _swap(self, compiled: Compiled) -> None:
+        self._core.load(compiled, self._clock.now())
+        self._soon()
+
+    def _note(self, kind: str, detail: Doc) -> None:
+        """An event of the shell's own."""
+        self._events.append({"at": round(self._clock.now(), 3), "kind": kind, "detail": detail})
+        self._soon()
+
+    # What the core wants
+
+    def _soon(self) -> None:
+        """Settle once after all that this turn of the loop brings."""
+        if not self._settling:
+            self._settling = True
+            asyncio.get_running_loop().call_soon(self._settle)
+
+    def _settle(self) -> None:
+        """Commit, then send: what a peer is told survives `kill -9`."""
+        self._settling = False
+        if not self._serving:
+            return
+        core = self._core
+        events = core.take_events()
+        if self._events:
+            events = events + self._events
+            self._events = []
+        self._store.commit(core.take_changes(), events)
+        for data, flow in core.datagrams_to_send():
+            self._send(data, flow)
+        for query in core.lookups_to_start():
+            self._resolver.start(query)
+        self._arm()
+
+    def _send(self, data: bytes, flow: Flow) -> None:
+        if flow.transport != "udp":
+            self._streams.send(data, flow)
+            return
+        listener = self._udp.get(flow.listener)
+        if listener is None:
+            self._fault("send", LookupError(f"no UDP listener for {flow!r}"))
+        else:
+            listener.send(data, flow.host, flow.port)
+
+    def _arm(self) -> None:
+        """One timer of the event loop for all timers of the core."""
+        due = self._core.next_timer()
+        if self._timer is not None:
+            if due == self._armed:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            loop = asyncio.get_running_loop()
+            self._armed = due
+            self._timer = loop.call_at(max(due - self._clock.base, loop.time() + TIMER_GRAIN), self._run_timers)
+
+    def _run_timers(self) -> None:
+        self._timer = None
+        self._tell("handle_timer", self._core.handle_timer, self._clock.now())
+        self._settle()
+
+    def _tick(self) -> None:
+        self._ticking = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+        self._store.commit((), ())
+
+    # Our own faults
+
+    def _tell(self, what: str, call: Callable[..., None], *arguments: object) -> None:
+        """A fault of the core costs the one message that met it, and is loud."""
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001 - `_fault` is loud about it
+            self._fault(what, error)
+
+    def _fault(self, what: str, error: Exception) -> None:
+        self._counters["faults"] += 1
+        now = time.monotonic()
+        if now - self._fault_logged >= FAULT_LOG_SECONDS:
+            self._fault_logged = now
+            log.error("fault in the core at=%s faults=%d", what, self._counters["faults"], exc_info=error)
+
+
+# Before the loop runs
+
+
+def lock_state(config: Config) -> int:
+    """Make the state directory ours alone; the descriptor of its lock. Raises ConfigError."""
+    try:
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(config.state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigError(f"The state directory {config.state} cannot be used: {error.strerror}.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise ConfigError(
+            f"Another sipd uses the state directory {config.state}; stop it, or choose another with --state DIR."
+        ) from error
+    return descriptor
+
+
+def bind_all(listen: Sequence[ListenOn]) -> list[socket.socket]:
+    """A bound socket for each listener, in order. Raises ConfigError."""
+    sockets: list[socket.socket] = []
+    for transport, (host, port) in listen:
+        try:
+            sockets.append((bind_udp if transport == "udp" else bind_tcp)(host, port))
+            if transport == "tcp":
+                sockets[-1].listen()
+        except OSError as error:
+            for sock in sockets:
+                sock.close()
+            shown_host = f"[{host}]" if ":" in host else host
+            raise ConfigError(unusable("listen", f"{transport}:{shown_host}:{port}", error)) from error
+    return sockets
+
+
+def unusable(name: str, value: str, error: OSError) -> str:
+    """Why an address cannot be listened on, and what to do."""
+    advice = {
+        errno.EADDRINUSE: "the port is in use; stop the program that has it (ss -lnptu shows it), or take another port",
+        errno.EADDRNOTAVAIL: "this machine has no such address; ip address shows those that it has",
+        errno.EACCES: "that is not allowed; ports below 1024 need the capability CAP_NET_BIND_SERVICE",
+    }
+    return f'{name} "{value}": {advice.get(error.errno or 0, error.strerror or str(error))}.'
+
+
+def advertised(config: Config, sockets: Sequence[socket.socket]) -> tuple[Listener, ...]:
+    """The listeners as the core knows them, with the ports that were really bound."""
+    listeners = []
+    for (transport, (host, _)), sock in zip(config.listen, sockets, strict=True):
+        port = int(sock.getsockname()[1])
+        listeners.append(Listener(transport, host, port, config.advertise_host or host, config.advertise_port or port))
+    return tuple(listeners)
+
+
+def allow_files() -> None:
+    """As many open files as the system lets us have, up to `FILES`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def shown(listener: Listener) -> str:
+    """`udp:127.0.0.1:5060`, for the log."""
+    host = f"[{listener.host}]" if ":" in listener.host else listener.host
+    return f"{listener.transport}:{host}:{listener.port}"

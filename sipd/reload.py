@@ -1,0 +1,282 @@
+"""Hot load: decode, validate and compile away from the event loop, then swap one reference.
+
+A table with errors is refused, the one before stays, and the bad hash is remembered across restarts.
+Parts that the node has are known by their hash: only new ones are sent, decoded and compiled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, TypeVar, cast
+
+from sipd.net.threads import DaemonThreads
+from sipd.routing import codec
+from sipd.routing.lookup import EMPTY, Compiled, compile_table
+from sipd.routing.model import Installation, Table, Tenant
+from sipd.routing.problem import Problem
+from sipd.routing.validate import validate
+from sipd.store import Refused, TableStore
+
+log = logging.getLogger("sipd.reload")
+
+EVENT_PROBLEMS = 20
+"""Problems that go into one `table.refused` event; the answer holds all up to the next limit."""
+ANSWER_PROBLEMS = 1000
+
+Doc = dict[str, Any]
+Parts = Mapping[str, Installation | Tenant]
+Kind = TypeVar("Kind", Installation, Tenant)
+
+
+class TableError(Exception):
+    """The table itself is at fault: `problems` say how. To be remembered by its hash."""
+
+    def __init__(self, name: str, problems: list[Doc]) -> None:
+        super().__init__(f"the table has {len(problems)} problems")
+        self.name = name
+        self.problems = problems
+
+
+class LoadError(Exception):
+    """The request is at fault, not the table that it names; a sentence."""
+
+
+class MissingPartsError(Exception):
+    """The manifest names parts that are neither here nor in the request."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(f"{len(names)} parts are missing")
+        self.names = names
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A table ready to be swapped in."""
+
+    compiled: Compiled
+    manifest: bytes
+    parts: Parts
+    """All parts, by hash."""
+    fresh: Mapping[str, bytes]
+    """The parts that were not known before, as canonical bytes."""
+    warnings: list[Doc]
+
+
+@dataclass(slots=True)
+class Running:
+    """What the node runs."""
+
+    compiled: Compiled
+    version: int = 0
+    """The panel's number; 0: no table yet."""
+    since: float = 0.0
+    """Epoch seconds."""
+    parts: Parts = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """Of the running table; empty before the first."""
+        return self.compiled.hash if self.parts else ""
+
+
+class Reloader:
+    """Loads tables, one at a time. `swap` makes a compiled table the one that calls are decided with.
+
+    `note` takes an event's kind and detail.
+    """
+
+    def __init__(
+        self,
+        store: TableStore,
+        release: str,
+        own_hosts: frozenset[str],
+        swap: Callable[[Compiled], None],
+        note: Callable[[str, Doc], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._release = release
+        self._own_hosts = own_hosts
+        self._swap = swap
+        self._note = note
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._threads = DaemonThreads(1, "reload")
+        self.running = Running(compile_table(EMPTY, edge_hosts=own_hosts))
+        self.refused: Refused | None = None
+
+    def restore(self) -> None:
+        """The last good table from disk, before anything runs; blocks. Without one, the node knows nobody."""
+        try:
+            self.refused = self._store.refused()
+            stored = self._store.read()
+            if stored is None:
+                return
+            parts = {name: json.loads(body) for name, body in stored.parts.items()}
+            prepared = prepare(json.loads(stored.manifest), parts, self.running, self._own_hosts)
+        except (sqlite3.Error, ValueError, LoadError, MissingPartsError) as error:
+            log.error("last table cannot be read, starting without one error=%r", str(error))
+        except TableError as error:
+            log.error("last table is refused, starting without one hash=%s problems=%r", error.name, error.problems[:3])
+        else:
+            self.running = Running(prepared.compiled, stored.version, stored.since, prepared.parts)
+            log.info("last table restored hash=%s version=%d", prepared.compiled.hash, stored.version)
+
+    async def load(self, version: int, manifest: object, parts: Mapping[str, object], started: float) -> Doc:
+        """The answer to a load request; `started` is the loop's time of its first byte."""
+        async with self._lock:
+            return await self._load(version, manifest, parts, started)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+    async def _load(self, version: int, manifest: object, parts: Mapping[str, object], started: float) -> Doc:
+        loop = asyncio.get_running_loop()
+        try:
+            prepared = await loop.run_in_executor(
+                self._threads, prepare, manifest, parts, self.running, self._own_hosts, self._known_bad
+            )
+        except MissingPartsError as missing:
+            return {"ok": False, "error": "The node lacks parts of this table; send it again with them.",
+                    "missing": missing.names}  # fmt: skip
+        except LoadError as error:
+            return {"ok": False, "error": str(error)}
+        except TableError as error:
+            return await self._refuse(version, error)
+        now = self._clock()
+        self._swap(prepared.compiled)
+        ms = round((loop.time() - started) * 1000, 3)
+        name = prepared.compiled.hash
+        since = self.running.since if name == self.running.hash else now
+        self.running = Running(prepared.compiled, version, since, prepared.parts)
+        log.info("table loaded hash=%s version=%d ms=%.1f fresh_parts=%d", name, version, ms, len(prepared.fresh))
+        self._note("table.loaded", {"hash": name, "version": version, "ms": ms})
+        await self._keep(prepared, version, since)
+        return {"ok": True, "version": version, "hash": name, "ms": ms, "problems": prepared.warnings}
+
+    async def _keep(self, prepared: Prepared, version: int, since: float) -> None:
+        """Disk trouble leaves the new table enforced; the panel sees the old hash after a restart, and sends again."""
+        arguments = (version, since, prepared.manifest, set(prepared.parts), prepared.fresh)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._store.keep, *arguments)
+        except (OSError, sqlite3.Error) as error:
+            log.error("table enforced but not stored hash=%s error=%r", prepared.compiled.hash, str(error))
+
+    async def _refuse(self, version: int, error: TableError) -> Doc:
+        problems = error.problems[:ANSWER_PROBLEMS]
+        if self._known_bad(error.name) is None:
+            self.refused = Refused(error.name, self._release, problems)
+            try:
+                await asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._store.remember_refused, self.refused
+                )
+            except (OSError, sqlite3.Error) as trouble:
+                log.error("refused hash not stored error=%r", str(trouble))
+        log.warning("table refused hash=%s version=%d problems=%d", error.name, version, len(error.problems))
+        detail = {"hash": error.name, "version": version, "problems": problems[:EVENT_PROBLEMS]}
+        self._note("table.refused", detail)
+        return {"ok": False, "error": f"The table has errors: {_first_error(problems)}", "problems": problems}
+
+    def _known_bad(self, name: str) -> list[Doc] | None:
+        """The problems for which this release has refused this very table before."""
+        refused = self.refused
+        if refused is not None and (refused.hash, refused.release) == (name, self._release):
+            return refused.problems
+        return None
+
+
+def prepare(
+    manifest: object,
+    parts: Mapping[str, object],
+    running: Running,
+    own_hosts: frozenset[str],
+    known_bad: Callable[[str], list[Doc] | None] = lambda name: None,
+) -> Prepared:
+    """Everything before the swap. Raises TableError, LoadError, MissingPartsError."""
+    try:
+        written = codec.canonical(manifest)
+        name = codec.part_hash(manifest)
+    except (ValueError, RecursionError) as error:
+        raise LoadError(f"The manifest cannot be written as canonical JSON: {error}.") from error
+    bad = known_bad(name)
+    if bad is not None:
+        raise TableError(name, bad)
+    try:
+        names = codec.part_names(manifest)
+        missing = [part for part in names if part not in running.parts and part not in parts]
+        if missing:
+            raise MissingPartsError(missing)
+        fresh = {part: _checked_bytes(part, parts[part]) for part in names if part not in running.parts}
+        table, decoded = _assemble(cast("Doc", manifest), parts, running.parts)
+    except codec.FormatError as error:
+        raise TableError(name, [problem.as_dict() for problem in error.problems]) from error
+    problems = validate(table)
+    if any(problem.severity == "error" for problem in problems):
+        raise TableError(name, [problem.as_dict() for problem in problems])
+    compiled = compile_table(table, running.compiled, name=name, edge_hosts=own_hosts)
+    return Prepared(compiled, written, decoded, fresh, [p.as_dict() for p in problems[:ANSWER_PROBLEMS]])
+
+
+def _checked_bytes(name: str, doc: object) -> bytes:
+    try:
+        if codec.part_hash(doc) == name:
+            return codec.canonical(doc)
+    except (ValueError, RecursionError):
+        pass
+    raise LoadError(f"The part {name} has other bytes than its name says; send the table again.")
+
+
+def _assemble(manifest: Doc, parts: Mapping[str, object], known: Parts) -> tuple[Table, Parts]:
+    """The table, and its parts by hash; a known part is the same object as before.
+
+    Raises FormatError with every problem.
+    """
+    problems: list[Problem] = []
+    decoded: dict[str, Installation | Tenant] = {}
+    installation = _part(Installation, manifest["installation"], parts, known, decoded, problems)
+    tenants: list[Tenant] = []
+    for tenant_id, name in manifest["tenants"].items():
+        tenant = _part(Tenant, name, parts, known, decoded, problems)
+        if tenant is not None and tenant.id != tenant_id:
+            problems.append(Problem(f"parts[{name}]", f"The part is listed for tenant {tenant_id!r} but is another's."))
+        elif tenant is not None:
+            tenants.append(tenant)
+    if problems or installation is None:
+        raise codec.FormatError(problems)
+    return Table(installation, tuple(sorted(tenants, key=attrgetter("id")))), decoded
+
+
+def _part(
+    kind: type[Kind],
+    name: str,
+    parts: Mapping[str, object],
+    known: Parts,
+    decoded: dict[str, Installation | Tenant],
+    problems: list[Problem],
+) -> Kind | None:
+    part = known.get(name)
+    if isinstance(part, kind):
+        decoded[name] = part
+        return part
+    if part is not None:
+        problems.append(Problem(f"parts[{name}]", "The part is listed as what it is not."))
+        return None
+    try:
+        decoded[name] = fresh = codec.decode_part(kind, parts.get(name))
+    except codec.FormatError as error:
+        problems += error.problems
+        return None
+    return fresh
+
+
+def _first_error(problems: list[Doc]) -> str:
+    for problem in problems:
+        if problem.get("severity") == "error":
+            return f"{problem.get('path')}: {problem.get('message')}"
+    return "see its problems."

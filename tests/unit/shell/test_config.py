@@ -1,0 +1,171 @@
+"""What the daemon is told at start: precedence, and errors that say what to do."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from sipd import config
+from sipd.config import Address, ConfigError, ListenOn
+
+
+def toml(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "sipd.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_defaults() -> None:
+    found = config.load({}, {})
+    assert found.listen == (
+        ListenOn("udp", Address("127.0.0.1", 5060)),
+        ListenOn("tcp", Address("127.0.0.1", 5060)),
+    )
+    assert found.control == Path("sipd-state/control.sock")
+    assert found.key_file == Path("sipd-state/key")
+    assert found.control_tcp is None
+
+
+def test_file_below_environment_below_flag(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'node = "file"\nstate = "file"\nadvertise = "file.example"\nlisten = ["udp:127.0.0.1:1"]')
+    environment = {"TENANTRY_NODE": "environment", "TENANTRY_STATE": "environment"}
+    found = config.load({"config": file, "node": "flag", "state": None, "listen": None}, environment)
+    assert (found.node, found.state, found.advertise_host) == ("flag", Path("environment"), "file.example")
+    assert found.listen == (ListenOn("udp", Address("127.0.0.1", 1)),)
+
+
+def test_listen_from_the_environment_and_from_flags() -> None:
+    environment = {"TENANTRY_LISTEN": "udp:127.0.0.1:1, tcp:[::1]:2"}
+    assert config.load({}, environment).listen[1] == ListenOn("tcp", Address("::1", 2))
+    assert config.load({"listen": ["udp:127.0.0.1:3"]}, environment).listen[0].address.port == 3
+
+
+def test_the_file_is_named_by_the_environment(tmp_path: Path) -> None:
+    assert config.load({}, {"TENANTRY_CONFIG": toml(tmp_path, 'node = "n1"')}).node == "n1"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("nodes = 'x'", '"nodes" is no setting'),
+        ("node = 1", '"node" takes a text'),
+        ("listen = 'udp:127.0.0.1:1'", '"listen" takes a list'),
+        ("node =", "is no TOML"),
+    ],
+)
+def test_a_wrong_file_names_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        config.load({"config": toml(tmp_path, text)}, {})
+
+
+def test_a_missing_file() -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        config.load({"config": "/nonexistent/sipd.toml"}, {})
+
+
+@pytest.mark.parametrize(
+    ("listen", "named"),
+    [
+        ("127.0.0.1:5060", "does not begin with udp or tcp"),
+        ("sctp:127.0.0.1:5060", "does not begin with udp or tcp"),
+        ("udp:127.0.0.1", "has no port"),
+        ("udp:127.0.0.1:65536", "has no port"),
+        ("udp:localhost:5060", "has no IP address"),
+    ],
+)
+def test_a_wrong_listen(listen: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        config.load({"listen": [listen]}, {})
+
+
+def test_the_same_listen_twice() -> None:
+    with pytest.raises(ConfigError, match="twice"):
+        config.load({"listen": ["udp:127.0.0.1:5060", "udp:127.0.0.1:5060"]}, {})
+
+
+def test_a_wildcard_needs_to_be_advertised() -> None:
+    with pytest.raises(ConfigError, match="--advertise"):
+        config.load({"listen": ["udp:0.0.0.0:5060"]}, {})
+    assert config.load({"listen": ["udp:0.0.0.0:5060"], "advertise": "sip.example"}, {}).advertise_host == "sip.example"
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("", ("", 0)),
+        ("SIP.example", ("sip.example", 0)),
+        ("sip.example:5080", ("sip.example", 5080)),
+        ("192.0.2.1:5080", ("192.0.2.1", 5080)),
+        ("2001:db8::1", ("2001:db8::1", 0)),
+        ("[2001:db8::1]", ("2001:db8::1", 0)),
+        ("[2001:db8::1]:5080", ("2001:db8::1", 5080)),
+    ],
+)
+def test_advertise(text: str, read: tuple[str, int]) -> None:
+    assert config.parse_advertise(text) == read
+
+
+@pytest.mark.parametrize(
+    "text", ["sip example", "sip.example:", "sip.example:x", "a..b", "<script>", "sip.example:99999"]
+)
+def test_a_wrong_advertise(text: str) -> None:
+    with pytest.raises(ConfigError, match="advertise"):
+        config.parse_advertise(text)
+
+
+def test_control_over_tcp_needs_a_token() -> None:
+    with pytest.raises(ConfigError, match="control-token-file"):
+        config.load({"control_tcp": "127.0.0.1:7000"}, {})
+
+
+def test_a_control_path_that_no_socket_can_have() -> None:
+    with pytest.raises(ConfigError, match="shorter path"):
+        config.load({"control": "/tmp/" + "x" * 110}, {})
+
+
+def test_a_new_key_is_private_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    config.write_key(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(config.read_key(path)) == 64
+
+
+def test_a_key_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    config.write_key(path)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="never replaced"):
+        config.write_key(path)
+    assert path.read_bytes() == before
+
+
+def test_a_missing_key_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="python -m sipd key"):
+        config.read_key(tmp_path / "key")
+
+
+@pytest.mark.parametrize("held", [b"not base64!", base64.b64encode(b"short secret")])
+def test_a_wrong_key_is_not_quoted(tmp_path: Path, held: bytes) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(held)
+    with pytest.raises(ConfigError) as caught:
+        config.read_key(path)
+    assert held.decode() not in str(caught.value)
+
+
+def test_a_token_has_to_be_long(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("hunter2\n")
+    with pytest.raises(ConfigError, match="16 or more") as caught:
+        config.read_token(path)
+    assert "hunter2" not in str(caught.value)
+    path.write_text("0123456789abcdef\n")
+    assert config.read_token(path) == "0123456789abcdef"
+
+
+def test_node_is_the_hosts_name_by_default() -> None:
+    assert config.load({}, {}).node == os.uname().nodename

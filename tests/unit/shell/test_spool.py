@@ -1,0 +1,108 @@
+"""Event ids rise by one and never repeat; what is not fetched is bounded."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sipd import spool
+from sipd.disk import Database
+from sipd.spool import Spool
+
+
+def opened(path: Path, limit: int = 1000, now: float = 0.0) -> tuple[Database, Spool, dict[str, int]]:
+    counters: dict[str, int] = {}
+    database = Database(path / "state.db", spool.SCHEMA)
+    return database, Spool(database, counters, limit, clock=lambda: now), counters
+
+
+def events(count: int) -> list[dict[str, Any]]:
+    return [{"at": 1.5, "kind": "refused", "detail": {"number": number}} for number in range(count)]
+
+
+def test_ids_rise_by_one(tmp_path: Path) -> None:
+    _, found, _ = opened(tmp_path)
+    found.append(events(2))
+    found.append(events(1))
+    assert [event["id"] for event in found.read(0, 10)] == [1, 2, 3]
+    assert found.read(0, 10)[0] == {"id": 1, "at": 1.5, "kind": "refused", "detail": {"number": 0}}
+    assert found.mark == (1, 4)
+
+
+def test_read_goes_on_from_a_cursor_in_bounded_answers(tmp_path: Path) -> None:
+    _, found, _ = opened(tmp_path)
+    found.append(events(5))
+    assert [event["id"] for event in found.read(2, 2)] == [3, 4]
+    assert found.read(5, 10) == []
+    assert found.read(0, -1) == []
+
+
+def test_ids_go_on_after_a_restart_even_when_all_are_forgotten(tmp_path: Path) -> None:
+    database, found, _ = opened(tmp_path)
+    found.append(events(3))
+    found.forget(3)
+    assert found.mark == (4, 4)
+    database.close()
+    _, found, _ = opened(tmp_path)
+    assert found.mark == (4, 4)
+    found.append(events(1))
+    assert [event["id"] for event in found.read(0, 10)] == [4]
+
+
+def test_a_new_file_begins_above_all_ids_of_a_lost_one(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    _, old, _ = opened(tmp_path / "old", now=1_700_000_000.0)
+    old.append(events(1000))
+    _, new, _ = opened(tmp_path / "new", now=1_700_000_000.01)
+    assert new.mark.next > old.mark.next
+
+
+def test_the_oldest_are_dropped_and_counted(tmp_path: Path) -> None:
+    _, found, counters = opened(tmp_path, limit=5)
+    found.append(events(4))
+    found.append(events(4))
+    assert [event["id"] for event in found.read(0, 10)] == [4, 5, 6, 7, 8]
+    assert (found.mark, counters["spool.dropped"]) == ((4, 9), 3)
+
+
+def test_a_batch_longer_than_the_limit(tmp_path: Path) -> None:
+    _, found, counters = opened(tmp_path, limit=5)
+    found.append(events(20))
+    assert [event["id"] for event in found.read(0, 100)] == [16, 17, 18, 19, 20]
+    assert counters["spool.dropped"] == 15
+
+
+def test_forgetting_ahead_of_the_spool_takes_no_ids_away(tmp_path: Path) -> None:
+    _, found, _ = opened(tmp_path)
+    found.append(events(2))
+    found.forget(1000)
+    assert found.mark == (3, 3)
+
+
+def test_forgetting_the_same_twice(tmp_path: Path) -> None:
+    _, found, _ = opened(tmp_path)
+    found.append(events(3))
+    found.forget(2)
+    found.forget(1)
+    assert found.mark == (3, 4)
+
+
+def test_a_rolled_back_append_gives_no_ids(tmp_path: Path) -> None:
+    database, found, _ = opened(tmp_path)
+    before = found.mark
+    with suppress(LookupError), database.transaction():
+        found.append(events(3))
+        raise LookupError
+    found.mark = before
+    found.append(events(1))
+    assert [event["id"] for event in found.read(0, 10)] == [1]
+
+
+def test_an_event_that_is_too_long_keeps_its_keys(tmp_path: Path) -> None:
+    _, found, _ = opened(tmp_path)
+    found.append([{"at": 1.0, "kind": "refused", "rule": "source", "detail": {"uri": "x" * spool.EVENT_BYTES}}])
+    (event,) = found.read(0, 1)
+    assert (event["kind"], event["rule"]) == ("refused", "source")
+    assert event["detail"] == {"cut": "more than 16384 bytes"}

@@ -1,0 +1,178 @@
+"""State survives restarts, torn files and failing disks."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sipd.store import RETRY_SECONDS, Refused, Store, TableStore
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opened(path: Path, clock: Clock | None = None) -> tuple[Store, dict[str, int]]:
+    counters: dict[str, int] = {}
+    return Store(path / "state.db", counters, clock or Clock()), counters
+
+
+@contextmanager
+def disk_full(store: Store) -> Iterator[None]:
+    """The file may grow no further."""
+    connection = store._database.connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}")
+    yield
+    connection.execute("PRAGMA max_page_count=1000000")
+
+
+BIG = {"contact": "sip:" + "x" * 20_000}
+
+
+def test_changes_and_events_survive(tmp_path: Path) -> None:
+    store, _ = opened(tmp_path)
+    assert store.commit([("binding", "b/1", {"user": "u1"}), ("binding", "b/2", {"user": "u2"})], [{"kind": "x"}])
+    assert store.commit([("binding", "b/2", None), ("upstream", "b/1", {"cseq": 4})], [])
+    again, _ = opened(tmp_path)  # the first one is not closed: as after kill -9
+    assert sorted(again.changes()) == [("binding", "b/1", {"user": "u1"}), ("upstream", "b/1", {"cseq": 4})]
+    assert [event["kind"] for event in again.spool.read(0, 10)] == ["x"]
+
+
+def test_nothing_to_do_is_no_commit(tmp_path: Path) -> None:
+    store, counters = opened(tmp_path)
+    assert store.commit([], [])
+    assert counters["store.commits"] == 0
+
+
+def test_the_file_is_private(tmp_path: Path) -> None:
+    opened(tmp_path)
+    assert (tmp_path / "state.db").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("torn", ["junk", "middle", "short"])
+def test_a_torn_file_is_set_aside(tmp_path: Path, torn: str, caplog: pytest.LogCaptureFixture) -> None:
+    store, _ = opened(tmp_path)
+    for number in range(200):
+        store.commit([("binding", str(number), BIG)], [{"kind": "x"}])
+    last = store.spool.mark.next
+    store.close()
+    path = tmp_path / "state.db"
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "junk": b"this is no database at all" * 100,
+            "middle": whole[:8192] + b"\xff" * (len(whole) - 8192),
+            "short": whole[: len(whole) // 2],
+        }[torn]
+    )
+    store, _ = opened(tmp_path)
+    assert store.changes() == []
+    assert "state file set aside" in caplog.text
+    assert len(list(tmp_path.glob("state.db.broken-*"))) == 1
+    assert store.commit([("binding", "1", {})], [{"kind": "y"}])
+    assert store.spool.read(0, 1)[0]["id"] >= last
+
+
+def test_few_broken_files_are_kept(tmp_path: Path) -> None:
+    for _ in range(5):
+        (tmp_path / "state.db").write_bytes(b"junk" * 1000)
+        opened(tmp_path)[0].close()
+    assert len(list(tmp_path.glob("state.db.broken-*"))) == 3
+
+
+def test_a_directory_in_place_of_the_file_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "state.db").mkdir()
+    store, _ = opened(tmp_path)
+    assert store.commit([("binding", "1", {})], [])
+
+
+def test_a_record_that_is_no_json_is_left_out(tmp_path: Path) -> None:
+    store, _ = opened(tmp_path)
+    store.commit([("binding", "1", {"a": 1}), ("binding", "2", {"b": 2})], [])
+    store._database.connection.execute("UPDATE state SET record = '{' WHERE key = '1'")
+    assert store.changes() == [("binding", "2", {"b": 2})]
+
+
+def test_what_cannot_be_encoded_stops_nothing(tmp_path: Path) -> None:
+    store, _ = opened(tmp_path)
+    assert store.commit([("binding", "1", {"a": b"bytes"}), ("binding", "2", {"b": "\udcff"})], [{"kind": object()}])
+    assert store.changes() == [("binding", "2", {"b": "\udcff"})]
+
+
+def test_disk_trouble_goes_on_from_memory_and_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    store, counters = opened(tmp_path, clock)
+    store.commit([("binding", "1", {"a": 1})], [{"kind": "x"}])
+    mark = store.spool.mark
+    with disk_full(store):
+        assert not store.commit([("binding", "1", None), ("binding", "2", BIG)], [{"kind": "y"}])
+        assert not store.commit([("binding", "3", BIG)], [{"kind": "z"}])
+        assert store.spool.mark == mark
+        clock.now += RETRY_SECONDS
+        assert not store.commit([], [])
+    assert caplog.text.count("store failed") == 1
+    assert counters["store.failures"] == 2
+    assert store.changes() == [("binding", "1", {"a": 1})]
+    clock.now += RETRY_SECONDS
+    assert store.commit([], [])
+    assert sorted(key for _, key, _ in store.changes()) == ["2", "3"]
+    assert [event["kind"] for event in store.spool.read(0, 10)] == ["x", "y", "z"]
+    assert [event["id"] for event in store.spool.read(0, 10)] == [mark.first, mark.next, mark.next + 1]
+    assert "store works again" in caplog.text
+
+
+def test_what_waits_for_the_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sipd.store.WAITING_CHANGES", 2)
+    monkeypatch.setattr("sipd.store.WAITING_EVENTS", 2)
+    clock = Clock()
+    store, counters = opened(tmp_path, clock)
+    with disk_full(store):
+        for number in range(5):
+            assert not store.commit([("binding", str(number), BIG)], [{"kind": str(number)}])
+    assert counters["store.dropped"] == 6
+    clock.now += RETRY_SECONDS
+    assert store.commit([], [])
+    assert sorted(key for _, key, _ in store.changes()) == ["3", "4"]
+    assert [event["kind"] for event in store.spool.read(0, 10)] == ["3", "4"]
+
+
+def test_a_file_that_breaks_at_run_time_is_replaced(tmp_path: Path) -> None:
+    clock = Clock()
+    store, _ = opened(tmp_path, clock)
+    store.commit([("binding", "1", {})], [{"kind": "x"}])
+    before = store.spool.mark.next
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    store._changes["binding", "2"] = "{}"
+    store._failed(error)
+    clock.now += RETRY_SECONDS
+    assert store.commit([], [{"kind": "y"}])
+    assert store.changes() == [("binding", "2", {})]
+    assert store.spool.read(0, 1)[0]["id"] >= before
+
+
+def test_the_last_good_table(tmp_path: Path) -> None:
+    tables = TableStore(tmp_path / "table.db")
+    assert tables.read() is None
+    tables.keep(1, 10.0, b"m1", {"a", "b"}, {"a": b"A", "b": b"B"})
+    tables.keep(2, 20.0, b"m2", {"b", "c"}, {"c": b"C"})
+    stored = TableStore(tmp_path / "table.db").read()
+    assert stored is not None
+    assert (stored.version, stored.since, stored.manifest, stored.parts) == (2, 20.0, b"m2", {"b": b"B", "c": b"C"})
+
+
+def test_the_refused_hash(tmp_path: Path) -> None:
+    tables = TableStore(tmp_path / "table.db")
+    assert tables.refused() is None
+    tables.remember_refused(Refused("h1", "0.1.0", [{"path": "x"}]))
+    tables.remember_refused(Refused("h2", "0.1.0", [{"path": "y"}]))
+    assert TableStore(tmp_path / "table.db").refused() == Refused("h2", "0.1.0", [{"path": "y"}])

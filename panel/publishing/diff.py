@@ -43,8 +43,10 @@ class Detail:
 class Change:
     """One thing that appears, goes or becomes different."""
 
+    tenant_id: str
+    """Empty: the installation."""
     tenant: str
-    """Name of the tenant; empty: the installation."""
+    """Name of the tenant."""
     verb: str
     """"added", "removed" or "changed"."""
     subject: str
@@ -67,8 +69,8 @@ def diff_installations(old: Installation | None, new: Installation | None) -> li
     if old == new:
         return []
     if old is None or new is None:
-        return [Change("", "added" if old is None else "removed", "installation")]
-    return [Change("", "changed", "installation", tuple(_details(old, new, _INSTALLATION, {}, {})))]
+        return [Change("", "", "added" if old is None else "removed", "installation")]
+    return [Change("", "", "changed", "installation", tuple(_details(old, new, _INSTALLATION, {}, {})))]
 
 
 def diff_tenants(old: Tenant | None, new: Tenant | None) -> list[Change]:
@@ -79,13 +81,13 @@ def diff_tenants(old: Tenant | None, new: Tenant | None) -> list[Change]:
     before, after = _names(old), _names(new)
     changes: list[Change] = []
     if old is None or new is None:
-        changes.append(Change(tenant.name, "added" if old is None else "removed", f"tenant {tenant.name}"))
+        changes.append(Change(tenant.id, tenant.name, "added" if old is None else "removed", f"tenant {tenant.name}"))
         if new is None:
             return changes
     elif details := tuple(_details(old, new, _TENANT, before, after)):
-        changes.append(Change(tenant.name, "changed", f"tenant {tenant.name}", details))
+        changes.append(Change(tenant.id, tenant.name, "changed", f"tenant {tenant.name}", details))
     for collection, labels in _COLLECTIONS:
-        changes += _collection(tenant.name, collection(old), collection(new), labels, before, after)
+        changes += _collection(tenant, collection(old), collection(new), labels, before, after)
     return changes
 
 
@@ -212,21 +214,21 @@ _COLLECTIONS: tuple[tuple[Callable[[Tenant | None], tuple[_Item, ...]], _Labels]
 
 
 def _collection(
-    tenant: str, old: tuple[_Item, ...], new: tuple[_Item, ...], labels: _Labels, before: Names, after: Names
+    tenant: Tenant, old: tuple[_Item, ...], new: tuple[_Item, ...], labels: _Labels, before: Names, after: Names
 ) -> Iterator[Change]:
     was = {item.id: item for item in old}
     now = {item.id: item for item in new}
     for item in new:
         previous = was.get(item.id)
         if previous is None:
-            yield Change(tenant, "added", _subject(item, after), tuple(_first(item, labels, after)))
+            details = tuple(_first(item, labels, after))
+            yield Change(tenant.id, tenant.name, "added", _subject(item, after), details)
         elif previous != item:
-            yield Change(
-                tenant, "changed", _subject(item, after), tuple(_details(previous, item, labels, before, after))
-            )
+            details = tuple(_details(previous, item, labels, before, after))
+            yield Change(tenant.id, tenant.name, "changed", _subject(item, after), details)
     for item in old:
         if item.id not in now:
-            yield Change(tenant, "removed", _subject(item, before))
+            yield Change(tenant.id, tenant.name, "removed", _subject(item, before))
 
 
 def _details(old: object, new: object, labels: _Labels, before: Names, after: Names) -> Iterator[Detail]:

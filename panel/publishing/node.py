@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -65,6 +66,13 @@ class NodeStatus:
     problems: tuple[NodeProblem, ...] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
     spool: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def running_since(self) -> datetime | None:
+        """`since` as a time in UTC."""
+        with suppress(ValueError, OverflowError, OSError):
+            return datetime.fromtimestamp(self.since, UTC) if self.since else None
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,7 @@ class NodeClient:
     ) -> Loaded:
         """Make a table live. `parts` fetches parts by hash; `likely` are those that the node surely lacks.
 
-        Raises `NodeRefusedError` with the node's problems, or `NodeAwayError`; in both cases the node keeps what it ran.
+        Raises `NodeRefusedError` with the node's problems, or `NodeAwayError`; either way it keeps what it ran.
         """
         wanted = set(likely)
         for _ in range(MAX_ROUNDS):

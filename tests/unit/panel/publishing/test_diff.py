@@ -37,7 +37,7 @@ def test_equal_tables_have_no_changes() -> None:
 def test_the_mode_switch_is_said_in_words() -> None:
     found = changes(connections=(replace(PBX, multi_tenant=True),))
     assert found == [
-        Change("Acme", "changed", "connection Main PBX", (Detail("multi-tenant mode", "off", "on"),)),
+        Change("t1", "Acme", "changed", "connection Main PBX", (Detail("multi-tenant mode", "off", "on"),)),
     ]
 
 
@@ -67,11 +67,11 @@ def test_a_secret_is_only_ever_changed(user: User, label: str) -> None:
 def test_a_new_user_is_told_without_secrets_and_defaults() -> None:
     bob = replace(ANN, id="u2", extension="102", name="", forward_busy="101")
     found = changes(users=(ANN, bob))
-    assert found == [Change("Acme", "added", "user 102", (Detail("forward when busy", after="101"),))]
+    assert found == [Change("t1", "Acme", "added", "user 102", (Detail("forward when busy", after="101"),))]
 
 
 def test_removed_things_are_named_as_they_were() -> None:
-    assert changes(users=()) == [Change("Acme", "removed", "user 101 (Ann)")]
+    assert changes(users=()) == [Change("t1", "Acme", "removed", "user 101 (Ann)")]
 
 
 def test_accounts_come_and_go() -> None:
@@ -89,7 +89,7 @@ def test_numbers_and_rules_name_what_they_point_to() -> None:
     number = Number("n1", "+4930123", user="u1")
     rule = OutboundRule("r1", 1, "00", 2, "+", "c1")
     found = changes(numbers=(number,), outbound=(rule,))
-    assert found[0] == Change("Acme", "added", "number +4930123", (Detail("rings", after="user 101 (Ann)"),))
+    assert found[0] == Change("t1", "Acme", "added", "number +4930123", (Detail("rings", after="user 101 (Ann)"),))
     assert found[1].subject == "outbound rule for 00"
     assert Detail("goes out through", after="connection Main PBX") in found[1].details
 

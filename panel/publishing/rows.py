@@ -1,0 +1,42 @@
+"""All rows of some tenants, in one query per table, as the snapshot wants them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from typing import TypeVar
+
+from sqlmodel import Session, col, select
+
+from panel.models import Connection, Domain, Number, OutboundRule, Tenant, UpstreamAccount, User
+from panel.models.base import TenantRow
+from panel.publishing.snapshot import TenantRows
+
+R = TypeVar("R", bound=TenantRow)
+
+CHUNK = 500
+"""Tenants per query: databases bound the number of parameters."""
+
+
+def tenant_rows(session: Session, tenant_ids: Collection[str]) -> Iterator[TenantRows]:
+    """The rows of each tenant that exists; in a system scope, or the tenant's own."""
+    ordered = sorted(tenant_ids)
+    for start in range(0, len(ordered), CHUNK):
+        yield from _chunk(session, ordered[start : start + CHUNK])
+
+
+def _chunk(session: Session, ids: list[str]) -> Iterator[TenantRows]:
+    tenants = session.exec(select(Tenant).where(col(Tenant.id).in_(ids)).order_by(Tenant.id)).all()
+    domains, users = _by_tenant(session, Domain, ids), _by_tenant(session, User, ids)
+    connections, accounts = _by_tenant(session, Connection, ids), _by_tenant(session, UpstreamAccount, ids)
+    numbers, rules = _by_tenant(session, Number, ids), _by_tenant(session, OutboundRule, ids)
+    for tenant in tenants:
+        key = tenant.id
+        yield TenantRows(tenant, domains[key], users[key], connections[key], accounts[key], numbers[key], rules[key])
+
+
+def _by_tenant(session: Session, kind: type[R], ids: list[str]) -> dict[str, list[R]]:
+    found: dict[str, list[R]] = defaultdict(list)
+    for row in session.exec(select(kind).where(col(kind.tenant_id).in_(ids))):
+        found[row.tenant_id].append(row)
+    return found

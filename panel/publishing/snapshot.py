@@ -1,0 +1,140 @@
+"""From rows to the routing table: pure, and the same rows give the same bytes whatever their order.
+
+SIP passwords never go into a table: an engine gets the digest HA1 only (RFC 7616 section 3.4.2), sealed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from panel import models
+from sipd.routing import model
+
+
+class Sealer(Protocol):
+    """What `panel.secrets.Vault` offers."""
+
+    def seal(self, place: Sequence[str], secret: str) -> str: ...
+
+    def unseal(self, place: Sequence[str], sealed: str) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRows:
+    """All rows of one tenant that its part is made of."""
+
+    tenant: models.Tenant
+    domains: Sequence[models.Domain] = ()
+    users: Sequence[models.User] = ()
+    connections: Sequence[models.Connection] = ()
+    accounts: Sequence[models.UpstreamAccount] = ()
+    numbers: Sequence[models.Number] = ()
+    rules: Sequence[models.OutboundRule] = ()
+
+
+def installation_part(platform_domain: str, edge_hosts: Iterable[str]) -> model.Installation:
+    """The part that belongs to no tenant."""
+    return model.Installation(platform_domain, tuple(sorted(set(edge_hosts))))
+
+
+def tenant_part(rows: TenantRows, vault: Sealer) -> model.Tenant:
+    """One tenant's part. Raises `SealError` if a secret was sealed with another key."""
+    tenant = rows.tenant
+    primary = next((domain.name for domain in rows.domains if domain.is_primary), "")
+    accounts: dict[str, list[models.UpstreamAccount]] = defaultdict(list)
+    for account in rows.accounts:
+        accounts[account.user_id].append(account)
+    return model.Tenant(
+        id=tenant.id,
+        slug=tenant.slug,
+        name=tenant.name,
+        suspended=tenant.status == "suspended",
+        primary_domain=primary,
+        alias_domains=tuple(sorted(domain.name for domain in rows.domains if not domain.is_primary)),
+        users=tuple(_user(user, primary, accounts[user.id], vault) for user in sorted(rows.users, key=_id)),
+        connections=tuple(_connection(connection) for connection in sorted(rows.connections, key=_id)),
+        numbers=tuple(_number(number) for number in sorted(rows.numbers, key=_id)),
+        outbound=tuple(_rule(rule) for rule in sorted(rows.rules, key=lambda rule: (rule.position, rule.id))),
+        default_connection=tenant.default_connection_id or "",
+        limits=model.Limits(tenant.limit_calls, tenant.limit_calls_per_second),
+    )
+
+
+def ha1(algorithm: str, username: str, realm: str, password: str) -> str:
+    """`algorithm` is "md5" or "sha256"; lower-case hex."""
+    text = f"{username}:{realm}:{password}".encode()
+    return hashlib.new(algorithm, text, usedforsecurity=False).hexdigest()
+
+
+def _id(row: models.User | models.Connection | models.Number) -> str:
+    return row.id
+
+
+def _user(user: models.User, realm: str, accounts: Iterable[models.UpstreamAccount], vault: Sealer) -> model.User:
+    password = vault.unseal((user.tenant_id, user.id, "sip_password"), user.sip_password)
+    return model.User(
+        id=user.id,
+        extension=user.extension,
+        name=user.name,
+        enabled=user.enabled,
+        ha1_md5=_sealed_ha1("md5", user, realm, password, vault),
+        ha1_sha256=_sealed_ha1("sha256", user, realm, password, vault),
+        aliases=tuple(sorted(user.aliases)),
+        upstream=tuple(_account(account, vault) for account in sorted(accounts, key=lambda a: a.connection_id)),
+        forward_always=user.forward_always,
+        forward_busy=user.forward_busy,
+        forward_no_answer=user.forward_no_answer,
+        forward_unreachable=user.forward_unreachable,
+        ring_seconds=user.ring_seconds,
+        max_bindings=user.max_bindings,
+        limits=model.Limits(user.limit_calls),
+    )
+
+
+def _sealed_ha1(algorithm: str, user: models.User, realm: str, password: str, vault: Sealer) -> str:
+    if not password:
+        return ""
+    place = (user.tenant_id, user.id, f"ha1_{algorithm}")
+    return vault.seal(place, ha1(algorithm, user.extension, realm, password))
+
+
+def _account(account: models.UpstreamAccount, vault: Sealer) -> model.UpstreamAccount:
+    place = (account.tenant_id, account.user_id, account.connection_id)
+    password = vault.unseal((*place, "upstream_password"), account.password)
+    return model.UpstreamAccount(
+        connection=account.connection_id,
+        username=account.username,
+        auth_username=account.auth_username,
+        password=vault.seal((*place, "upstream"), password),
+    )
+
+
+def _connection(connection: models.Connection) -> model.Connection:
+    return model.Connection(
+        id=connection.id,
+        name=connection.name,
+        enabled=connection.enabled,
+        multi_tenant=connection.multi_tenant,
+        registrar_domain=connection.registrar_domain,
+        host=connection.host,
+        port=connection.port,
+        transport=connection.transport,
+        outbound_proxy=connection.outbound_proxy,
+        sources=tuple(sorted(connection.sources)),
+        strategy=connection.strategy,
+        expires=connection.expires,
+        internal_calls=connection.internal_calls,
+        limits=model.Limits(connection.limit_calls, connection.limit_calls_per_second),
+    )
+
+
+def _number(number: models.Number) -> model.Number:
+    return model.Number(number.id, number.number, user=number.user_id or "", forward=number.forward)
+
+
+def _rule(rule: models.OutboundRule) -> model.OutboundRule:
+    return model.OutboundRule(rule.id, rule.position, rule.prefix, rule.strip, rule.prepend, rule.connection_id)

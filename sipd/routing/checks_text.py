@@ -21,6 +21,8 @@ MAX_LABEL = 63
 MAX_URI = 300
 MAX_E164 = 15
 """Digits (ITU-T E.164 section 6)."""
+MAX_SEALED = 600
+"""Characters of a sealed secret; enough for a password of 400."""
 MAX_DIGITS = 32
 """Digits of a number that is not E.164."""
 WIDEST = {4: 16, 6: 32}
@@ -258,6 +260,8 @@ def digits_fault(text: str) -> str:
 
 def secret_fault(text: str) -> str:
     """A sealed secret; empty is none. The value is in no message."""
+    if len(text) > MAX_SEALED:
+        return f"The sealed secret has {len(text)} characters; the limit is {MAX_SEALED}. Use a shorter one."
     if not text or (text.isascii() and is_sealed(text)):
         return ""
     return "The secret is not sealed; seal it with the installation's key, and never write it as it is."

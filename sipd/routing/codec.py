@@ -113,7 +113,8 @@ def decode(manifest: object, parts: Mapping[str, object]) -> Table:
     for tenant_id, name in zip(tenant_ids, names, strict=True):
         tenant = _decode_named(Tenant, name, parts, problems)
         if tenant is not None and tenant.id != tenant_id:
-            problems.append(_part_problem(name, f"is listed for tenant {show(tenant_id)} but is {show(tenant.id)}'s"))
+            other = f"is listed for tenant {show(tenant_id)} but belongs to {show(tenant.id)}"
+            problems.append(_part_problem(name, other))
         elif tenant is not None:
             tenants.append(tenant)
     if problems or first is None:

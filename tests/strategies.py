@@ -1,0 +1,201 @@
+"""Hypothesis strategies for the routing table: valid ones, and any JSON at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from sipd.routing import model
+from sipd.routing.model import (
+    Connection,
+    Installation,
+    Limits,
+    Number,
+    OutboundRule,
+    Table,
+    Tenant,
+    UpstreamAccount,
+    User,
+)
+
+Row = TypeVar("Row")
+
+PLATFORM = "voice.example"
+EDGE_HOSTS = ("edge.voice.example", "192.0.2.250")
+
+LOWER = "abcdefghijklmnopqrstuvwxyz"
+NAMES = st.text(st.sampled_from(LOWER + "ABCäöß漢 .-&()’"), min_size=1, max_size=20).filter(
+    lambda text: text.strip() != ""
+)
+SEALED = st.text(st.sampled_from(LOWER + "0123456789-_"), min_size=22, max_size=60).map(
+    lambda text: "siv1:x" + text[1:]
+)
+LIMITS = st.builds(
+    Limits,
+    calls=st.none() | st.integers(1, model.MAX_CALLS),
+    calls_per_second=st.none() | st.integers(1, model.MAX_CALLS_PER_SECOND),
+)
+LABELS = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
+EXTENSIONS = st.from_regex(r"[1-9][0-9]{2,4}|[a-z]{3,8}(\.[a-z]{2,5})?", fullmatch=True)
+DIALLED = st.from_regex(r"\+?[0-9]{3,12}", fullmatch=True)
+
+ANY_JSON: SearchStrategy[object] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=20,
+)
+"""What `json.loads` can give, NaN and lone surrogates included."""
+
+
+@st.composite
+def tables(draw: DrawFn, max_tenants: int = 4) -> Table:
+    """A table without errors (warnings may be), its rows in no order."""
+    slugs = draw(st.lists(LABELS, max_size=max_tenants, unique=True))
+    shared_pbx = draw(st.booleans())
+    rows = [draw(tenants(number, slug, shared_pbx)) for number, slug in enumerate(slugs)]
+    installation = Installation(PLATFORM, EDGE_HOSTS, draw(LIMITS))
+    return Table(installation, tuple(draw(st.permutations(rows))))
+
+
+@st.composite
+def tenants(draw: DrawFn, number: int, slug: str, shared_pbx: bool) -> Tenant:
+    """One tenant; `number` keeps its ids and addresses apart from those of others."""
+    rows = [draw(connections(number, place, shared_pbx)) for place in range(draw(st.integers(0, 2)))]
+    ids = [connection.id for connection in rows]
+    people = draw(users(number, ids))
+    return Tenant(
+        id=f"t{number}",
+        slug=slug,
+        name=draw(NAMES),
+        suspended=draw(st.booleans()),
+        primary_domain=f"{slug}.{PLATFORM}",
+        alias_domains=tuple(f"{label}.{slug}.example" for label in draw(st.lists(LABELS, max_size=2, unique=True))),
+        users=people,
+        connections=tuple(draw(st.permutations(rows))),
+        numbers=draw(numbers(number, people)),
+        outbound=draw(outbound(number, ids)) if ids else (),
+        default_connection=draw(st.sampled_from(["", *ids])),
+        limits=draw(LIMITS),
+    )
+
+
+@st.composite
+def connections(draw: DrawFn, tenant: int, place: int, shared_pbx: bool) -> Connection:
+    """A connection to a PBX that all tenants share with mode on, or to one of the tenant's own."""
+    own = f"198.51.{tenant}.{place + 1}"
+    multi_tenant = draw(st.booleans())
+    sources = {"192.0.2.0/24"} if multi_tenant and shared_pbx else {own, f"{own[:-1]}{place + 101}:5080"}
+    return Connection(
+        id=f"t{tenant}c{place}",
+        name=draw(NAMES),
+        enabled=draw(st.booleans()),
+        multi_tenant=multi_tenant,
+        registrar_domain=draw(st.sampled_from(["pbx.example", "192.0.2.10", "2001:db8::10"])),
+        host=draw(st.sampled_from(["pbx.example", "192.0.2.10", "2001:db8::10"])),
+        port=draw(st.sampled_from([0, 5060, 5080, 65535])),
+        transport=draw(st.sampled_from(model.TRANSPORTS)),
+        outbound_proxy=draw(st.sampled_from(["", "sip:proxy.example", "sip:[2001:db8::7]:5061;transport=tcp;lr"])),
+        sources=tuple(draw(st.permutations(sorted(sources)))),
+        strategy=draw(st.sampled_from(model.STRATEGIES)),
+        expires=draw(st.integers(model.MIN_EXPIRES, model.MAX_EXPIRES)),
+        internal_calls=draw(st.sampled_from(model.INTERNAL_CALLS)),
+        limits=draw(LIMITS),
+    )
+
+
+@st.composite
+def users(draw: DrawFn, tenant: int, connection_ids: list[str]) -> tuple[User, ...]:
+    """Users that share no extension or alias, and of whom none forwards always to another."""
+    parts = draw(st.lists(EXTENSIONS, max_size=6, unique=True))
+    own = draw(st.integers(0, len(parts)))
+    rows = [draw(user(tenant, extension, parts, connection_ids)) for extension in parts[:own]]
+    if rows:
+        rows[0] = replace(rows[0], aliases=tuple(parts[own:]))
+    return tuple(draw(st.permutations(rows)))
+
+
+@st.composite
+def user(draw: DrawFn, tenant: int, extension: str, known: list[str], connection_ids: list[str]) -> User:
+    """One user, with conditional forwards to others."""
+    places = draw(st.lists(st.sampled_from(connection_ids), unique=True)) if connection_ids else []
+    account = st.builds(
+        UpstreamAccount, st.just(""), st.just(extension), st.sampled_from(["", "auth-" + extension]), SEALED
+    )
+    accounts = [(place, draw(account)) for place in places]
+    target = st.just("") | st.sampled_from(known) | DIALLED
+    return User(
+        id=f"t{tenant}u{extension.replace('.', '_')}",
+        extension=extension,
+        name=draw(st.just("") | NAMES | st.just("Pat O'Neill")),
+        enabled=draw(st.booleans()),
+        ha1_md5=draw(st.just("") | SEALED),
+        ha1_sha256=draw(st.just("") | SEALED),
+        upstream=tuple(UpstreamAccount(place, a.username, a.auth_username, a.password) for place, a in accounts),
+        forward_always=draw(st.just("") | st.just("+4930999999")),
+        forward_busy=draw(target),
+        forward_no_answer=draw(target),
+        forward_unreachable=draw(target),
+        ring_seconds=draw(st.integers(model.MIN_RING_SECONDS, model.MAX_RING_SECONDS)),
+        max_bindings=draw(st.integers(1, model.MAX_BINDINGS)),
+        limits=draw(LIMITS),
+    )
+
+
+@st.composite
+def numbers(draw: DrawFn, tenant: int, people: tuple[User, ...]) -> tuple[Number, ...]:
+    """Numbers longer than any extension, so that none is both."""
+    given = draw(st.lists(st.integers(493_000_000, 493_999_999), max_size=3, unique=True))
+    rows = []
+    for place, digits in enumerate(given):
+        text = draw(st.sampled_from([f"+{digits}", str(digits)]))
+        reached = draw(st.sampled_from([*people, None]))
+        rows.append(
+            Number(f"t{tenant}n{place}", text, user=reached.id)
+            if reached
+            else Number(f"t{tenant}n{place}", text, forward="+4930888888")
+        )
+    return tuple(draw(st.permutations(rows)))
+
+
+@st.composite
+def outbound(draw: DrawFn, tenant: int, connection_ids: list[str]) -> tuple[OutboundRule, ...]:
+    """Rules in any order of positions."""
+    rules = [
+        OutboundRule(
+            id=f"t{tenant}r{place}",
+            position=draw(st.integers(0, 5)),
+            prefix=draw(st.from_regex(r"(\+|00|0)?[0-9]{0,3}", fullmatch=True)),
+            strip=draw(st.integers(0, 3)),
+            prepend=draw(st.sampled_from(["", "+49", "9"])),
+            connection=draw(st.sampled_from(connection_ids)),
+        )
+        for place in range(draw(st.integers(0, 3)))
+    ]
+    return tuple(draw(st.permutations(rules)))
+
+
+@st.composite
+def shuffled(draw: DrawFn, table: Table) -> Table:
+    """The same table as another query might give it: all rows in another order."""
+
+    def mix(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        return tuple(draw(st.permutations(rows)))
+
+    def person(row: User) -> User:
+        return replace(row, aliases=mix(row.aliases), upstream=mix(row.upstream))
+
+    def organisation(row: Tenant) -> Tenant:
+        return replace(
+            row,
+            alias_domains=mix(row.alias_domains),
+            users=mix(tuple(map(person, row.users))),
+            connections=mix(tuple(replace(each, sources=mix(each.sources)) for each in row.connections)),
+            numbers=mix(row.numbers),
+            outbound=mix(row.outbound),
+        )
+
+    installation = replace(table.installation, edge_hosts=mix(table.installation.edge_hosts))
+    return Table(installation, mix(tuple(map(organisation, table.tenants))))

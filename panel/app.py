@@ -7,7 +7,7 @@ from importlib import import_module
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from panel import db, errorpages, headers, htmx, limits, page, secrets, signedin
+from panel import db, errorpages, htmx, limits, page, protection, secrets, signedin
 from panel.config import Config, from_env
 
 FEATURES = (
@@ -42,9 +42,9 @@ def create_app(config: Config | None = None) -> Flask:
     if config.trusted_proxies:
         hops = config.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
-    db.init_app(app, config)
-    secrets.init_app(app, config)
-    for part in (headers, htmx, signedin, limits, page, errorpages):
+    for configured in (db, secrets, protection, limits, page):
+        configured.init_app(app, config)
+    for part in (htmx, signedin, errorpages):
         part.init_app(app)
     for feature in FEATURES:
         app.register_blueprint(import_module(f"{feature}.views").bp)

@@ -14,7 +14,7 @@ DEV := $(VENV)/.dev-packages
 VENDOR := panel/static/vendor/icons.svg
 PAGES := $(shell find templates panel -name '*.html' -o -path panel/static -prune -o -name '*.py' -print)
 
-export TENANTRY_STATE_DIR ?= $(VAR)
+export TENANTRY_STATE_DIR := $(VAR)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo seed shell test check format lock bench clean
@@ -35,10 +35,11 @@ demo: setup ## the whole story with real SIP on loopback, in under a minute
 	@exec $(PY) ops/demo.py
 
 seed: setup ## fill the database of make run with an example cast and their data
-	@$(PY) -m panel.cli db upgrade
+	@$(PY) ops/run.py --state $(VAR) --prepare
 	@$(PY) -m panel.cli seed
 
 shell: setup ## a Python shell with the panel's database and models at hand
+	@$(PY) ops/run.py --state $(VAR) --prepare
 	@exec $(PY) -m panel.cli shell
 
 test: $(DEV) $(VENDOR) ## unit, integration and end-to-end tests (ARGS='-k name')

@@ -51,7 +51,8 @@ def fetch() -> None:
     if stamp.exists() and stamp.read_text() == lock:
         return
     print("Fetching the front-end packages ...", flush=True)
-    subprocess.run([*npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=ROOT, check=True)
+    quietly = ["--no-audit", "--no-fund", "--loglevel=error"]
+    subprocess.run([*npm(), "ci", "--ignore-scripts", *quietly], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     stamp.write_text(lock)
 
 

@@ -18,6 +18,8 @@ CORE_DECIDES = {"401", "406", "415", "416", "420", "483"}
 MISSING = f"RFC 4475 messages not found: no {TABLE.name} below TENANTRY_TORTURE or ../shared/torture"
 EXPECTED_COUNT = 49
 
+pytestmark = pytest.mark.skipif(not TABLE.exists(), reason=MISSING)
+
 
 def rows() -> list[list[str]]:
     lines = TABLE.read_text().splitlines() if TABLE.exists() else []
@@ -32,13 +34,11 @@ def outcome(data: bytes) -> str:
     return "VALID"
 
 
-@pytest.mark.skipif(not TABLE.exists(), reason=MISSING)
 def test_all_are_there() -> None:
     assert len(rows()) == EXPECTED_COUNT
 
 
-@pytest.mark.skipif(not TABLE.exists(), reason=MISSING)
-@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+@pytest.mark.parametrize("row", rows() or [["none"]], ids=lambda row: row[0])
 def test_rfc4475(row: list[str]) -> None:
     name, _, rfc_class, _, _, strict_ok = row[:6]
     accepted = set(strict_ok.split("|"))

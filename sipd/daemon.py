@@ -25,6 +25,7 @@ from sipd.control import Control
 from sipd.disk import Checkpointer
 from sipd.flow import Flow, Listener, Query
 from sipd.message.framing import FramingError
+from sipd.message.message import Message
 from sipd.net.resolve import Resolver
 from sipd.net.tcp import Streams, bind_tcp
 from sipd.net.udp import Received, UdpListener, bind_udp
@@ -54,9 +55,12 @@ Doc = dict[str, Any]
 class Core(Asked, Protocol):
     """`sipd.edge.Edge`, as the shell uses it."""
 
+    faults: list[BaseException]
+    """Errors of its own, for our log; we empty it."""
+
     def receive(self, data: bytes, flow: Flow, now: float) -> None: ...
 
-    def bad_frame(self, error: FramingError, flow: Flow, now: float) -> None: ...
+    def bad_frame(self, message: Message | None, flow: Flow, now: float, status: int) -> None: ...
 
     def flow_lost(self, flow: Flow, now: float) -> None: ...
 
@@ -100,7 +104,7 @@ class Daemon:
         self._cipher = cipher
         self._make_core = make_core
         self._clock = Clock()
-        self._counters: dict[str, int] = {"faults": 0}
+        self._counters: dict[str, int] = {"shell.faults": 0}
         self._events: list[Doc] = []
         self._settling = False
         self._serving = False
@@ -159,6 +163,7 @@ class Daemon:
         now = self._clock.now()
         self._core = self._make_core(self._settings, self._reloader.running.compiled, self._cipher, os.urandom, now)
         self._core.restore(self._store.changes(), now)
+        self._core.load(self._reloader.running.compiled, now)
         requests = Requests(
             config.node, self._core, self._reloader, self._store.spool, self._counters, self._clock.now, self._soon
         )
@@ -236,7 +241,7 @@ class Daemon:
 
     def stream_broken(self, error: FramingError, flow: Flow) -> None:
         """Answered before the stream is closed."""
-        self._tell("bad_frame", self._core.bad_frame, error, flow, self._clock.now())
+        self._tell("bad_frame", self._core.bad_frame, error.message, flow, self._clock.now(), error.status)
         self._settle()
 
     def stream_lost(self, flow: Flow) -> None:
@@ -281,6 +286,9 @@ class Daemon:
             self._send(data, flow)
         for query in core.lookups_to_start():
             self._resolver.start(query)
+        if core.faults:
+            self._fault("core", core.faults[0])
+            core.faults.clear()
         self._arm()
 
     def _send(self, data: bytes, flow: Flow) -> None:
@@ -324,12 +332,12 @@ class Daemon:
         except Exception as error:  # noqa: BLE001 - `_fault` is loud about it
             self._fault(what, error)
 
-    def _fault(self, what: str, error: Exception) -> None:
-        self._counters["faults"] += 1
+    def _fault(self, what: str, error: BaseException) -> None:
+        self._counters["shell.faults"] += 1
         now = time.monotonic()
         if now - self._fault_logged >= FAULT_LOG_SECONDS:
             self._fault_logged = now
-            log.error("fault in the core at=%s faults=%d", what, self._counters["faults"], exc_info=error)
+            log.error("fault in the core at=%s faults=%d", what, self._counters["shell.faults"], exc_info=error)
 
 
 # Before the loop runs

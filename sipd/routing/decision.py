@@ -113,7 +113,7 @@ def _by_domain(
     index = compiled.tenant_of(domain)
     for ref in refs:
         if ref.tenant is index:
-            steps.append(Step("domain", True, f"{domain} is {index.tenant.slug}'s, which is connected from this source"))
+            steps.append(Step("domain", True, f"{domain} is {index.tenant.slug}'s, connected from this source"))
             return ref, Decision("domain")
     if compiled.names_no_domain(domain):
         steps.append(Step("domain", False, f"{domain} names no tenant"))
@@ -210,5 +210,9 @@ def rewrite(rule: OutboundRule, dialled: str) -> str:
 def _names(refs: list[ConnectionRef]) -> str:
     if not refs:
         return "no connection"
-    modes = {True: "on", False: "off"}
-    return ", ".join(f"{r.tenant.tenant.slug}/{r.connection.name} (mode {modes[r.connection.multi_tenant]})" for r in refs)
+    return ", ".join(_name(ref) for ref in refs)
+
+
+def _name(ref: ConnectionRef) -> str:
+    mode = "on" if ref.connection.multi_tenant else "off"
+    return f"{ref.tenant.tenant.slug}/{ref.connection.name} (mode {mode})"

@@ -6,7 +6,7 @@ Which arrows there are is in `tables`. No clock and no socket: `now` comes in, b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -471,13 +471,14 @@ def ack_request(tx: ClientTransaction, response: Message) -> bytes:
     return _follow(scan(tx.data), "ACK", response.lines("to"))
 
 
-def cancel_request(tx: ClientTransaction) -> bytes:
-    """The CANCEL for an INVITE that we sent (9.1): to be sent on `tx.flow` with `tx.branch`, after a 1xx only."""
+def cancel_request(tx: ClientTransaction, extra: Sequence[Header] = ()) -> bytes:
+    """The CANCEL for an INVITE that we sent (9.1): to be sent on `tx.flow` with `tx.branch`, after a 1xx only.
+    `extra` headers may say why (RFC 3326)."""
     invite = scan(tx.data)
-    return _follow(invite, "CANCEL", invite.lines("to"))
+    return _follow(invite, "CANCEL", invite.lines("to"), extra)
 
 
-def _follow(invite: Message, method: str, to: bytes) -> bytes:
+def _follow(invite: Message, method: str, to: bytes, extra: Sequence[Header] = ()) -> bytes:
     headers: list[Header] = [
         ("Via", str(invite.via)),
         invite.lines("route"),
@@ -486,6 +487,7 @@ def _follow(invite: Message, method: str, to: bytes) -> bytes:
         to,
         invite.lines("call-id"),
         ("CSeq", f"{invite.cseq.number} {method}"),
+        *extra,
     ]
     return build_request(method, invite.uri, headers)
 

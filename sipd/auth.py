@@ -1,0 +1,198 @@
+"""Digest authentication of phones (RFC 7616, RFC 8760): our own signed nonces, nothing kept per challenge."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import struct
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from sipd.message.auth import Credentials, answer, digest_response, ha1, parse_challenges, pick, same_digest
+from sipd.message.errors import BadMessage
+from sipd.message.message import Message
+from sipd.routing.lookup import TenantIndex
+from sipd.routing.model import Connection, User
+from sipd.routing.seal import Cipher, SealError, unseal
+
+ALGORITHMS = ("SHA-256", "MD5")
+"""In the order in which they are offered (RFC 8760 2.4)."""
+FIELD = {"SHA-256": "ha1_sha256", "MD5": "ha1_md5"}
+MAC_BYTES = 12
+
+
+class Verdict(Enum):
+    """What became of a request's credentials."""
+
+    ABSENT = "absent"
+    STALE = "stale"
+    """Right nonce of ours, but too old or used before: to be asked again with stale=true."""
+    WRONG = "wrong"
+    """Unknown user and wrong password alike."""
+    GOOD = "good"
+
+
+class Authenticator:
+    """Issues and checks nonces, and compares digests in the same time for every cause of failure."""
+
+    def __init__(
+        self, cipher: Cipher, random_bytes: Callable[[int], bytes], nonce_life: float, nonce_memory: int
+    ) -> None:
+        self._cipher = cipher
+        self._random = random_bytes
+        self._secret = random_bytes(32)
+        self._life = nonce_life
+        self._memory = nonce_memory
+        self._counts: OrderedDict[str, int] = OrderedDict()
+        self._nobody = ha1("MD5", "", "", base64.b16encode(random_bytes(16)).decode())
+        self._opened: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def challenges(self, realm: str, *, stale: bool, now: float) -> list[tuple[str, str]]:
+        """WWW-Authenticate headers, the strongest first, all with one nonce."""
+        nonce = self._nonce(realm, now)
+        flag = ", stale=true" if stale else ""
+        return [
+            ("WWW-Authenticate", f'Digest realm="{realm}", nonce="{nonce}", algorithm={name}, qop="auth"{flag}')
+            for name in ALGORITHMS
+        ]
+
+    def check(self, request: Message, index: TenantIndex, now: float) -> tuple[Verdict, User | None]:
+        """Whose request this is, by its Authorization or Proxy-Authorization for the tenant's realm."""
+        realm = index.tenant.primary_domain
+        credentials = find_credentials(request, realm)
+        if credentials is None:
+            return Verdict.ABSENT, None
+        made = self._made_at(credentials.nonce, realm)
+        if made is None or credentials.algorithm not in ALGORITHMS:
+            return Verdict.ABSENT, None
+        user = index.user(credentials.username)
+        secret = self._ha1(index, user, credentials.algorithm) if user else ""
+        expected = digest_response(credentials, secret or self._nobody, request.method, request.body)
+        right = same_digest(expected, credentials.response)
+        if not (right and secret):
+            return Verdict.WRONG, None
+        if now - made > self._life or not self._fresh(credentials):
+            return Verdict.STALE, None
+        return Verdict.GOOD, user
+
+    def _ha1(self, index: TenantIndex, user: User, algorithm: str) -> str:
+        """The opened HA1, remembered by its sealed text; "" when there is none or it does not open."""
+        sealed = getattr(user, FIELD[algorithm])
+        key = (user.id, sealed)
+        if key not in self._opened:
+            try:
+                self._opened[key] = unseal(self._cipher, (index.tenant.id, user.id, FIELD[algorithm]), sealed)
+            except SealError:
+                return ""
+            if len(self._opened) > self._memory:
+                self._opened.popitem(last=False)
+        return self._opened[key]
+
+    def _nonce(self, realm: str, now: float) -> str:
+        head = struct.pack(">Q", int(now * 1000)) + self._random(6)
+        return base64.urlsafe_b64encode(head + self._mac(head, realm)).decode().rstrip("=")
+
+    def _mac(self, head: bytes, realm: str) -> bytes:
+        return hmac.new(self._secret, head + realm.encode(), hashlib.sha256).digest()[:MAC_BYTES]
+
+    def _made_at(self, nonce: str, realm: str) -> float | None:
+        """When we made this nonce for this realm; None when we did not."""
+        try:
+            data = base64.urlsafe_b64decode(nonce + "=" * (-len(nonce) % 4))
+        except ValueError:
+            return None
+        head, mac = data[:14], data[14:]
+        if len(head) != 14 or not hmac.compare_digest(mac, self._mac(head, realm)):
+            return None
+        return float(struct.unpack(">Q", head[:8])[0]) / 1000
+
+    def _fresh(self, credentials: Credentials) -> bool:
+        """Whether the nonce counter rose; without qop there is none, and a nonce serves once."""
+        try:
+            count = int(credentials.nc, 16) if credentials.qop else 1
+        except ValueError:
+            return False
+        if count <= self._counts.get(credentials.nonce, 0):
+            return False
+        self._counts[credentials.nonce] = count if credentials.qop else 1 << 32
+        self._counts.move_to_end(credentials.nonce)
+        if len(self._counts) > self._memory:
+            self._counts.popitem(last=False)
+        return True
+
+
+def find_credentials(request: Message, realm: str) -> Credentials | None:
+    """The request's digest credentials for this realm, from either header; other schemes do not count."""
+    for name in ("authorization", "proxy-authorization"):
+        for value in request.all(name):
+            try:
+                credentials = Credentials.parse(value)
+            except BadMessage:
+                continue
+            if credentials.realm == realm:
+                return credentials
+    return None
+
+
+def find_realms(request: Message) -> list[str]:
+    """Realms for which the request carries digest credentials."""
+    realms = []
+    for name in ("authorization", "proxy-authorization"):
+        for value in request.all(name):
+            try:
+                realms.append(Credentials.parse(value).realm)
+            except BadMessage:
+                continue
+    return realms
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Our answer to a challenge."""
+
+    header: tuple[str, str]
+    """Authorization for a 401, Proxy-Authorization for a 407."""
+    nonce: str
+    stale: bool
+    """The server says that the credentials were right, but the nonce too old."""
+
+
+@dataclass(frozen=True, slots=True)
+class PbxAccount:
+    """Who a user is at the PBX of one connection, and the sealed password that proves it."""
+
+    tenant: str
+    user: str
+    connection: str
+    username: str
+    auth_username: str
+    password: str
+    """Sealed for (tenant, user, connection, "upstream")."""
+
+    def answer(self, cipher: Cipher, response: Message, method: str, uri: str, cnonce: str) -> Answer | None:
+        """Credentials for the strongest challenge of a 401 or 407 that we can answer; None when there is none."""
+        proxy = response.status == 407
+        challenge = pick(parse_challenges(response.all("proxy-authenticate" if proxy else "www-authenticate")))
+        try:
+            password = unseal(cipher, (self.tenant, self.user, self.connection, "upstream"), self.password)
+        except SealError:
+            return None
+        if challenge is None or not password:
+            return None
+        value = answer(challenge, self.auth_username, password, method, uri, 1, cnonce)
+        name = "Proxy-Authorization" if proxy else "Authorization"
+        return Answer((name, value), challenge.nonce, challenge.stale)
+
+
+def account_of(index: TenantIndex, user: User, connection: Connection) -> PbxAccount | None:
+    """The user's account at this connection's PBX, if it has one."""
+    for account in user.upstream:
+        if account.connection == connection.id:
+            auth_username = account.auth_username or account.username
+            return PbxAccount(
+                index.tenant.id, user.id, connection.id, account.username, auth_username, account.password
+            )
+    return None

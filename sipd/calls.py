@@ -1,0 +1,842 @@
+"""Calls: one A leg, one or more B legs (RFC 7092 signalling-only back-to-back user agent).
+
+An INVITE that was let in becomes a `Call`. It rings a user's phones (a `Branch` each) or goes out through
+a connection (one `Branch`); the first 2xx wins, the others are cancelled, and the pair of dialogs is
+joined. What happens inside the dialogs is in `indialog`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sipd.auth import PbxAccount, account_of
+from sipd.dialogs import NOT_PASSED, NOT_PASSED_FROM_PHONE, Dialog, PendingOk, header_text
+from sipd.events import Events
+from sipd.flow import Flow
+from sipd.limits import CallLimits, LimitReached, Scope
+from sipd.message import build
+from sipd.message.address import Address
+from sipd.message.build import Header
+from sipd.message.errors import BadMessage, LocalError
+from sipd.message.message import Message
+from sipd.message.uri import Uri, quote_user
+from sipd.registrar import Binding, Registrar
+from sipd.routing.decision import Decision, Dialled, decide_dialled, decide_outbound
+from sipd.routing.lookup import Compiled, TenantIndex
+from sipd.routing.model import Connection, Limits, User
+from sipd.routing.seal import Cipher
+from sipd.settings import Settings
+from sipd.timers import Timer, Timers
+from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction, cancel_request
+from sipd.upstream import connection_hop, contact_of
+from sipd.wire import Wire
+
+ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
+"""On the CANCEL to phones that rang in vain (RFC 3326)."""
+OK_LIFE = 64 * T1
+"""How long a 2xx waits for its ACK (RFC 3261 13.3.1.4)."""
+MAX_CHALLENGES = 2
+BUSY = (486, 600)
+NOT_THERE = (404, 408, 410, 430, 480, 502, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What the parts of the core share."""
+
+    settings: Settings
+    wire: Wire
+    layer: Layer
+    timers: Timers
+    events: Events
+    limits: CallLimits
+    registrar: Registrar
+    cipher: Cipher
+    table: Callable[[], Compiled]
+    """The table in force now."""
+
+
+class Call:
+    """One call, from the INVITE that began it to the end of both legs."""
+
+    __slots__ = (
+        "answered_at", "branches", "by", "callee", "caller", "direction", "ended", "finals", "from_text", "hops", "id",
+        "index", "local_tags", "no_answer", "pair", "request", "ring_timer", "scopes", "started", "to_text", "tx",
+    )  # fmt: skip
+
+    def __init__(self, call_id: str, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> None:
+        self.id = call_id
+        self.tx = tx
+        self.request: Message = tx.request
+        self.index = index
+        self.direction = direction
+        """"in" from a PBX, "out" through one, "internal" between phones."""
+        self.caller: User | None = None
+        """The user that calls; None when a PBX does."""
+        self.callee: User | None = None
+        """The user whose phones ring now."""
+        self.scopes: list[Scope] = []
+        self.branches: list[Branch] = []
+        self.finals: list[Final] = []
+        """Answers of the branches of this round that failed."""
+        self.pair: Dialog | None = None
+        """The A leg's dialog, once answered."""
+        self.local_tags: list[str] = []
+        """Our tags towards the caller, one per early dialog."""
+        self.hops = 0
+        self.no_answer = False
+        self.ring_timer: Timer | None = None
+        self.started = now
+        self.answered_at: float | None = None
+        self.ended = False
+        self.by = "edge"
+        self.from_text = _plain_uri(self.request.from_)
+        self.to_text = self.request.uri.partition(";")[0]
+
+    @property
+    def active(self) -> list[Branch]:
+        return [branch for branch in self.branches if not branch.done]
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """A branch's final answer other than 2xx."""
+
+    status: int
+    reason: str
+    headers: bytes = b""
+    """Lines that pass to the caller."""
+    body: bytes = b""
+    redirect: str = ""
+    """User part of the first Contact of a 3xx."""
+
+
+class Branch:
+    """One INVITE that we sent for a call, and the dialogs that its answers made."""
+
+    __slots__ = (
+        "account", "call", "call_id", "cancelled", "challenges", "contact", "dialogs", "done", "flow",
+        "from_value", "headers", "last_nonce", "local_tag", "max_forwards", "pinned", "proceeding", "rest", "seq",
+        "timer", "to_value", "tx", "uri",
+    )  # fmt: skip
+
+    def __init__(self, call: Call, uri: str, flow: Flow, from_value: str, to_value: str, contact: str) -> None:
+        self.call = call
+        self.uri = uri
+        self.flow = flow
+        self.from_value = from_value
+        """Without tag."""
+        self.to_value = to_value
+        self.contact = contact
+        self.pinned = False
+        self.headers: list[Header] = []
+        self.rest = b""
+        self.max_forwards = 70
+        self.account: PbxAccount | None = None
+        """Whose credentials answer a challenge."""
+        self.call_id = ""
+        self.local_tag = ""
+        self.seq = 0
+        self.tx: ClientTransaction | None = None
+        self.dialogs: dict[str, Dialog] = {}
+        self.proceeding = False
+        self.cancelled = False
+        self.done = False
+        self.challenges = 0
+        self.last_nonce = ""
+        self.timer: Timer | None = None
+
+
+class Calls:
+    """All calls of a node, and the dialogs by which in-dialog requests find them."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.calls: dict[str, Call] = {}
+        self.dialogs: dict[tuple[str, str], Dialog] = {}
+        """By our side of it: Call-ID and local tag (RFC 3261 12)."""
+
+    def find(self, message: Message) -> Dialog | None:
+        """The dialog of a request that came to us: our tag is in its To, the other end's in its From.
+
+        Early forks of one INVITE share our tag, and differ in the other end's.
+        """
+        dialog = self.dialogs.get((message.call_id, message.to.tag or ""))
+        theirs = message.from_.tag or ""
+        if dialog is None or dialog.remote_tag == theirs:
+            return dialog
+        return dialog.branch.dialogs.get(theirs) if dialog.branch is not None else None
+
+    # -- beginning
+
+    def from_pbx(self, tx: ServerTransaction, decision: Decision, now: float) -> None:
+        """A call that the decision order let in."""
+        if decision.tenant is None:
+            raise LocalError("accepted without a tenant")
+        call = self._begin(tx, decision.tenant, "in", now)
+        limit = self._take(call, decision.connection, decision.user, now)
+        if limit is not None:
+            self._limit(call, limit, decision.user, now)
+        elif decision.user is not None:
+            self.ring(call, decision.user, now)
+        else:
+            self.dial(call, None, decision.forward, now)
+
+    def from_phone(self, tx: ServerTransaction, index: TenantIndex, user: User, uri: Uri, now: float) -> None:
+        """A call that an authenticated user makes."""
+        call = self._begin(tx, index, "out", now)
+        call.caller = user
+        own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
+        at_pbx = any(uri.host in (c.registrar_domain, c.host) for c in index.connections.values())
+        if own or at_pbx:
+            self._dial_as(call, user, decide_dialled(index, uri.user or ""), now)
+        else:  # another domain, also another tenant's: like the public, through the PBX
+            self._dial_as(call, user, decide_outbound(index, uri.user or ""), now, foreign=uri)
+
+    def _begin(self, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> Call:
+        call = Call(self._core.wire.token(12), tx, index, direction, now)
+        tx.owner = call
+        self.calls[call.id] = call
+        self._core.layer.respond(tx, 100, build.response(tx.request, 100, received=tx.source[1:3]), now)
+        return call
+
+    def _dial_as(self, call: Call, user: User, dialled: Dialled, now: float, foreign: Uri | None = None) -> None:
+        """What a user dialled, by the connection's rule for calls inside the tenant."""
+        connection = dialled.connection
+        number = dialled.number
+        callee = dialled.user
+        if callee is not None:
+            call.direction = "internal"
+            connection = call.index.connections.get(call.index.tenant.default_connection)
+            number = callee.extension
+            if connection is None or self._directly(connection, callee, now):
+                connection = None
+        limit = self._take(call, connection, user, now)
+        if limit is not None:
+            self._limit(call, limit, None, now)
+        elif connection is not None:
+            self._call_out(call, user, connection, number, now, foreign)
+        elif callee is not None:
+            self.ring(call, callee, now)
+        elif dialled.forward:
+            self.dial(call, user, dialled.forward, now)
+        else:
+            self._refuse(call, 404, "Not Found", now, rule=dialled.rule)
+
+    def _directly(self, connection: Connection, callee: User, now: float) -> bool:
+        if connection.internal_calls == "always_direct":
+            return True
+        here = bool(self._core.registrar.bindings(callee.id, now))
+        return connection.internal_calls == "direct_when_possible" and here
+
+    def _take(self, call: Call, connection: Connection | None, user: User | None, now: float) -> LimitReached | None:
+        """Count the call against every limit that applies, or none."""
+        tenant = call.index.tenant
+        scopes: list[tuple[Scope, Limits]] = [
+            (("installation", ""), self._core.table().installation.limits),
+            (("tenant", tenant.id), tenant.limits),
+        ]
+        if connection is not None:
+            scopes.append((("connection", connection.id), connection.limits))
+        if user is not None:
+            scopes.append((("user", user.id), user.limits))
+        limit = self._core.limits.take(scopes, now)
+        if limit is None:
+            call.scopes = [scope for scope, _ in scopes]
+        source = call.tx.source
+        self._core.events.add(
+            now, "call.started", tenant=tenant.id, connection=connection.id if connection else "",
+            user=user.id if user else "", call=call.id, **{"from": call.from_text}, to=call.to_text,
+            direction=call.direction, source=f"{source.transport}:{source.host}:{source.port}",
+        )  # fmt: skip
+        return limit
+
+    def _limit(self, call: Call, limit: LimitReached, user: User | None, now: float) -> None:
+        if limit.status == 486 and user is not None and user.forward_busy:
+            self._forward(call, user, user.forward_busy, now)
+            return
+        headers = [("Retry-After", str(limit.retry_after))] if limit.retry_after else []
+        reason = build.REASONS[limit.status]
+        self._refuse(call, limit.status, reason, now, headers, rule=f"limit-{limit.rule}")
+
+    # -- where it goes
+
+    def ring(self, call: Call, user: User, now: float) -> None:
+        """Ring all phones of a user, or follow the user's rule."""
+        if user.forward_always:
+            self._forward(call, user, user.forward_always, now)
+            return
+        bindings = self._core.registrar.bindings(user.id, now)
+        if not bindings:
+            if user.forward_unreachable:
+                self._forward(call, user, user.forward_unreachable, now)
+            else:
+                self._refuse(call, 480, "Temporarily Unavailable", now, rule="no-binding")
+            return
+        call.callee = user
+        call.finals = []
+        call.no_answer = False
+        call.ring_timer = self._core.timers.set(now + user.ring_seconds, lambda at: self._rang_out(call, at))
+        for binding in bindings:
+            self._ring_phone(call, user, binding, now)
+
+    def dial(self, call: Call, user: User | None, target: str, now: float) -> None:
+        """Follow a forward: a user of the tenant rings here, anything else goes out with the user's account."""
+        call.hops += 1
+        if call.hops > self._core.settings.max_forward_hops:
+            self._refuse(call, 480, "Too Many Forwards", now, rule="forward-loop")
+            return
+        dialled = decide_dialled(call.index, target)
+        if dialled.user is not None:
+            self.ring(call, dialled.user, now)
+        elif dialled.forward:
+            self.dial(call, user, dialled.forward, now)
+        elif dialled.connection is not None:
+            self._call_out(call, user, dialled.connection, dialled.number, now)
+        else:
+            self._refuse(call, 480, "Temporarily Unavailable", now, rule="forward-nowhere")
+
+    def _forward(self, call: Call, user: User, target: str, now: float) -> None:
+        call.callee = None
+        if call.ring_timer is not None:
+            self._core.timers.cancel(call.ring_timer)
+        self.dial(call, user, target, now)
+
+    def _ring_phone(self, call: Call, user: User, binding: Binding, now: float) -> None:
+        wire = self._core.wire
+        to_value = f"<{Uri.build(user.extension, call.index.tenant.primary_domain)}>"
+        contact = f"<sip:{wire.hostport(binding.flow)}>"
+        from_value = _without_tag(call.request)
+        branch = Branch(call, binding.contact, binding.flow, from_value, to_value, contact)
+        branch.pinned = True
+        branch.rest = call.request.rest(NOT_PASSED if call.caller is None else NOT_PASSED_FROM_PHONE)
+        self._invite(branch, now)
+
+    def _call_out(
+        self,
+        call: Call,
+        user: User | None,
+        connection: Connection,
+        number: str,
+        now: float,
+        foreign: Uri | None = None,
+    ) -> None:
+        """Through a connection, as the user that the PBX knows (wire.md: From phones)."""
+        account = account_of(call.index, user, connection) if user else None
+        if account is None and connection.strategy == "on_behalf":
+            self._refuse(call, 403, "No Account At The PBX", now, rule="no-account")
+            return
+        hop, route = connection_hop(connection)
+
+        def ready(flow: Flow | None, then: float) -> None:
+            if call.ended:
+                return
+            if flow is None:
+                self._fail(call, None, Final(503, "PBX Unreachable"), then)
+                return
+            branch = self._outbound_branch(call, user, account, connection, number, foreign, flow)
+            if route:
+                branch.headers.append(("Route", route))
+            branch.timer = self._core.timers.set(
+                then + self._core.settings.caller_timeout, lambda at: self._too_long(branch, at)
+            )
+            self._invite(branch, then)
+
+        self._core.wire.when_ready(*hop, ready, now)
+
+    def _outbound_branch(
+        self,
+        call: Call,
+        user: User | None,
+        account: PbxAccount | None,
+        connection: Connection,
+        number: str,
+        foreign: Uri | None,
+        flow: Flow,
+    ) -> Branch:
+        target = f"sip:{quote_user(number)}@{connection.registrar_domain}"
+        if foreign is not None:
+            target = str(Uri.build(number, foreign.host, foreign.port))
+        identity = account.username if account else (user.extension if user else "anonymous")
+        display = Address(user.name if user else "", Uri.build(identity, connection.registrar_domain), {})
+        extension = user.extension if user else "anonymous"
+        contact = contact_of(
+            extension, call.index.tenant.primary_domain, connection.multi_tenant, self._core.wire, flow
+        )
+        branch = Branch(call, target, flow, str(display), f"<{target}>", contact)
+        branch.account = account
+        branch.rest = call.request.rest(NOT_PASSED_FROM_PHONE)
+        if call.caller is None and user is not None:  # a call from the PBX that a user forwards (RFC 5806)
+            branch.headers.append(("Diversion", f"<{Uri.build(user.extension, call.index.tenant.primary_domain)}>"))
+        return branch
+
+    def _invite(self, branch: Branch, now: float) -> None:
+        call, wire = branch.call, self._core.wire
+        hops = call.request.max_forwards
+        branch.max_forwards = 70 if hops is None else max(0, hops - 1)
+        branch.call_id = wire.token(16)
+        branch.local_tag = wire.token()
+        call.branches.append(branch)
+        self._send_invite(branch, [], now)
+
+    def _send_invite(self, branch: Branch, credentials: list[Header], now: float) -> None:
+        wire = self._core.wire
+        branch.seq += 1
+        via_branch = wire.branch()
+        data = build.request(
+            "INVITE",
+            branch.uri,
+            [
+                ("Via", wire.via(branch.flow, via_branch)),
+                ("Max-Forwards", str(branch.max_forwards)),
+                ("From", f"{branch.from_value};tag={branch.local_tag}"),
+                ("To", branch.to_value),
+                ("Call-ID", branch.call_id),
+                ("CSeq", f"{branch.seq} INVITE"),
+                ("Contact", branch.contact),
+                *branch.headers,
+                *credentials,
+            ],
+            branch.call.request.body,
+            branch.rest,
+        )
+        branch.proceeding = False
+        branch.tx = self._core.layer.request(data, "INVITE", via_branch, branch.flow, (self, branch), now)
+
+    # -- answers from the B legs
+
+    def on_response(self, tx: ClientTransaction, branch: Branch | None, response: Message, now: float) -> None:
+        if branch is None or tx.method != "INVITE":  # our own CANCEL or BYE
+            return
+        status = response.status
+        if status < 200:
+            self._provisional(branch, response, now)
+        elif status < 300:
+            self._ok(branch, response, now)
+        elif not branch.done:
+            if status in (401, 407) and self._authenticate(branch, response, now):
+                return
+            self._fail(branch.call, branch, _final(response), now)
+
+    def on_stray_response(self, response: Message, now: float) -> None:
+        """A 2xx after its transaction is gone: acknowledged again, so that the other end stops sending it."""
+        if response.method != "INVITE" or not 200 <= response.status < 300:
+            return
+        dialog = self.dialogs.get((response.call_id, response.from_.tag or ""))
+        if dialog is not None and dialog.ack and dialog.remote_tag == response.to.tag:
+            self._core.wire.send(dialog.ack, dialog.flow)
+
+    def on_failure(self, tx: ClientTransaction, branch: Branch | None, reason: str, now: float) -> None:
+        """Time-out (408) or transport error (503), RFC 3261 8.1.3.1."""
+        if branch is not None and tx is branch.tx and not branch.done:
+            self._fail(branch.call, branch, Final(408 if reason == "timeout" else 503, reason.capitalize()), now)
+
+    def _provisional(self, branch: Branch, response: Message, now: float) -> None:
+        branch.proceeding = True
+        if branch.cancelled:
+            self._send_cancel(branch, now)
+            return
+        call = branch.call
+        if branch.timer is not None:
+            self._core.timers.cancel(branch.timer)
+            again = now + self._core.settings.caller_timeout
+            branch.timer = self._core.timers.set(again, lambda at: self._too_long(branch, at))
+        if response.status == 100 or call.pair is not None or call.ended:
+            return
+        dialog = self._dialog(branch, response, now)
+        if dialog is None:
+            self._respond(call, response.status, response.reason, now, rest=response.rest(NOT_PASSED))
+            return
+        dialog.learn(response, branch.flow, self._core.wire)
+        self._relay_answer(call, dialog.other, response, now)
+
+    def _dialog(self, branch: Branch, response: Message, now: float) -> Dialog | None:
+        """The B leg's dialog of this answer and the A leg's beside it, made when new; None without a tag."""
+        tag = response.to.tag
+        if not tag:
+            return None
+        dialog = branch.dialogs.get(tag)
+        if dialog is None:
+            dialog = self._new_pair(branch, tag, response)
+        return dialog
+
+    def _new_pair(self, branch: Branch, tag: str, response: Message) -> Dialog:
+        call, wire = branch.call, self._core.wire
+        b = Dialog(call, branch.call_id, branch.local_tag, branch.flow, pinned=branch.pinned)
+        b.branch = branch
+        b.remote_tag = tag
+        b.local, b.remote = f"{branch.from_value};tag={branch.local_tag}", header_text(response, "to")
+        b.local_seq = b.invite_seq = branch.seq
+        b.contact = branch.contact
+        b.route_set = response.split("record-route")[::-1]
+        b.learn(response, branch.flow, wire)
+        a = self._a_dialog(call)
+        a.peer, b.peer = b, a
+        branch.dialogs[tag] = b
+        self.dialogs[a.call_id, a.local_tag] = a
+        # Forked early dialogs share our tag; requests from the other end find the right one by its own tag.
+        self.dialogs.setdefault((b.call_id, b.local_tag), b)
+        return b
+
+    def _a_dialog(self, call: Call) -> Dialog:
+        request, wire = call.request, self._core.wire
+        a = Dialog(call, request.call_id, wire.token(), call.tx.source, pinned=call.caller is not None)
+        a.remote_tag = request.from_.tag or ""
+        a.local, a.remote = f"{header_text(request, 'to')};tag={a.local_tag}", header_text(request, "from")
+        a.remote_seq = request.cseq.number
+        a.route_set = request.split("record-route")
+        domain = call.index.tenant.primary_domain
+        user = Uri.parse(request.uri).user
+        name = f"{quote_user(user)}@" if user else ""
+        a.contact = f"<sip:{name}{wire.hostport(call.tx.source)};local-domain={domain}>"
+        a.learn(request, call.tx.source, wire)
+        call.local_tags.append(a.local_tag)
+        return a
+
+    def _ok(self, branch: Branch, response: Message, now: float) -> None:
+        call = branch.call
+        dialog = self._dialog(branch, response, now)
+        if dialog is None:
+            self._fail(call, branch, Final(502, "Bad Gateway"), now)
+            return
+        if dialog.ack:  # the same 2xx again
+            self._core.wire.send(dialog.ack, dialog.flow)
+            return
+        if call.pair is not None and call.pair is dialog.peer:
+            return  # again, and the caller has not sent its ACK yet
+        dialog.route_set = response.split("record-route")[::-1]
+        dialog.learn(response, branch.flow, self._core.wire)
+        self._end_branch(branch)
+        if call.pair is not None or call.ended or branch.cancelled:
+            self.hang_up_unwanted(dialog, now)
+            return
+        self._answered(call, dialog, response, now)
+
+    def _answered(self, call: Call, dialog: Dialog, response: Message, now: float) -> None:
+        """The first 2xx wins; the other branches are told that the call was completed elsewhere (RFC 3326)."""
+        call.pair = dialog.other
+        call.answered_at = now
+        if call.ring_timer is not None:
+            self._core.timers.cancel(call.ring_timer)
+        for branch in call.active:
+            self._cancel(branch, now, ELSEWHERE)
+        for branch in call.branches:
+            self._forget_all(branch, but=dialog)
+        self.dialogs[dialog.call_id, dialog.local_tag] = dialog
+        data = self._relay_answer(call, dialog.other, response, now)
+        self.await_ack(dialog.other, call.tx, data, now)
+        self._core.events.add(now, "call.answered", tenant=call.index.tenant.id, call=call.id)
+
+    def _authenticate(self, branch: Branch, response: Message, now: float) -> bool:
+        """Answer the PBX's challenge with the user's credentials; False when we cannot."""
+        if branch.account is None or branch.cancelled or branch.challenges >= MAX_CHALLENGES:
+            return False
+        found = self.credentials(branch, response, "INVITE", branch.uri)
+        if found is None:
+            return False
+        branch.challenges += 1
+        self._send_invite(branch, [found], now)
+        return True
+
+    def credentials(self, branch: Branch, response: Message, method: str, uri: str) -> tuple[str, str] | None:
+        """The header that answers a challenge on a leg with an account; each nonce is answered once."""
+        if branch.account is None:
+            return None
+        found = branch.account.answer(self._core.cipher, response, method, uri, self._core.wire.token())
+        if found is None or (found.nonce == branch.last_nonce and method == "INVITE"):
+            return None
+        if method == "INVITE":
+            branch.last_nonce = found.nonce
+        return found.header
+
+    # -- when it fails
+
+    def _fail(self, call: Call, branch: Branch | None, final: Final, now: float) -> None:
+        """One branch is over without an answer; the last one settles the call."""
+        if branch is not None:
+            self._end_branch(branch)
+            self._forget_all(branch)
+        call.finals.append(final)
+        if not call.active and call.pair is None and not call.ended:
+            self._settle(call, now)
+
+    def _settle(self, call: Call, now: float) -> None:
+        """All branches failed: the user's rule, else the best answer (RFC 3261 16.7 step 6)."""
+        final = min(call.finals, key=_rank)
+        user = call.callee
+        if user is not None:
+            target = self._forward_after(user, final, no_answer=call.no_answer)
+            if target:
+                self._forward(call, user, target, now)
+                return
+        if call.no_answer:
+            self._refuse(call, 480, "No Answer", now, rule="no-answer")
+        else:
+            self._finish(call, final.status, final.reason, now, [final.headers], final.body)
+
+    def _forward_after(self, user: User, final: Final, *, no_answer: bool) -> str:
+        if no_answer:
+            return user.forward_no_answer
+        if final.redirect:
+            return final.redirect
+        if final.status in BUSY:
+            return user.forward_busy
+        return user.forward_unreachable if final.status in NOT_THERE else ""
+
+    def _rang_out(self, call: Call, now: float) -> None:
+        """Nobody answered in time: the phones stop ringing, and the user's rule comes."""
+        if call.pair is not None or call.ended:
+            return
+        call.no_answer = True
+        for branch in call.active:
+            self._cancel(branch, now)
+            self._end_branch(branch)
+            call.finals.append(Final(480, "No Answer"))
+        self._settle(call, now)
+
+    def _too_long(self, branch: Branch, now: float) -> None:
+        """Timer C: no news from the PBX."""
+        if not branch.done:
+            self._cancel(branch, now)
+            self._fail(branch.call, branch, Final(408, "Request Timeout"), now)
+
+    def _refuse(
+        self, call: Call, status: int, reason: str, now: float, headers: Sequence[Header] = (), *, rule: str = ""
+    ) -> None:
+        """The edge itself ends a call that was not answered; counted and told as an event."""
+        self._core.events.add(
+            now, "refused", tenant=call.index.tenant.id, rule=rule, code=status, reason=reason, method="INVITE",
+            source=f"{call.tx.source.transport}:{call.tx.source.host}:{call.tx.source.port}", uri=call.to_text,
+        )  # fmt: skip
+        self._finish(call, status, reason, now, headers)
+
+    def _finish(
+        self, call: Call, status: int, reason: str, now: float, headers: Sequence[Header] = (), body: bytes = b""
+    ) -> None:
+        """Answer the caller's INVITE with a failure, and end the call."""
+        if call.ended:
+            return
+        self._respond(call, status, reason, now, headers, body)
+        if call.by != "caller":
+            call.by = "callee" if call.finals else "edge"
+        self.end(call, status, reason, now)
+
+    # -- cancelling and ending
+
+    def on_cancel(self, call: Call, now: float) -> None:
+        """The caller gave up (RFC 3261 9.2)."""
+        if call.pair is not None or call.ended:
+            return
+        call.by = "caller"
+        for branch in call.active:
+            self._cancel(branch, now)
+            self._end_branch(branch)
+        self._finish(call, 487, "Request Terminated", now)
+
+    def caller_lost(self, call: Call, now: float) -> None:
+        """The caller's stream ended before an answer."""
+        self.on_cancel(call, now)
+
+    def _cancel(self, branch: Branch, now: float, reason: Header | None = None) -> None:
+        """Cancel once a provisional answer came; before that a CANCEL may not be sent (RFC 3261 9.1)."""
+        if branch.cancelled or branch.tx is None:
+            return
+        branch.cancelled = True
+        if reason is not None:
+            branch.headers.append(reason)
+        if branch.proceeding:
+            self._send_cancel(branch, now)
+
+    def _send_cancel(self, branch: Branch, now: float) -> None:
+        reason = [header for header in branch.headers if header is ELSEWHERE]
+        if branch.tx is not None:
+            self.cancel(branch.tx, reason, now)
+
+    def cancel(self, tx: ClientTransaction, headers: Sequence[Header], now: float) -> None:
+        """CANCEL an INVITE of ours; when no final answer follows, it is given up (RFC 3261 9.1)."""
+        layer = self._core.layer
+        if tx.terminated:
+            return
+        layer.request(cancel_request(tx, headers), "CANCEL", tx.branch, tx.flow, (self, None), now)
+        self._core.timers.set(now + OK_LIFE, lambda at: None if tx.terminated else layer.destroy(tx))
+
+    def _end_branch(self, branch: Branch) -> None:
+        branch.done = True
+        if branch.timer is not None:
+            self._core.timers.cancel(branch.timer)
+            branch.timer = None
+
+    def hang_up_unwanted(self, dialog: Dialog, now: float) -> None:
+        """A 2xx that nobody wants any more is acknowledged and ended (RFC 3261 13.2.2.4)."""
+        self.send_ack(dialog, b"", b"")
+        self.send_bye(dialog, now)
+
+    def end(self, call: Call, code: int, reason: str, now: float) -> None:
+        """The call is over: free what it took, and write its record."""
+        if call.ended:
+            return
+        call.ended = True
+        self.calls.pop(call.id, None)
+        self._core.limits.give_back(call.scopes)
+        for timer in (call.ring_timer, *(branch.timer for branch in call.branches)):
+            if timer is not None:
+                self._core.timers.cancel(timer)
+        self._core.timers.set(now + self._core.settings.zombie_time, lambda at: self._bury(call))
+        self._core.events.add(
+            now, "call.ended", tenant=call.index.tenant.id, user=_user_id(call), call=call.id,
+            **{"from": call.from_text}, to=call.to_text, direction=call.direction, started=call.started,
+            answered=call.answered_at, ended=now, code=code, reason=reason, by=call.by,
+        )  # fmt: skip
+
+    def _bury(self, call: Call) -> None:
+        for branch in call.branches:
+            self._forget_all(branch)
+
+    def _forget_all(self, branch: Branch, but: Dialog | None = None) -> None:
+        """Forget a branch's dialogs and those of the A leg beside them."""
+        for tag, dialog in list(branch.dialogs.items()):
+            if dialog is not but:
+                del branch.dialogs[tag]
+                self.forget(dialog)
+                if dialog.peer is not None:
+                    self.forget(dialog.peer)
+
+    def forget(self, dialog: Dialog) -> None:
+        key = dialog.call_id, dialog.local_tag
+        if self.dialogs.get(key) is dialog:
+            del self.dialogs[key]
+        self.stop_ok(dialog)
+
+    # -- what goes out on a leg
+
+    def _respond(
+        self,
+        call: Call,
+        status: int,
+        reason: str,
+        now: float,
+        headers: Sequence[Header] = (),
+        body: bytes = b"",
+        rest: bytes = b"",
+    ) -> None:
+        """An answer to the caller's INVITE that makes no dialog with a phone or PBX behind it."""
+        tag = call.local_tags[0] if call.local_tags else self._core.wire.token()
+        if not call.local_tags:
+            call.local_tags.append(tag)
+        data = build.response(call.request, status, reason, tag, [*headers, rest], body, call.tx.source[1:3])
+        self._core.layer.respond(call.tx, status, data, now)
+
+    def _relay_answer(self, call: Call, a: Dialog, response: Message, now: float) -> bytes:
+        """Pass a B leg's 1xx or 2xx to the caller in the A leg's own dialog."""
+        headers: list[Header] = [call.request.lines("record-route"), ("Contact", a.contact)]
+        headers.append(response.rest(NOT_PASSED))
+        data = build.response(
+            call.request, response.status, response.reason, a.local_tag, headers, response.body, call.tx.source[1:3]
+        )
+        self._core.layer.respond(call.tx, response.status, data, now)
+        return data
+
+    def send_ack(self, dialog: Dialog, rest: bytes, body: bytes) -> None:
+        """ACK a 2xx (RFC 3261 13.2.2.4): outside any transaction, with a branch of its own."""
+        wire = self._core.wire
+        dialog.ack = dialog.request(wire, "ACK", wire.branch(), dialog.invite_seq, [], body, rest)
+        wire.send(dialog.ack, dialog.flow)
+
+    def send_bye(self, dialog: Dialog, now: float, rest: bytes = b"", body: bytes = b"") -> None:
+        wire = self._core.wire
+        branch = wire.branch()
+        data = dialog.request(wire, "BYE", branch, dialog.next_seq(), [], body, rest)
+        self._core.layer.request(data, "BYE", branch, dialog.flow, (self, None), now)
+
+    def await_ack(self, dialog: Dialog, tx: ServerTransaction, data: bytes, now: float) -> None:
+        """Send our 2xx again until its ACK comes (RFC 3261 13.3.1.4)."""
+        ok = PendingOk(data, tx.flow, tx.request.cseq.number, T1, now + OK_LIFE)
+        dialog.ok = ok
+        ok.timer = self._core.timers.set(now + T1, lambda at: self._again(dialog, ok, at))
+
+    def _again(self, dialog: Dialog, ok: PendingOk, now: float) -> None:
+        if dialog.ok is not ok:
+            return
+        if now >= ok.deadline:
+            dialog.ok = None
+            self.hang_up(dialog.call, 408, "No ACK", now)
+            return
+        self._core.wire.send(ok.data, ok.flow)
+        ok.interval = min(2 * ok.interval, T2)
+        ok.timer = self._core.timers.set(min(now + ok.interval, ok.deadline), lambda at: self._again(dialog, ok, at))
+
+    def stop_ok(self, dialog: Dialog) -> None:
+        if dialog.ok is not None and dialog.ok.timer is not None:
+            self._core.timers.cancel(dialog.ok.timer)
+        dialog.ok = None
+
+    def hang_up(self, call: Call, code: int, reason: str, now: float) -> None:
+        """The edge ends a call: BYE on both legs, or a failure when it was not answered."""
+        a = call.pair
+        if a is None or a.peer is None:
+            for branch in call.active:
+                self._cancel(branch, now)
+                self._end_branch(branch)
+            self._finish(call, code, reason, now)
+            return
+        for dialog in (a, a.peer):
+            self.stop_ok(dialog)
+            if dialog.branch is not None and not dialog.ack:
+                self.send_ack(dialog, b"", b"")
+            self.send_bye(dialog, now)
+        self.end(call, code, reason, now)
+
+    def describe(self, tenant: str | None) -> Iterator[dict[str, Any]]:
+        """Calls in progress, for people: docs/architecture.md, `calls`."""
+        for call in self.calls.values():
+            if tenant in (None, call.index.tenant.id):
+                yield {
+                    "id": call.id,
+                    "tenant": call.index.tenant.id,
+                    "from": call.from_text,
+                    "to": call.to_text,
+                    "state": "answered" if call.pair else "ringing",
+                    "since": call.answered_at or call.started,
+                    "direction": call.direction,
+                }
+
+
+def _user_id(call: Call) -> str:
+    user = call.callee or call.caller
+    return user.id if user else ""
+
+
+def _plain_uri(address: Address) -> str:
+    """The URI without parameters, for records."""
+    return address.uri_text.partition(";")[0]
+
+
+def _without_tag(request: Message) -> str:
+    """The caller's From for the other leg: same name and URI, our own tag comes behind."""
+    caller = request.from_
+    params = {name: value for name, value in caller.params.items() if name != "tag"}
+    return str(Address(caller.display, caller.uri, params, caller.uri_text))
+
+
+def _final(response: Message) -> Final:
+    """What of a failure passes to the caller. A challenge does not: its credentials are not the caller's."""
+    status, reason = response.status, response.reason
+    redirect = ""
+    if status in (401, 407):
+        return Final(403, "Refused By The PBX")
+    if 300 <= status < 400:
+        try:
+            contacts = response.contacts
+        except BadMessage:
+            contacts = []
+        redirect = (contacts[0].uri.user or "") if contacts else ""
+        return Final(480, "Temporarily Unavailable", redirect=redirect)
+    return Final(status, reason, response.rest(NOT_PASSED), response.body, redirect)
+
+
+def _rank(final: Final) -> tuple[int, int]:
+    """Lower is better: 6xx ends all, then the lowest class, then what says more than 408 or 480."""
+    kind = final.status // 100
+    return (0 if kind == 6 else kind, 1 if final.status in (408, 480) else 0)

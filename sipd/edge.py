@@ -1,0 +1,236 @@
+"""The sans-IO core: bytes and time in, bytes and events out (docs/architecture.md lists the calls)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sipd.auth import Authenticator
+from sipd.calls import Call, Calls, Core
+from sipd.dispatch import Dispatcher
+from sipd.events import Change, Event, Events
+from sipd.flow import Flow, Query
+from sipd.indialog import InDialog, Relay
+from sipd.limits import CallLimits
+from sipd.message import build
+from sipd.message.check import check
+from sipd.message.errors import BadMessage
+from sipd.message.framing import FramingError
+from sipd.message.message import Message
+from sipd.message.scanner import scan
+from sipd.passing import Passing
+from sipd.registrar import Binding, Registrar
+from sipd.routing.lookup import Compiled
+from sipd.routing.seal import Cipher
+from sipd.settings import Settings
+from sipd.timers import Timers
+from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing
+from sipd.upstream import Upstream
+from sipd.wire import Wire
+
+MAX_FAULTS = 20
+"""Unexpected errors whose text is kept; all are counted."""
+
+
+class Edge:
+    """One node's core. The shell owns sockets, clock and disk."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        compiled: Compiled,
+        cipher: Cipher,
+        random_bytes: Callable[[int], bytes],
+        now: float,
+        timing: Timing | None = None,
+    ) -> None:
+        self.compiled = compiled
+        self.events = Events()
+        self.timers = Timers()
+        self.wire = Wire(settings, random_bytes)
+        self.layer = Layer(self, self.wire.send, self.timers, timing)
+        self.registrar = Registrar(settings, self.events, self.timers)
+        self.upstream = Upstream(settings, self.wire, self.layer, self.timers, self.events, cipher, random_bytes)
+        core = Core(
+            settings, self.wire, self.layer, self.timers, self.events, CallLimits(), self.registrar, cipher,
+            lambda: self.compiled,
+        )  # fmt: skip
+        self.calls_ = Calls(core)
+        self._in_dialog = InDialog(core, self.calls_)
+        authenticator = Authenticator(cipher, random_bytes, settings.nonce_life, settings.nonce_memory)
+        self._dispatcher = Dispatcher(core, self.calls_, Passing(core), authenticator)
+        self.faults: list[BaseException] = []
+        """Errors of our own, for the shell's log; emptied by it."""
+
+    # -- in
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+        """One datagram, or one framed message of a stream. Never raises."""
+        try:
+            message = scan(data)
+            check(message)
+        except BadMessage as bad:
+            self._malformed(bad, flow)
+            return
+        self._guarded(lambda: self.layer.receive(message, flow, now), message, flow)
+
+    def bad_frame(self, error: FramingError, flow: Flow, now: float) -> None:
+        """A stream that can no longer be framed; the shell closes it after our answer."""
+        self._malformed(BadMessage(error.status, error.reason, error.message), flow)
+
+    def _malformed(self, bad: BadMessage, flow: Flow) -> None:
+        """Answer what can be answered, without a transaction (RFC 3261 16.3, RFC 4475); count the rest."""
+        message = bad.message
+        self.events.count("malformed")
+        if message is None or message.status or message.method in ("ACK", ""):
+            return
+        if not all(message.has(name) for name in ("via", "from", "to", "call-id", "cseq")) and bad.status != 400:
+            return
+        try:
+            data = build.response(message, bad.status, bad.reason, "malformed", [], b"", flow[1:3])
+        except Exception as error:  # noqa: BLE001 - answering is a courtesy here: what cannot be built is not sent
+            self._fault(error)
+            return
+        self.wire.send(data, flow)
+
+    def _guarded(self, work: Callable[[], None], message: Message | None, flow: Flow | None) -> None:
+        """A fault of ours costs one request, not the daemon."""
+        try:
+            work()
+        except BadMessage as bad:
+            if message is not None and flow is not None:
+                self._malformed(BadMessage(bad.status, bad.reason, bad.message or message), flow)
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs one request, not the daemon
+            self._fault(error)
+            if message is not None and flow is not None and not message.status and message.method != "ACK":
+                self._malformed(BadMessage(500, "Server Internal Error", message), flow)
+
+    def _fault(self, error: BaseException) -> None:
+        self.events.count("faults")
+        if len(self.faults) < MAX_FAULTS:
+            self.faults.append(error)
+
+    def flow_lost(self, flow: Flow, now: float) -> None:
+        """A stream ended: its transactions fail at once, its phones are gone."""
+        self._guarded(lambda: self.layer.flow_lost(flow, now), None, None)
+        self._guarded(lambda: self.registrar.flow_lost(flow, now), None, None)
+
+    def resolved(self, query: Query, addresses: list[str], now: float) -> None:
+        """Answer to a look-up; empty: it failed."""
+        self._guarded(lambda: self.wire.resolved(query, addresses, now), None, None)
+
+    def handle_timer(self, now: float) -> None:
+        self._guarded(lambda: self.timers.fire(now), None, None)
+
+    def next_timer(self) -> float | None:
+        """Epoch seconds; None: nothing to wait for."""
+        return self.timers.next()
+
+    def load(self, compiled: Compiled, now: float) -> None:
+        """Swap the table. Calls in progress keep what they were decided with."""
+        self.compiled = compiled
+        self.registrar.load(compiled, now)
+        self.upstream.load(compiled, now)
+
+    def restore(self, changes: Iterable[Change], now: float) -> None:
+        """State from before a restart; to be followed by `load`, which drops what the table no longer wants."""
+        for kind, _, record in changes:
+            if record is not None and kind == "binding":
+                self.registrar.restore(record, now)
+            elif record is not None and kind == "upstream":
+                self.upstream.restore(record)
+
+    # -- out
+
+    def datagrams_to_send(self) -> list[tuple[bytes, Flow]]:
+        taken, self.wire.outbox = self.wire.outbox, []
+        return taken
+
+    def lookups_to_start(self) -> list[Query]:
+        taken, self.wire.lookups = self.wire.lookups, []
+        return taken
+
+    def take_events(self) -> list[Event]:
+        return self.events.take_events()
+
+    def take_changes(self) -> list[Change]:
+        return self.events.take_changes()
+
+    @property
+    def counters(self) -> Counter[str]:
+        return self.events.counters
+
+    def registrations(self, tenant: str | None, now: float) -> dict[str, list[dict[str, Any]]]:
+        """docs/architecture.md, `registrations`."""
+        upstream = [r.state_dict() for r in self.upstream if tenant in (None, r.wanted.account.tenant)]
+        bindings = [_binding_dict(b) for b in self.registrar if tenant in (None, b.tenant) and b.expires > now]
+        return {"upstream": upstream, "bindings": bindings}
+
+    def calls(self, tenant: str | None, now: float) -> list[dict[str, Any]]:
+        """docs/architecture.md, `calls`."""
+        return list(self.calls_.describe(tenant))
+
+    def renew(self, tenant: str, connection: str | None, now: float) -> int:
+        """Send these upstream registrations again now; how many."""
+        return self.upstream.renew(tenant, connection, now)
+
+    # -- what the transaction layer tells
+
+    def on_request(self, tx: ServerTransaction, now: float) -> None:
+        try:
+            if tx.request.to.tag and tx.method != "REGISTER":
+                self._in_dialog.on_request(tx, now)
+            else:
+                self._dispatcher.on_request(tx, now)
+        except BadMessage as bad:
+            data = build.response(tx.request, bad.status, bad.reason, self.wire.token(), [], b"", tx.source[1:3])
+            self.layer.respond(tx, bad.status, data, now)
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs one request, not the daemon
+            self._fault(error)
+            data = build.response(tx.request, 500, None, self.wire.token(), [], b"", tx.source[1:3])
+            self.layer.respond(tx, 500, data, now)
+
+    def on_ack(self, msg: Message, flow: Flow, now: float) -> None:
+        self._in_dialog.on_ack(msg, flow, now)
+
+    def on_response(self, tx: ClientTransaction, msg: Message, now: float) -> None:
+        user, thing = _owner(tx)
+        user.on_response(tx, thing, msg, now)
+
+    def on_stray_response(self, msg: Message, flow: Flow, now: float) -> None:
+        self.events.count("stray")
+        self.calls_.on_stray_response(msg, now)
+
+    def on_timeout(self, tx: ClientTransaction, now: float) -> None:
+        user, thing = _owner(tx)
+        user.on_failure(tx, thing, "timeout", now)
+
+    def on_transport_error(self, tx: ClientTransaction, now: float) -> None:
+        user, thing = _owner(tx)
+        user.on_failure(tx, thing, "transport error", now)
+
+    def on_cancel(self, tx: ServerTransaction, cancel_tx: ServerTransaction, now: float) -> None:
+        if isinstance(tx.owner, Call):
+            self.calls_.on_cancel(tx.owner, now)
+        elif isinstance(tx.owner, Relay):
+            self._in_dialog.on_cancel(tx.owner, now)
+
+
+def _owner(tx: ClientTransaction) -> tuple[Any, Any]:
+    """(part of the core, what it sent the request for): both set by whoever called `Layer.request`."""
+    owner: tuple[Any, Any] = tx.owner  # type: ignore[assignment]  # `object` to the layer, which does not look inside
+    return owner
+
+
+def _binding_dict(binding: Binding) -> dict[str, Any]:
+    flow = binding.flow
+    return {
+        "tenant": binding.tenant,
+        "user": binding.user,
+        "contact": binding.contact,
+        "source": f"{flow.host}:{flow.port}",
+        "transport": flow.transport,
+        "expires": binding.expires,
+        "user_agent": binding.user_agent,
+    }

@@ -1,0 +1,61 @@
+"""What happened, for the spool: plain dicts, and counters beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+Event = dict[str, Any]
+Change = tuple[str, str, dict[str, Any] | None]
+"""(kind, key, record): state for the store; None removes it."""
+
+MAX_WAITING = 100_000
+"""Events not yet taken by the shell. More are dropped and counted as `events.dropped`."""
+
+
+class Events:
+    """The core's outbox: events and state changes, taken by the shell after each batch."""
+
+    __slots__ = ("changes", "counters", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[Event] = []
+        self.changes: list[Change] = []
+        self.counters: Counter[str] = Counter()
+
+    def add(
+        self,
+        now: float,
+        kind: str,
+        *,
+        tenant: str = "",
+        connection: str = "",
+        user: str = "",
+        rule: str = "",
+        **detail: object,
+    ) -> None:
+        """Append one event; empty keys are left out (docs/architecture.md lists the kinds)."""
+        self.counters[kind] += 1
+        if len(self.waiting) >= MAX_WAITING:
+            self.counters["events.dropped"] += 1
+            return
+        event: Event = {"at": round(now, 3), "kind": kind, "detail": detail}
+        for key, value in (("tenant", tenant), ("connection", connection), ("user", user), ("rule", rule)):
+            if value:
+                event[key] = value
+        self.waiting.append(event)
+
+    def count(self, name: str) -> None:
+        self.counters[name] += 1
+
+    def change(self, kind: str, key: str, record: dict[str, Any] | None) -> None:
+        """Note state that must survive a restart."""
+        self.changes.append((kind, key, record))
+
+    def take_events(self) -> list[Event]:
+        taken, self.waiting = self.waiting, []
+        return taken
+
+    def take_changes(self) -> list[Change]:
+        taken, self.changes = self.changes, []
+        return taken

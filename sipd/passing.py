@@ -1,0 +1,171 @@
+"""Requests outside a dialog that are passed on and answered with what comes back: MESSAGE, NOTIFY, OPTIONS to a user.
+
+They fork to all phones of a user like calls do; the first 2xx wins, else the best answer (RFC 3261 16.7).
+"""
+
+from __future__ import annotations
+
+from sipd.auth import PbxAccount, account_of
+from sipd.calls import Core
+from sipd.dialogs import NOT_PASSED, NOT_PASSED_FROM_PHONE
+from sipd.flow import Flow
+from sipd.message import build
+from sipd.message.build import Header
+from sipd.message.message import Message
+from sipd.message.uri import Uri, quote_user
+from sipd.routing.lookup import TenantIndex
+from sipd.routing.model import Connection, User
+from sipd.transaction.layer import ClientTransaction, ServerTransaction
+from sipd.upstream import connection_hop
+from sipd.wire import Wire
+
+
+class Passed:
+    """One request on its way to one or more places."""
+
+    __slots__ = ("best", "done", "open", "tx")
+
+    def __init__(self, tx: ServerTransaction, places: int) -> None:
+        self.tx = tx
+        self.open = places
+        self.best: Message | None = None
+        self.done = False
+
+
+class Copy:
+    """One of the places, and what to answer a challenge with."""
+
+    __slots__ = ("account", "challenged", "from_value", "passed", "rest", "route", "seq", "to_value", "uri")
+
+    def __init__(self, passed: Passed, uri: str, from_value: str, to_value: str, rest: bytes) -> None:
+        self.passed = passed
+        self.uri = uri
+        self.from_value = from_value
+        self.to_value = to_value
+        self.rest = rest
+        self.route = ""
+        self.account: PbxAccount | None = None
+        self.challenged = False
+        self.seq = 1
+
+
+class Passing:
+    """Passes requests to users' phones and to connections."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def to_user(self, tx: ServerTransaction, index: TenantIndex, user: User, trusted: bool, now: float) -> None:
+        """To all phones of a user; 480 without any (RFC 3261 16.5)."""
+        bindings = self._core.registrar.bindings(user.id, now)
+        if not bindings:
+            self.answer(tx, 480, now)
+            return
+        passed = Passed(tx, len(bindings))
+        to_value = f"<{Uri.build(user.extension, index.tenant.primary_domain)}>"
+        rest = tx.request.rest(NOT_PASSED if trusted else NOT_PASSED_FROM_PHONE)
+        for binding in bindings:
+            copy = Copy(passed, binding.contact, _from_value(tx.request), to_value, rest)
+            self._send(copy, binding.flow, [], now)
+
+    def to_connection(
+        self, tx: ServerTransaction, index: TenantIndex, user: User, connection: Connection, uri: str, now: float
+    ) -> None:
+        """To a PBX, as the user that it knows."""
+        account = account_of(index, user, connection)
+        identity = account.username if account else user.extension
+        copy = Copy(
+            Passed(tx, 1),
+            uri,
+            f"<sip:{quote_user(identity)}@{connection.registrar_domain}>",
+            f"<{uri}>",
+            tx.request.rest(NOT_PASSED_FROM_PHONE),
+        )
+        copy.account = account
+        hop, copy.route = connection_hop(connection)
+
+        def ready(flow: Flow | None, then: float) -> None:
+            if flow is None:
+                self.answer(tx, 503, then)
+            else:
+                self._send(copy, flow, [], then)
+
+        self._core.wire.when_ready(*hop, ready, now)
+
+    def answer(self, tx: ServerTransaction, status: int, now: float, headers: list[Header] | None = None) -> None:
+        data = build.response(tx.request, status, None, self._core.wire.token(), headers or [], b"", tx.source[1:3])
+        self._core.layer.respond(tx, status, data, now)
+
+    def _send(self, copy: Copy, flow: Flow, credentials: list[Header], now: float) -> None:
+        wire: Wire = self._core.wire
+        request = copy.passed.tx.request
+        hops = request.max_forwards
+        branch = wire.branch()
+        data = build.request(
+            request.method,
+            copy.uri,
+            [
+                ("Via", wire.via(flow, branch)),
+                ("Max-Forwards", str(70 if hops is None else max(0, hops - 1))),
+                *([("Route", copy.route)] if copy.route else []),
+                ("From", f"{copy.from_value};tag={wire.token()}"),
+                ("To", copy.to_value),
+                ("Call-ID", wire.token(16)),
+                ("CSeq", f"{copy.seq} {request.method}"),
+                *credentials,
+            ],
+            request.body,
+            copy.rest,
+        )
+        self._core.layer.request(data, request.method, branch, flow, (self, copy), now)
+
+    def on_response(self, tx: ClientTransaction, copy: Copy, response: Message, now: float) -> None:
+        passed = copy.passed
+        if response.status < 200 or passed.done:
+            return
+        if response.status in (401, 407) and self._authenticate(tx, copy, response, now):
+            return
+        passed.open -= 1
+        if passed.best is None or _rank(response.status) < _rank(passed.best.status):
+            passed.best = response
+        if response.status < 300 or passed.open == 0:
+            self._settle(passed, now)
+
+    def on_failure(self, tx: ClientTransaction, copy: Copy, reason: str, now: float) -> None:
+        copy.passed.open -= 1
+        if copy.passed.open == 0 and not copy.passed.done:
+            self._settle(copy.passed, now)
+
+    def _settle(self, passed: Passed, now: float) -> None:
+        passed.done = True
+        best = passed.best
+        if best is None:
+            self.answer(passed.tx, 408, now)
+            return
+        status = 403 if best.status in (401, 407) else best.status
+        tag = self._core.wire.token()
+        rest = best.rest(NOT_PASSED)
+        reason = best.reason if status == best.status else None
+        data = build.response(passed.tx.request, status, reason, tag, [rest], best.body, passed.tx.source[1:3])
+        self._core.layer.respond(passed.tx, status, data, now)
+
+    def _authenticate(self, tx: ClientTransaction, copy: Copy, response: Message, now: float) -> bool:
+        if copy.challenged or copy.account is None:
+            return False
+        cnonce = self._core.wire.token()
+        found = copy.account.answer(self._core.cipher, response, tx.method, copy.uri, cnonce)
+        if found is None:
+            return False
+        copy.challenged = True
+        copy.seq += 1
+        self._send(copy, tx.flow, [found.header], now)
+        return True
+
+
+def _from_value(request: Message) -> str:
+    """The sender's From without its tag."""
+    return f"<{request.from_.uri_text}>"
+
+
+def _rank(status: int) -> int:
+    return 0 if status >= 600 else status // 100

@@ -1,0 +1,255 @@
+"""The registrar for phones: bindings of users (RFC 3261 section 10.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sipd.events import Events
+from sipd.flow import Flow
+from sipd.message.address import Address
+from sipd.message.errors import BadMessage
+from sipd.message.grammar import format_params
+from sipd.message.message import Message
+from sipd.message.uri import Uri, same_uri
+from sipd.routing.lookup import Compiled, TenantIndex
+from sipd.routing.model import User
+from sipd.settings import Settings
+from sipd.timers import Timer, Timers
+
+MAX_CONTACT = 1024
+"""Characters of one Contact that is kept; longer: 400."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where a user's phone can be reached until `expires`."""
+
+    tenant: str
+    user: str
+    contact: str
+    """The Contact URI as the phone wrote it."""
+    params: dict[str, str | None]
+    """Contact parameters except expires."""
+    call_id: str
+    cseq: int
+    expires: float
+    """Epoch seconds."""
+    flow: Flow
+    """Where the REGISTER came from: requests go there (RFC 3581, wire.md)."""
+    user_agent: str
+
+    @property
+    def key(self) -> str:
+        """Name in the store: one per user and contact, or per user and device (RFC 5626)."""
+        instance = self.params.get("+sip.instance")
+        return f"{self.user} {instance} {self.params.get('reg-id')}" if instance else f"{self.user} {self.contact}"
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Binding:
+        return cls(**{**record, "flow": Flow(*record["flow"])})
+
+
+class Refused(Exception):  # noqa: N818 - a word of the protocol's
+    """A REGISTER that is not done: status, reason phrase and headers of the answer."""
+
+    def __init__(self, status: int, reason: str, *headers: tuple[str, str]) -> None:
+        super().__init__(status, reason)
+        self.status, self.reason, self.headers = status, reason, headers
+
+
+class Registrar:
+    """Bindings by user, with one timer for the next expiry of each."""
+
+    def __init__(self, settings: Settings, events: Events, timers: Timers) -> None:
+        self._settings = settings
+        self._events = events
+        self._timers = timers
+        self._bindings: dict[str, dict[str, Binding]] = {}
+        self._flows: dict[tuple[str, str, int], int] = {}
+        self._expiries: dict[str, Timer] = {}
+
+    def __iter__(self) -> Iterator[Binding]:
+        for of_user in self._bindings.values():
+            yield from of_user.values()
+
+    def __len__(self) -> int:
+        return sum(len(of_user) for of_user in self._bindings.values())
+
+    def bindings(self, user_id: str, now: float) -> list[Binding]:
+        """Live bindings, the preferred (q) and then the newest first."""
+        live = [b for b in self._bindings.get(user_id, {}).values() if b.expires > now]
+        return sorted(live, key=lambda b: (_q(b), b.expires), reverse=True)
+
+    def has_phone_at(self, flow: Flow) -> bool:
+        """Whether a phone registered over this flow."""
+        return flow[:3] in self._flows
+
+    def register(self, request: Message, index: TenantIndex, user: User, flow: Flow, now: float) -> list[str]:
+        """Do what an authenticated REGISTER asks, all of it or nothing; the Contact values of the answer.
+
+        Raises Refused or BadMessage.
+        """
+        contacts = request.contacts
+        if any(contact.star for contact in contacts):
+            self._remove_all(request, user, contacts, now)
+        else:
+            new = [self._wanted(request, index, user, contact, flow, now) for contact in contacts]
+            self._apply(user, new, now)
+        return [self._answer(binding, now) for binding in self.bindings(user.id, now)]
+
+    def _wanted(
+        self, request: Message, index: TenantIndex, user: User, contact: Address, flow: Flow, now: float
+    ) -> Binding:
+        """The binding that one Contact asks for; `expires` not after `now` removes it."""
+        if contact.uri.scheme not in ("sip", "sips") or not contact.uri.host:
+            raise Refused(400, "Contact Is No SIP URI")
+        if len(contact.uri_text) > MAX_CONTACT:
+            raise Refused(400, "Contact Too Long")
+        binding = Binding(
+            tenant=index.tenant.id,
+            user=user.id,
+            contact=contact.uri_text,
+            params={name: value for name, value in contact.params.items() if name != "expires"},
+            call_id=request.call_id,
+            cseq=request.cseq.number,
+            expires=now + self._lifetime(request, contact),
+            flow=flow,
+            user_agent=(request.get("user-agent") or "")[:200],
+        )
+        old = self._same(user, binding)
+        if old is not None and old.call_id == binding.call_id and old.cseq >= binding.cseq:
+            raise Refused(500, "REGISTER Out Of Order")
+        return binding
+
+    def _lifetime(self, request: Message, contact: Address) -> int:
+        """Seconds: the Contact's expires, the header's, or the default (RFC 3261 10.2.1.1)."""
+        text = contact.params.get("expires")
+        asked: int | None = request.expires
+        if text is not None:
+            asked = int(text) if text.isascii() and text.isdigit() and len(text) < 11 else None
+        if asked is None:
+            return self._settings.default_expires
+        if 0 < asked < self._settings.min_expires:
+            raise Refused(423, "Interval Too Brief", ("Min-Expires", str(self._settings.min_expires)))
+        return min(asked, self._settings.max_expires)
+
+    def _same(self, user: User, binding: Binding) -> Binding | None:
+        """The binding that this one replaces: the same device, or the same Contact by 19.1.4."""
+        of_user = self._bindings.get(user.id, {})
+        exact = of_user.get(binding.key)
+        if exact is not None or binding.params.get("+sip.instance"):
+            return exact
+        wanted = Uri.parse(binding.contact)
+        return next((old for old in of_user.values() if same_uri(Uri.parse(old.contact), wanted)), None)
+
+    def _remove_all(self, request: Message, user: User, contacts: list[Address], now: float) -> None:
+        """Contact: * stands alone and with Expires: 0 (RFC 3261 10.3 step 6)."""
+        if len(contacts) > 1 or request.expires != 0:
+            raise BadMessage(400, "Contact * Goes With Expires 0 Alone")
+        for binding in list(self._bindings.get(user.id, {}).values()):
+            if binding.call_id == request.call_id and binding.cseq >= request.cseq.number:
+                raise Refused(500, "REGISTER Out Of Order")
+        for binding in list(self._bindings.get(user.id, {}).values()):
+            self._drop(binding, "unregistered", now)
+
+    def _apply(self, user: User, wanted: list[Binding], now: float) -> None:
+        for binding in wanted:
+            old = self._same(user, binding)
+            if binding.expires <= now:
+                if old is not None:
+                    self._drop(old, "unregistered", now)
+                continue
+            if old is not None and old.key != binding.key:
+                self._forget(old)
+            self._keep(binding)
+            if old is None or old.flow != binding.flow:
+                self._note(binding, "binding.added", "registered", now)
+        live = sorted(self._bindings.get(user.id, {}).values(), key=lambda b: b.expires)
+        for binding in live[: max(0, len(live) - user.max_bindings)]:
+            self._drop(binding, "limit of phones", now)
+
+    def _keep(self, binding: Binding) -> None:
+        of_user = self._bindings.setdefault(binding.user, {})
+        self._count_flow(of_user.get(binding.key), -1)
+        of_user[binding.key] = binding
+        self._count_flow(binding, +1)
+        self._events.change("binding", binding.key, binding.record())
+        self._cancel_expiry(binding)
+        self._expiries[binding.key] = self._timers.set(binding.expires, lambda now: self._expire(binding, now))
+
+    def _forget(self, binding: Binding) -> None:
+        of_user = self._bindings[binding.user]
+        del of_user[binding.key]
+        if not of_user:
+            del self._bindings[binding.user]
+        self._count_flow(binding, -1)
+        self._cancel_expiry(binding)
+        self._events.change("binding", binding.key, None)
+
+    def _cancel_expiry(self, binding: Binding) -> None:
+        timer = self._expiries.pop(binding.key, None)
+        if timer is not None:
+            self._timers.cancel(timer)
+
+    def _count_flow(self, binding: Binding | None, step: int) -> None:
+        if binding is None:
+            return
+        key = binding.flow[:3]
+        count = self._flows.get(key, 0) + step
+        if count > 0:
+            self._flows[key] = count
+        else:
+            self._flows.pop(key, None)
+
+    def _drop(self, binding: Binding, reason: str, now: float) -> None:
+        self._forget(binding)
+        self._note(binding, "binding.removed", reason, now)
+
+    def _expire(self, binding: Binding, now: float) -> None:
+        if self._bindings.get(binding.user, {}).get(binding.key) is binding:
+            self._drop(binding, "expired", now)
+
+    def _note(self, binding: Binding, kind: str, reason: str, now: float) -> None:
+        source = f"{binding.flow.transport}:{binding.flow.host}:{binding.flow.port}"
+        self._events.add(
+            now, kind, tenant=binding.tenant, user=binding.user, contact=binding.contact, source=source, reason=reason
+        )
+
+    def flow_lost(self, flow: Flow, now: float) -> None:
+        """A stream ended: phones behind it cannot be reached any more (RFC 5626 4.2)."""
+        if self.has_phone_at(flow):
+            for binding in [b for b in self if b.flow[:3] == flow[:3]]:
+                self._drop(binding, "connection lost", now)
+
+    def load(self, compiled: Compiled, now: float) -> None:
+        """Users that are gone or disabled, and suspended tenants, lose their bindings."""
+        for binding in list(self):
+            index = compiled.tenants.get(binding.tenant)
+            if index is None or index.tenant.suspended or binding.user not in index.users_by_id:
+                self._drop(binding, "removed from the table", now)
+
+    def restore(self, record: dict[str, Any], now: float) -> None:
+        """Take back a binding from the store; a stream that it used is gone, the address may still answer."""
+        binding = Binding.from_record(record)
+        if binding.expires > now and binding.flow.listener < len(self._settings.listeners):
+            self._keep(binding)
+        else:
+            self._events.change("binding", binding.key, None)
+
+    def _answer(self, binding: Binding, now: float) -> str:
+        """A Contact of the 200: the phone's own URI and parameters, with what is left of its time."""
+        params = format_params(binding.params)
+        return f"<{binding.contact}>{params};expires={max(1, round(binding.expires - now))}"
+
+
+def _q(binding: Binding) -> float:
+    """Preference 0 to 1; without q: 1 (RFC 3261 10.2.1.2)."""
+    try:
+        return float(binding.params.get("q") or 1.0)
+    except ValueError:
+        return 0.0

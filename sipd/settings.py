@@ -1,0 +1,50 @@
+"""What a node is told at start; the table says everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sipd.flow import Listener
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All times are seconds."""
+
+    listeners: tuple[Listener, ...]
+    node: str = "sipd"
+    user_agent: str = "Tenantry"
+
+    min_expires: int = 60
+    """A phone that asks for less gets 423 (RFC 3261 10.3)."""
+    max_expires: int = 3600
+    """A phone that asks for more gets this."""
+    default_expires: int = 3600
+
+    nonce_life: float = 300.0
+    nonce_memory: int = 100_000
+    """Nonces whose counter is remembered, the newest."""
+
+    upstream_rate: float = 50.0
+    """REGISTER requests per second to one PBX address."""
+    retry_first: float = 5.0
+    """First wait after an upstream failure; doubles up to `retry_cap`."""
+    retry_cap: float = 600.0
+
+    mute_after: int = 20
+    """Refusals as unknown source from one address and port within `mute_window` before it is not answered."""
+    mute_window: float = 60.0
+    mute_time: float = 60.0
+
+    caller_timeout: float = 180.0
+    """Timer C (RFC 3261 16.6): an outbound call without any answer newer than this ends."""
+    max_forward_hops: int = 5
+    """Forwards followed in one call."""
+    zombie_time: float = 32.0
+    """How long an ended dialog still passes NOTIFYs on (RFC 5057)."""
+
+    @property
+    def own_hosts(self) -> frozenset[str]:
+        """Every name and address by which the edge itself can be addressed."""
+        hosts = {h for li in self.listeners for h in (li.host, li.advertised_host)}
+        return frozenset(h.lower() for h in hosts if h not in ("0.0.0.0", "::"))  # noqa: S104 - compared

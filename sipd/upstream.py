@@ -1,0 +1,539 @@
+"""Registrations that the edge keeps at PBXs on behalf of users (wire.md, RFC 3261 section 10.2).
+
+One registration per user and connection, whatever number of phones the user has: always the same
+Call-ID, a rising CSeq, and a Contact that says where the tenant's calls go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sipd.auth import PbxAccount, account_of
+from sipd.events import Events
+from sipd.flow import Flow
+from sipd.message import build
+from sipd.message.errors import BadMessage
+from sipd.message.message import Message
+from sipd.message.uri import Uri, same_uri
+from sipd.routing.lookup import Compiled, TenantIndex
+from sipd.routing.model import Connection, User
+from sipd.routing.seal import Cipher
+from sipd.settings import Settings
+from sipd.timers import Timer, Timers
+from sipd.transaction.layer import ClientTransaction, Layer
+from sipd.wire import Wire, bracketed, next_hop
+
+REFRESH_EARLIEST, REFRESH_SPREAD = 0.75, 0.15
+"""A refresh is sent after 75 to 90 % of the granted time, so that registrations do not move together."""
+MAX_CHALLENGES = 3
+"""401 or 407 answers to one REGISTER, each with a new nonce, before it counts as refused."""
+SLOT_MEMORY = 10_000
+"""PBX addresses whose pace is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the table asks for: all that is in a REGISTER but its numbers."""
+
+    account: PbxAccount
+    registrar: str
+    """Host of Request-URI, To and From."""
+    contact_user: str
+    contact_domain: str
+    multi_tenant: bool
+    hop: tuple[str, int, str]
+    """Host, port (0: default), transport."""
+    route: str
+    """Route header value for a loose-routing outbound proxy, or empty."""
+    expires: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.account.user} {self.account.connection}"
+
+    @property
+    def place(self) -> tuple[str, str, tuple[str, int, str]]:
+        """Which address of record at which PBX."""
+        return self.registrar, self.account.username, self.hop
+
+
+def wanted_of(index: TenantIndex, user: User, account: PbxAccount, connection: Connection) -> Wanted:
+    """The registration that one account of a user asks for."""
+    hop, route = connection_hop(connection)
+    return Wanted(
+        account=account,
+        registrar=connection.registrar_domain,
+        contact_user=user.extension,
+        contact_domain=index.tenant.primary_domain,
+        multi_tenant=connection.multi_tenant,
+        hop=hop,
+        route=route,
+        expires=connection.expires,
+    )
+
+
+def connection_hop(connection: Connection) -> tuple[tuple[str, int, str], str]:
+    """Where requests for this PBX go, and the Route value if the outbound proxy is a loose router."""
+    if not connection.outbound_proxy:
+        return (connection.host, connection.port, connection.transport), ""
+    hop = next_hop(connection.outbound_proxy, connection.transport)
+    loose = "lr" in Uri.parse(connection.outbound_proxy).params
+    return hop, f"<{connection.outbound_proxy}>" if loose else ""
+
+
+def contact_of(extension: str, domain: str, multi_tenant: bool, wire: Wire, flow: Flow) -> str:
+    """The Contact rule: the tenant's domain as host with the mode on, as parameter with it off."""
+    user = Uri.build(extension, "x")
+    name = str(user)[len("sip:") : -len("@x")]
+    listener = wire.listener(flow)
+    if not multi_tenant:
+        return f"<sip:{name}@{wire.hostport(flow)};local-domain={domain}>"
+    port = f":{listener.advertised_port}" if listener.advertised_port != 5060 else ""
+    transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
+    return f"<sip:{name}@{domain}{port}{transport}>"
+
+
+class Registration:
+    """One upstream registration and how it stands."""
+
+    __slots__ = (
+        "attempts",
+        "call_id",
+        "challenges",
+        "code",
+        "contact",
+        "cseq",
+        "expires_at",
+        "from_tag",
+        "granted",
+        "last_nonce",
+        "min_expires",
+        "next_at",
+        "reason",
+        "removing",
+        "since",
+        "state",
+        "successor",
+        "timer",
+        "waiting",
+        "wanted",
+    )  # fmt: skip
+
+    def __init__(self, wanted: Wanted, call_id: str, from_tag: str, now: float) -> None:
+        self.wanted = wanted
+        self.call_id = call_id
+        self.from_tag = from_tag
+        self.cseq = 0
+        self.contact = ""
+        """As last sent, with angle brackets."""
+        self.state = "trying"
+        self.code = 0
+        self.reason = ""
+        self.since = now
+        """When the state last changed."""
+        self.next_at: float | None = None
+        self.expires_at: float | None = None
+        """When the PBX forgets it, if nothing more comes."""
+        self.granted = 0
+        self.min_expires = 0
+        self.attempts = 0
+        """Failures in a row."""
+        self.challenges = 0
+        self.last_nonce = ""
+        self.removing = False
+        self.waiting = False
+        """A REGISTER is under way: the answer comes before the next one."""
+        self.timer: Timer | None = None
+        self.successor: Registration | None = None
+        """What is registered after this one is removed."""
+
+    def record(self) -> dict[str, Any]:
+        """For the store: enough to go on with the same Call-ID and a rising CSeq."""
+        names = ("call_id", "from_tag", "cseq", "contact", "state", "code", "reason", "since", "expires_at", "granted")
+        wanted = self.wanted
+        account = wanted.account
+        who = {"tenant": account.tenant, "user": account.user, "connection": account.connection}
+        where = {"registrar": wanted.registrar, "username": account.username, "hop": list(wanted.hop)}
+        last = {"next_at": self.next_at, "contact_key": list(_contact_key(wanted))}
+        return {name: getattr(self, name) for name in names} | who | where | last
+
+    def state_dict(self) -> dict[str, Any]:
+        """For people: docs/architecture.md, `registrations`."""
+        account = self.wanted.account
+        return {
+            "tenant": account.tenant,
+            "user": account.user,
+            "connection": account.connection,
+            "state": "removing" if self.removing else self.state,
+            "code": self.code,
+            "reason": self.reason,
+            "contact": self.contact,
+            "since": self.since,
+            "next": self.next_at,
+            "expires": self.expires_at,
+        }
+
+
+class Upstream:
+    """All upstream registrations of a node, paced per PBX."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        wire: Wire,
+        layer: Layer,
+        timers: Timers,
+        events: Events,
+        cipher: Cipher,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._settings = settings
+        self._wire = wire
+        self._layer = layer
+        self._timers = timers
+        self._events = events
+        self._cipher = cipher
+        self._random = random_bytes
+        self._registrations: dict[str, Registration] = {}
+        self._leaving: set[Registration] = set()
+        self._slots: dict[tuple[str, int, str], float] = {}
+        self._kept: dict[str, dict[str, Any]] = {}
+
+    def __iter__(self) -> Iterator[Registration]:
+        yield from self._registrations.values()
+        yield from self._leaving
+
+    def __len__(self) -> int:
+        return len(self._registrations)
+
+    # -- what the table wants
+
+    def restore(self, record: dict[str, Any]) -> None:
+        """Keep a record from before a restart until the table says whether it is still wanted."""
+        self._kept[f"{record['user']} {record['connection']}"] = record
+
+    def load(self, compiled: Compiled, now: float) -> None:
+        """Register what is new, renew what changed, remove what is gone."""
+        wanted = {w.key: w for w in _all_wanted(compiled)}
+        for key in [key for key in self._registrations if key not in wanted]:
+            self._leave(self._registrations.pop(key), now)
+        for key, new in wanted.items():
+            registration = self._registrations.get(key)
+            if registration is None:
+                self._begin(new, now)
+            elif registration.wanted != new:
+                self._change(registration, new, now)
+        if compiled.table.tenants:
+            for key in [key for key in self._kept if key not in wanted]:
+                del self._kept[key]
+                self._events.change("upstream", key, None)
+
+    def _begin(self, wanted: Wanted, now: float) -> None:
+        registration = Registration(wanted, self._wire.token(16), self._wire.token(), now)
+        self._registrations[wanted.key] = registration
+        record = self._kept.pop(wanted.key, None)
+        if record is None:
+            self._schedule(registration, now, now)
+        elif _same_place(record, wanted):
+            self._resume(registration, record, now)
+        else:
+            registration.call_id, registration.from_tag = record["call_id"], record["from_tag"]
+            registration.cseq = record["cseq"]
+            self._schedule(registration, now, now)
+
+    def _resume(self, registration: Registration, record: dict[str, Any], now: float) -> None:
+        """Go on as before the restart: what is still registered at the PBX is not registered again."""
+        for name in (
+            "call_id",
+            "from_tag",
+            "cseq",
+            "contact",
+            "state",
+            "code",
+            "reason",
+            "since",
+            "expires_at",
+            "granted",
+        ):
+            setattr(registration, name, record[name])
+        registered = record["state"] == "registered" and (record["expires_at"] or 0) > now + 1
+        if registered and tuple(record["contact_key"]) != _contact_key(registration.wanted):
+            self._leave(self._shadow(registration, registration.wanted, now), now)
+            return
+        at = max(now, record["next_at"] or now) if registered else now
+        self._schedule(registration, at, now)
+
+    def _change(self, registration: Registration, new: Wanted, now: float) -> None:
+        """Another place or user at the PBX: leave there. Else a REGISTER with the new Contact replaces the old."""
+        old = registration.wanted
+        if old.place != new.place:
+            del self._registrations[old.key]
+            self._leave(registration, now)
+            self._begin(new, now)
+            return
+        moved = registration.state == "registered" and _contact_key(old) != _contact_key(new)
+        registration.wanted = new
+        registration.attempts = 0
+        if moved:
+            self._leave(self._shadow(registration, old, now), now)
+        else:
+            self._schedule(registration, now, now)
+
+    def _shadow(self, registration: Registration, old: Wanted, now: float) -> Registration:
+        """The old Contact, to be removed first: the same Call-ID, so one after the other."""
+        shadow = Registration(old, registration.call_id, registration.from_tag, now)
+        shadow.contact, shadow.state, shadow.cseq = registration.contact, registration.state, registration.cseq
+        shadow.successor = registration
+        if registration.timer is not None:
+            self._timers.cancel(registration.timer)
+            registration.timer = None
+        return shadow
+
+    def _left(self, registration: Registration, now: float) -> None:
+        """The PBX forgot a Contact, or could not be asked to: its successor comes next."""
+        self._leaving.discard(registration)
+        successor = registration.successor
+        if successor is not None and self._registrations.get(successor.wanted.key) is successor:
+            successor.cseq = max(successor.cseq, registration.cseq)
+            self._schedule(successor, now, now)
+
+    def _leave(self, registration: Registration, now: float) -> None:
+        """Ask the PBX to forget a Contact; once, and without insisting."""
+        if registration.wanted.key not in self._registrations:
+            self._events.change("upstream", registration.wanted.key, None)
+        if registration.timer is not None:
+            self._timers.cancel(registration.timer)
+        registration.removing = True
+        if registration.state == "registered" and registration.contact:
+            self._leaving.add(registration)
+            self._schedule(registration, now, now)
+
+    def renew(self, tenant: str, connection: str | None, now: float) -> int:
+        """Send these again now, at the PBX's pace; how many."""
+        chosen = [
+            r
+            for r in self._registrations.values()
+            if r.wanted.account.tenant == tenant and connection in (None, r.wanted.account.connection)
+        ]
+        for registration in chosen:
+            registration.attempts = 0
+            self._schedule(registration, now, now)
+        return len(chosen)
+
+    # -- sending
+
+    def _schedule(self, registration: Registration, at: float, now: float) -> None:
+        """Send at `at`; the pace of the PBX may make it later."""
+        if registration.timer is not None:
+            self._timers.cancel(registration.timer)
+        if at <= now:
+            at = self._slot(registration.wanted.hop, now)
+        registration.next_at = at
+        registration.timer = self._timers.set(at, lambda fired: self._due(registration, fired))
+
+    def _slot(self, hop: tuple[str, int, str], now: float) -> float:
+        """The next free moment at this PBX."""
+        if len(self._slots) > SLOT_MEMORY:
+            self._slots = {h: at for h, at in self._slots.items() if at > now}
+        at = max(now, self._slots.get(hop, 0.0))
+        self._slots[hop] = at + 1.0 / self._settings.upstream_rate
+        return at
+
+    def _due(self, registration: Registration, now: float) -> None:
+        registration.timer = None
+        if registration.waiting:  # the answer to the last one comes first
+            self._schedule(registration, now + 1.0, now)
+            return
+        registration.waiting = True
+        registration.challenges = 0
+        registration.last_nonce = ""
+        self._find_way(registration, [], now)
+
+    def _find_way(self, registration: Registration, credentials: list[tuple[str, str]], now: float) -> None:
+        def ready(flow: Flow | None, then: float) -> None:
+            if flow is None:
+                registration.waiting = False
+                self._failed(registration, "unreachable", 0, "No address for the PBX", then)
+            else:
+                self._send(registration, flow, credentials, then)
+
+        self._wire.when_ready(*registration.wanted.hop, ready, now)
+
+    def _send(self, registration: Registration, flow: Flow, credentials: list[tuple[str, str]], now: float) -> None:
+        wanted = registration.wanted
+        if not registration.removing:
+            registration.contact = contact_of(
+                wanted.contact_user, wanted.contact_domain, wanted.multi_tenant, self._wire, flow
+            )
+            if registration.state != "registered":
+                self._move(registration, "trying", registration.code, registration.reason, now)
+        registration.cseq += 1
+        self._save(registration)
+        expires = 0 if registration.removing else max(wanted.expires, registration.min_expires)
+        identity = f"<{Uri.build(wanted.account.username, wanted.registrar)}>"
+        branch = self._wire.branch()
+        data = build.request(
+            "REGISTER",
+            self._request_uri(wanted),
+            [
+                ("Via", self._wire.via(flow, branch)),
+                ("Max-Forwards", "70"),
+                *([("Route", wanted.route)] if wanted.route else []),
+                ("From", f"{identity};tag={registration.from_tag}"),
+                ("To", identity),
+                ("Call-ID", registration.call_id),
+                ("CSeq", f"{registration.cseq} REGISTER"),
+                ("Contact", f"{registration.contact};expires={expires}"),
+                ("Expires", str(expires)),
+                *credentials,
+                ("User-Agent", self._settings.user_agent),
+            ],
+        )
+        self._events.count("upstream.sent")
+        self._layer.request(data, "REGISTER", branch, flow, (self, registration), now)
+
+    def _request_uri(self, wanted: Wanted) -> str:
+        return f"sip:{bracketed(wanted.registrar)}"
+
+    # -- answers
+
+    def on_response(self, tx: ClientTransaction, registration: Registration, response: Message, now: float) -> None:
+        if response.status < 200:
+            return
+        if response.status in (401, 407) and self._answer(tx, registration, response, now):
+            return
+        registration.waiting = False
+        if response.status == 423 and self._lengthen(registration, response, now):
+            return
+        if 200 <= response.status < 300:
+            self._granted(registration, response, now)
+        else:
+            self._failed(registration, "refused", response.status, response.reason, now, _retry_after(response))
+
+    def on_failure(self, tx: ClientTransaction, registration: Registration, reason: str, now: float) -> None:
+        """Time-out or transport error."""
+        registration.waiting = False
+        self._failed(registration, "unreachable", 408, reason, now)
+
+    def _answer(self, tx: ClientTransaction, registration: Registration, response: Message, now: float) -> bool:
+        """Answer a challenge; a second one with the same nonce is a refusal (wire.md)."""
+        wanted = registration.wanted
+        registration.challenges += 1
+        if registration.challenges > MAX_CHALLENGES:
+            return False
+        cnonce = self._wire.token()
+        answer = wanted.account.answer(self._cipher, response, "REGISTER", self._request_uri(wanted), cnonce)
+        if answer is None or answer.nonce == registration.last_nonce:
+            return False
+        if registration.last_nonce and not answer.stale:
+            return False
+        registration.last_nonce = answer.nonce
+        self._send(registration, tx.flow, [answer.header], now)
+        return True
+
+    def _lengthen(self, registration: Registration, response: Message, now: float) -> bool:
+        """423: ask for as long as the PBX demands (RFC 3261 10.2.8), once."""
+        text = response.get("min-expires") or ""
+        least = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0
+        if least <= max(registration.wanted.expires, registration.min_expires):
+            return False
+        registration.min_expires = least
+        self._schedule(registration, now, now)
+        return True
+
+    def _granted(self, registration: Registration, response: Message, now: float) -> None:
+        if registration.removing:
+            self._left(registration, now)
+            return
+        granted = self._lifetime(registration, response)
+        registration.granted = granted
+        registration.attempts = 0
+        registration.expires_at = now + granted
+        self._move(registration, "registered", response.status, response.reason, now)
+        share = REFRESH_EARLIEST + REFRESH_SPREAD * self._fraction()
+        if registration.timer is None:  # else a change is waiting to be sent
+            self._schedule(registration, now + max(1.0, granted * share), now)
+        self._save(registration)
+
+    def _lifetime(self, registration: Registration, response: Message) -> int:
+        """Seconds that the PBX granted to our Contact (RFC 3261 10.2.4)."""
+        asked = max(registration.wanted.expires, registration.min_expires)
+        ours = Uri.parse(registration.contact[1:-1])
+        try:
+            for contact in response.contacts:
+                text = contact.params.get("expires")
+                if text and text.isascii() and text.isdigit() and same_uri(contact.uri, ours):
+                    return min(int(text), asked) if len(text) < 10 else asked
+            return min(response.expires or asked, asked)
+        except BadMessage:
+            return asked
+
+    def _failed(
+        self, registration: Registration, state: str, code: int, reason: str, now: float, retry_after: int = 0
+    ) -> None:
+        """Wait longer after each failure, up to the cap, or as long as the PBX says."""
+        if registration.removing:
+            self._left(registration, now)
+            return
+        first, cap = self._settings.retry_first, self._settings.retry_cap
+        wait = min(cap, first * 2.0 ** min(registration.attempts, 20))
+        wait = max(wait * (0.8 + 0.4 * self._fraction()), float(retry_after))
+        registration.attempts += 1
+        registration.expires_at = None
+        self._move(registration, state, code, reason, now)
+        if registration.timer is None:
+            self._schedule(registration, now + wait, now)
+        self._save(registration)
+
+    def _move(self, registration: Registration, state: str, code: int, reason: str, now: float) -> None:
+        changed = registration.state != state
+        if not changed and (registration.code, registration.reason) == (code, reason) and registration.cseq:
+            return
+        if changed:
+            registration.since = now
+        registration.state, registration.code, registration.reason = state, code, reason
+        if state == "trying":
+            return
+        account = registration.wanted.account
+        self._events.add(
+            now, "registration.changed", tenant=account.tenant, user=account.user, connection=account.connection,
+            state=state, code=code, reason=reason,
+        )  # fmt: skip
+
+    def _save(self, registration: Registration) -> None:
+        if not registration.removing:
+            self._events.change("upstream", registration.wanted.key, registration.record())
+
+    def _fraction(self) -> float:
+        """Random, 0 to 1."""
+        return int.from_bytes(self._random(2)) / 65535
+
+
+def _all_wanted(compiled: Compiled) -> Iterator[Wanted]:
+    for index in compiled.tenants.values():
+        if index.tenant.suspended:
+            continue
+        for user in index.users_by_id.values():
+            for entry in user.upstream:
+                connection = index.connections.get(entry.connection)
+                if connection is None or connection.strategy != "on_behalf":
+                    continue
+                account = account_of(index, user, connection)
+                if account is not None:
+                    yield wanted_of(index, user, account, connection)
+
+
+def _contact_key(wanted: Wanted) -> tuple[str, str, bool]:
+    return wanted.contact_user, wanted.contact_domain, wanted.multi_tenant
+
+
+def _same_place(record: dict[str, Any], wanted: Wanted) -> bool:
+    return (record["registrar"], record["username"], tuple(record["hop"])) == wanted.place
+
+
+def _retry_after(response: Message) -> int:
+    """Seconds of a Retry-After (RFC 3261 20.33), at most a day; 0 when there is none."""
+    text = (response.get("retry-after") or "").split(";")[0].split("(")[0].strip()
+    return min(int(text), 86_400) if text.isascii() and text.isdigit() and len(text) < 10 else 0

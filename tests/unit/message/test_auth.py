@@ -88,7 +88,8 @@ def test_stale() -> None:
         "", "Digest", "digest ", "Basic abc", "NoOneKnowsThisScheme opaque-data=here", "Digest username",
         "Digest =x",
         'Digest username="a', "Digest username=a,,realm=b", 'Digest realm="a" nonce="b"', "Digest realm=a, realm=a",
-        "Digest " + ",".join(f"p{i}=x" for i in range(40)), 'Digest realm="r", nonce="n"', "\0", ", ,", "Digest a=\r\nb",
+        "Digest " + ",".join(f"p{i}=x" for i in range(40)), 'Digest realm="r", nonce="n"', "\0", ", ,",
+        "Digest a=\r\nb",
     ],
 )  # fmt: skip
 def test_hostile_credentials(text: str) -> None:

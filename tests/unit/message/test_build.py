@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from sipd.message.build import REASONS, request, response, stamp_via
@@ -97,7 +99,7 @@ class TestRequest:
     @pytest.mark.parametrize("bad", ["a\rb", "a\nb", "a\r\nX: y", "a\0b"])
     def test_no_line_end_gets_in(self, bad: str) -> None:
         msg = received()
-        for write in (
+        writers: list[Callable[[], bytes]] = [
             lambda: request(bad, "sip:a"),
             lambda: request("OPTIONS", bad),
             lambda: request("OPTIONS", "sip:a", [(bad, "x")]),
@@ -106,7 +108,8 @@ class TestRequest:
             lambda: response(msg, 200, None, bad),
             lambda: response(msg, 200, None, None, [("X", bad)]),
             lambda: response(msg, 200, received=(bad, 1)),
-        ):
+        ]
+        for write in writers:
             with pytest.raises(LocalError):
                 write()
 

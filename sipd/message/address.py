@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
 from sipd.message.errors import BadMessage
 from sipd.message.grammar import format_params, match_quoted, parse_params, quote, split_list, unquote
-from sipd.message.uri import Uri
+from sipd.message.uri import LONGEST_REMEMBERED, NO_PARAMS, REMEMBERED, Uri
 
 # Only tokens may stand unquoted; names in UTF-8 or with a stray bracket are common enough to be let in.
 _bad_display = re.compile(r'[\x00-\x08\x0a-\x1f\x7f",;:<>\\]').search
 
 
 class Address:
-    """Not to be changed once made: parsed values are shared."""
+    """Not to be changed once made: parsed values are shared, and their `params` are read-only."""
 
     __slots__ = ("display", "params", "star", "uri", "uri_text")
 
     def __init__(
-        self, display: str, uri: Uri, params: dict[str, str | None], uri_text: str | None = None, star: bool = False
+        self, display: str, uri: Uri, params: Mapping[str, str | None], uri_text: str | None = None, star: bool = False
     ) -> None:
         self.display = display
         """Unquoted, unescaped; "" when there is none."""
@@ -36,30 +38,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        text = text.strip(" \t")
-        if text[:1] == '"':
-            quoted = match_quoted(text)
-            if quoted is None:
-                raise BadMessage(400, "Unbalanced Quotes")
-            display = unquote(quoted.group())
-            start = quoted.end()
-            while text[start : start + 1] in (" ", "\t"):
-                start += 1
-            if text[start : start + 1] != "<":
-                raise BadMessage(400, "Malformed Address")
-        else:
-            start = text.find("<")
-            if start < 0:
-                return _parse_addr_spec(text)
-            display = text[:start].rstrip(" \t")
-            if display and _bad_display(display):
-                raise BadMessage(400, "Malformed Display Name")
-        end = text.find(">", start)
-        if end < 0:
-            raise BadMessage(400, "Unbalanced Angle Brackets")
-        uri_text = text[start + 1 : end]
-        end += 1
-        return cls(display, Uri.parse(uri_text), parse_params(text, end) if end < len(text) else {}, uri_text)
+        return _remembered(text) if len(text) <= LONGEST_REMEMBERED else _parse(text)
 
     @classmethod
     def parse_list(cls, lines: Iterable[str]) -> list[Address]:
@@ -89,14 +68,48 @@ class Address:
     __hash__ = None  # type: ignore[assignment]
 
 
+def _parse(text: str) -> Address:
+    text = text.strip(" \t")
+    if text[:1] == '"':
+        quoted = match_quoted(text)
+        if quoted is None:
+            raise BadMessage(400, "Unbalanced Quotes")
+        display = unquote(quoted.group())
+        start = quoted.end()
+        while text[start : start + 1] in (" ", "\t"):
+            start += 1
+        if text[start : start + 1] != "<":
+            raise BadMessage(400, "Malformed Address")
+    else:
+        start = text.find("<")
+        if start < 0:
+            return _parse_addr_spec(text)
+        display = text[:start].rstrip(" \t")
+        if display and _bad_display(display):
+            raise BadMessage(400, "Malformed Display Name")
+    end = text.find(">", start)
+    if end < 0:
+        raise BadMessage(400, "Unbalanced Angle Brackets")
+    uri_text = text[start + 1 : end]
+    return Address(display, Uri.parse(uri_text), _params(text, end + 1), uri_text)
+
+
+# A dialog repeats its From and To in every message; why it pays: see `uri`.
+_remembered = lru_cache(REMEMBERED)(_parse)
+
+
+def _params(text: str, pos: int) -> Mapping[str, str | None]:
+    return MappingProxyType(parse_params(text, pos)) if pos < len(text) else NO_PARAMS
+
+
 def _parse_addr_spec(text: str) -> Address:
     """Without angle brackets all parameters belong to the header, and `?` and `,` are not allowed (RFC 3261 20)."""
     if text == "*":
-        return Address("", Uri("", None, None, "", None, {}), {}, "", star=True)
+        return Address("", Uri("", None, None, "", None, NO_PARAMS), NO_PARAMS, "", star=True)
     semicolon = text.find(";")
     if semicolon < 0:
         semicolon = len(text)
     uri_text = text[:semicolon].rstrip(" \t")
     if "?" in uri_text or "," in uri_text:
         raise BadMessage(400, "URI Needs Angle Brackets")
-    return Address("", Uri.parse(uri_text), parse_params(text, semicolon), uri_text)
+    return Address("", Uri.parse(uri_text), _params(text, semicolon), uri_text)

@@ -139,7 +139,7 @@ def stamp_via(request: Message, received: tuple[str, int]) -> bytes:
     `received` is added when sent-by is another host, or with `rport` (RFC 3261 18.2.1, RFC 3581 4). A malformed Via
     stays untouched.
     """
-    index = request._names.index("via")
+    index = request._index["via"]
     line = request.line(index)
     try:
         via = request.via
@@ -149,6 +149,10 @@ def stamp_via(request: Message, received: tuple[str, int]) -> bytes:
     rport = "rport" in via.params
     if not rport and via.host.lower() == host.lower() and "received" not in via.params:
         return line
+    if rport and via.params["rport"] is None and "received" not in via.params and b"," not in line and b'"' not in line:
+        before, name, after = line.partition(b";rport")
+        if name and after[:1] in (b";", b"\r"):  # as nearly all write it: a splice
+            return before + f";received={_text(host)};rport={port}".encode() + after
     params = dict(via.params)
     params.pop("received", None)  # what the sender says of itself is not to be believed
     if rport:

@@ -10,9 +10,10 @@ from sipd.message.scanner import KNOWN_METHODS, _is_answerable
 from sipd.message.uri import Uri
 
 _REQUIRED = (("from", "From"), ("to", "To"), ("call-id", "Call-ID"), ("cseq", "CSeq"))
-_AT_MOST_ONE = frozenset(
-    ("content-type", "date", "event", "expires", "max-forwards", "min-expires", "reply-to", "subject")
-)
+_AT_MOST_ONE = dict(_REQUIRED) | {
+    name.lower(): name
+    for name in ("Content-Type", "Date", "Event", "Expires", "Max-Forwards", "Min-Expires", "Reply-To", "Subject")
+}
 
 # RFC 3261 20.17: RFC 1123 with GMT, nothing else.
 _is_date = re.compile(
@@ -35,8 +36,8 @@ def check(msg: Message) -> None:
 
 
 def _check(msg: Message) -> None:
-    names = msg._names
-    _check_counts(names)
+    names = msg._index
+    _check_counts(msg)
     if not msg.vias:
         raise BadMessage(400, "Missing Via")
     _ = msg.from_, msg.to, msg.call_id, msg.cseq
@@ -52,15 +53,13 @@ def _check(msg: Message) -> None:
         raise BadMessage(400, "Malformed Date")
 
 
-def _check_counts(names: list[str]) -> None:
+def _check_counts(msg: Message) -> None:
     for name, title in _REQUIRED:
-        found = names.count(name)
-        if found != 1:
-            raise BadMessage(400, f"Repeated {title}" if found else f"Missing {title}")
-    if len(set(names)) != len(names):
-        for name in names:
-            if name in _AT_MOST_ONE and names.count(name) > 1:
-                raise BadMessage(400, f"Repeated {name.title()}")
+        if name not in msg._index:
+            raise BadMessage(400, f"Missing {title}")
+    for name in msg._repeated:
+        if name in _AT_MOST_ONE:
+            raise BadMessage(400, f"Repeated {_AT_MOST_ONE[name]}")
 
 
 def _check_request_line(msg: Message) -> None:

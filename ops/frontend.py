@@ -26,7 +26,8 @@ FILES = {
 }
 ICONS = PACKAGES / "@tabler" / "icons" / "icons"
 ICON_USE = re.compile(r"""(?:icons\.svg#|\bicon\s*[(=:]\s*["'])([a-z][a-z0-9-]*)""")
-ICON_LIST = ROOT / "ops" / "icons.txt"
+WORD = re.compile(r"""["']([a-z][a-z0-9-]*)["']""")
+"""May name an icon on its way through a macro or a list; it does if there is an icon of that name."""
 SOURCE_MAP = re.compile(rb"\n?(?://|/\*)# sourceMappingURL=[^\n]*")
 SVG = "http://www.w3.org/2000/svg"
 
@@ -56,13 +57,20 @@ def fetch() -> None:
     stamp.write_text(lock)
 
 
+def drawing_of(name: str) -> Path:
+    folder = "filled" if name.endswith("-filled") else "outline"
+    return ICONS / folder / f"{name.removesuffix('-filled')}.svg"
+
+
 def icon_names() -> list[str]:
-    """Icons that pages and code name, and those that are put together at run time (the list)."""
+    """Icons that pages and code name. One that is asked for by a name that no icon has ends it here."""
     sources = [*(ROOT / "templates").rglob("*.html"), *(ROOT / "panel").rglob("*.py")]
-    names = {name for source in sources for name in ICON_USE.findall(source.read_text())}
-    if ICON_LIST.exists():
-        names |= set(ICON_LIST.read_text().split())
-    return sorted(names)
+    texts = [source.read_text() for source in sources]
+    asked = {name for text in texts for name in ICON_USE.findall(text)}
+    if unknown := [name for name in sorted(asked) if not drawing_of(name).exists()]:
+        sys.exit(f"tenantry: the icon package has no {', '.join(unknown)}; its names are the files in {ICONS}")
+    words = {word for text in texts for word in WORD.findall(text)}
+    return sorted(asked | {word for word in words if drawing_of(word).exists()})
 
 
 def sprite(names: list[str]) -> bytes:
@@ -70,11 +78,7 @@ def sprite(names: list[str]) -> bytes:
     ElementTree.register_namespace("", SVG)
     sheet = ElementTree.Element(f"{{{SVG}}}svg")
     for name in names:
-        outline, filled = ICONS / "outline" / f"{name}.svg", ICONS / "filled" / f"{name.removesuffix('-filled')}.svg"
-        source = filled if name.endswith("-filled") else outline
-        if not source.exists():
-            sys.exit(f"tenantry: there is no icon {name!r} in the icon package; see ICON_USE in {Path(__file__).name}")
-        drawing = ElementTree.parse(source).getroot()  # noqa: S314  our own locked package
+        drawing = ElementTree.parse(drawing_of(name)).getroot()  # noqa: S314  our own locked package
         kept = ("viewBox", "fill", "stroke", "stroke-width", "stroke-linecap", "stroke-linejoin")
         symbol = ElementTree.SubElement(sheet, f"{{{SVG}}}symbol", {"id": name})
         symbol.attrib.update({key: drawing.attrib[key] for key in kept if key in drawing.attrib})

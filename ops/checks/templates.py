@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "templates"
 MAX_LINES = 80
 JINJA = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
-TOKENS = ("csrf_token", "hidden_tag", "csrf_field")
+LIBRARY = "macros.html"
+"""The pieces that pages are made of; it is as long as they are many."""
+TOKENS = ("csrf_token", "csrf()")
 CHANGES = ("post", "put", "patch", "delete")
 
 
@@ -64,9 +66,9 @@ def is_changing(attributes: dict[str, str]) -> bool:
     return attributes.get("method", "get").lower() != "get" or any(f"hx-{verb}" in attributes for verb in CHANGES)
 
 
-def check_page(source: str) -> Iterator[str]:
+def check_page(source: str, name: str) -> Iterator[str]:
     lines = source.count("\n")
-    if lines > MAX_LINES:
+    if lines > MAX_LINES and name != LIBRARY:
         yield f"1: {lines} lines; {MAX_LINES} is the limit, include a part instead"
     page = Page(source)
     page.close()
@@ -104,7 +106,7 @@ def main() -> int:
     for environment, paths in environments:
         for path in paths:
             source = path.read_text()
-            problems = [*compile_error(environment, source), *(check_page(source) if path in pages else ())]
+            problems = [*compile_error(environment, source), *(check_page(source, path.name) if path in pages else ())]
             found += [f"{path.relative_to(ROOT)}:{problem}" for problem in problems]
     print(*found, sep="\n")
     return 1 if found else 0

@@ -57,7 +57,7 @@ class Program(NamedTuple):
     log: Path
 
 
-class Stopped(Exception):  # noqa: N818  it is no error
+class Stopped(Exception):
     """Ctrl-C, or a polite kill."""
 
 

@@ -25,7 +25,7 @@ from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
 from sipd.timers import Timers
-from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing
+from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
 from sipd.upstream import Upstream
 from sipd.wire import Wire
 
@@ -92,7 +92,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - answering is a courtesy here: what cannot be built is not sent
             self._fault(error)
             return
-        self.wire.send(data, flow)
+        self.wire.send(data, _answer_to(message, flow))
 
     def _guarded(self, work: Callable[[], None], message: Message | None, flow: Flow | None) -> None:
         """A fault of ours costs one request, not the daemon."""
@@ -215,6 +215,13 @@ class Edge:
             self.calls_.on_cancel(tx.owner, now)
         elif isinstance(tx.owner, Relay):
             self._in_dialog.on_cancel(tx.owner, now)
+
+
+def _answer_to(message: Message, flow: Flow) -> Flow:
+    try:
+        return answer_to(message, flow)
+    except BadMessage:
+        return flow
 
 
 def _owner(tx: ClientTransaction) -> tuple[Any, Any]:

@@ -456,12 +456,16 @@ def server_key(msg: Message, flow: Flow) -> Key:
 
 
 def answer_to(msg: Message, source: Flow) -> Flow:
-    """RFC 3261 18.2.2 and RFC 3581: over UDP to the source host, and its port only if rport asks for it. A `maddr` is
-    not followed: it would let a request choose whom we send to."""
+    """RFC 3261 18.2.2 and RFC 3581: over UDP to the source host, and to its port if rport asks for it.
+
+    Without rport the port is that of sent-by, as long as sent-by is the source. Another host there means a NAT in
+    between, behind which that port says nothing: then the source's port (docs/decisions). A `maddr` is not followed:
+    it would let a request choose whom we send to.
+    """
     if source.reliable:
         return source
     via = msg.via
-    if "rport" in via.params:
+    if "rport" in via.params or via.host.lower() != source.host:
         return source
     return source._replace(port=via.port or 5060)
 

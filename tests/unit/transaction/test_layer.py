@@ -78,9 +78,10 @@ class TestWhereAnswersGo:
         ("via", "port"),
         [
             ("SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bKa;rport", 61000),
-            ("SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bKa", 5070),
-            ("SIP/2.0/UDP 10.0.0.1;branch=z9hG4bKa", 5060),
-            ("SIP/2.0/UDP 10.0.0.1;branch=z9hG4bKa;maddr=198.51.100.1", 5060),
+            ("SIP/2.0/UDP 203.0.113.7:5070;branch=z9hG4bKa", 5070),
+            ("SIP/2.0/UDP 203.0.113.7;branch=z9hG4bKa", 5060),
+            ("SIP/2.0/UDP 203.0.113.7;branch=z9hG4bKa;maddr=198.51.100.1", 5060),
+            ("SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bKa", 61000),  # behind a NAT that it does not know of
         ],
     )
     def test_udp(self, via: str, port: int) -> None:

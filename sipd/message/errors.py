@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from sipd.message.message import Message
 
 
-class BadMessage(Exception):  # noqa: N818 - says what it is
+class BadMessage(Exception):
     """What we received breaks RFC 3261. A request is answered with `status`; a response is discarded."""
 
     def __init__(self, status: int, reason: str, message: Message | None = None) -> None:

@@ -10,6 +10,9 @@ from sipd.message.errors import BadMessage
 from sipd.message.grammar import number, split_list
 from sipd.message.via import Via
 
+MAX_ELEMENTS = 200
+"""Vias or Contacts in one message, however they are spread over lines; more are refused unread."""
+
 
 class Headers(NamedTuple):
     """What `scan` finds out about the header lines, in their order."""
@@ -157,14 +160,7 @@ class Message:
     @property
     def vias(self) -> list[Via]:
         if self._vias is None:
-            parse = Via.parse
-            vias = []
-            for text in self.all("via"):
-                if "," in text:
-                    vias += [parse(element) for element in split_list(text)]
-                else:
-                    vias.append(parse(text))
-            self._vias = vias
+            self._vias = [Via.parse(element) for element in self._elements("via")]
         return self._vias
 
     @property
@@ -205,7 +201,7 @@ class Message:
     @property
     def contacts(self) -> list[Address]:
         if self._contacts is None:
-            self._contacts = Address.parse_list(self.all("contact"))
+            self._contacts = [Address.parse(element) for element in self._elements("contact")]
         return self._contacts
 
     @property
@@ -224,6 +220,13 @@ class Message:
     def content_type(self) -> str:
         """Empty when there is none."""
         return self.get("content-type") or ""
+
+    def _elements(self, name: str) -> list[str]:
+        """Elements over all lines, empty ones included: in these lists they are faults."""
+        elements = [element for text in self.all(name) for element in split_list(text)]
+        if len(elements) > MAX_ELEMENTS:
+            raise BadMessage(513, "Too Many Header Elements")
+        return elements
 
     def _required(self, name: str, title: str) -> str:
         text = self.get(name)

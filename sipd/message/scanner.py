@@ -224,7 +224,7 @@ def _response(line: bytes, message: Message) -> Message:
     message.status = int(code)
     if not 100 <= message.status <= 699:
         raise BadMessage(400, "Invalid Status Code")
-    message.reason = str(line[12:], "utf-8", "surrogateescape")
+    message.reason = str(line[12:].replace(b"\0", b" "), "utf-8", "surrogateescape")
     text = message.get("cseq")
     if text is None:
         raise BadMessage(400, "Missing CSeq")

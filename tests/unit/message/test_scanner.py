@@ -115,6 +115,9 @@ class TestResponse:
     def test_malformed_are_discarded(self, line: str) -> None:
         assert refused(build(start=line)).message is None
 
+    def test_reason_carries_no_nul(self) -> None:
+        assert scan(build(start="SIP/2.0 486 a\\\0b")).reason == "a\\ b"
+
     def test_without_cseq(self) -> None:
         assert refused(build(start="SIP/2.0 200 OK", drop="CSeq")).message is None
 
@@ -226,6 +229,11 @@ class TestRefused:
     def test_nothing_received_is_echoed(self) -> None:
         for data in (build("secret"), build(start="secret secret secret"), build("Expires: secret")):
             assert "secret" not in str(refused(data))
+
+    def test_lists_have_a_limit(self) -> None:
+        many = ",".join(["<sip:a@b>"] * 201)
+        assert refused(build(f"Contact: {many}")).status == 513
+        assert refused(build("Via: " + ",".join(["SIP/2.0/UDP a"] * 200))).status == 513
 
     def test_limits_can_be_set(self) -> None:
         limits = Limits(message=10_000, lines=8, line=100)

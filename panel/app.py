@@ -14,7 +14,10 @@ FEATURES = (
     "panel.setup",
     "panel.auth",
     "panel.signup",
+    "panel.outbox",
     "panel.tenants",
+    "panel.overview",
+    "panel.activity",
 )
 """Each has a `views` module with a blueprint `bp`. A new feature is one line here."""
 

@@ -1,12 +1,13 @@
-"""What templates may use besides their own context."""
+"""What templates may use besides their own context: navigation, times, the "not yet live" hook."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from flask import Flask, g, request, url_for
+from flask import Flask, current_app, g, request, url_for
 
 from panel import signedin
 from panel.config import Config
@@ -17,8 +18,42 @@ from panel.scope import TenantScope
 STEPS = ((60, "second", 1), (3600, "minute", 60), (86_400, "hour", 3600), (2_592_000, "day", 86_400))
 
 
+class Entry(NamedTuple):
+    """One line of the side bar; it shows once its endpoint exists."""
+
+    endpoint: str
+    label: str
+    icon: str
+
+
+TENANT_PAGES = (
+    Entry("overview.page", "Overview", icon="layout-dashboard"),
+    Entry("users.listing", "Users", icon="users"),
+    Entry("connections.listing", "Connections", icon="plug-connected"),
+    Entry("numbers.listing", "Numbers", icon="hash"),
+    Entry("live.calls", "Calls", icon="phone"),
+    Entry("publishing.page", "Publish", icon="cloud-upload"),
+    Entry("activity.activity", "Activity", icon="history"),
+)
+PROVIDER_PAGES = (
+    Entry("tenants.listing", "Tenants", icon="building-community"),
+    Entry("publishing.publications", "Publications", icon="versions"),
+    Entry("nodes.listing", "Nodes", icon="server-2"),
+    Entry("activity.audit_log", "Audit log", icon="history"),
+)
+
+
+class Link(NamedTuple):
+    label: str
+    icon: str
+    url: str
+    active: bool
+
+
 def init_app(app: Flask, config: Config) -> None:
-    app.jinja_env.globals.update(address_of_page=address_of_page, unpublished=unpublished)
+    app.jinja_env.globals.update(
+        address_of_page=address_of_page, address_with=address_with, has_page=has_page, unpublished=unpublished
+    )
     app.jinja_env.filters.update(ago=ago, moment=moment)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
@@ -27,28 +62,43 @@ def init_app(app: Flask, config: Config) -> None:
     def context() -> dict[str, Any]:
         return {
             "installation": config,
-            "signed_in": signedin.is_signed_in(),
             "account": signedin.account() if signedin.is_signed_in() else None,
             "scope": g.get("scope"),
             "support": g.get("support_session"),
+            "side_bar": side_bar,
         }
+
+
+def side_bar() -> list[Link]:
+    """The pages beside this one."""
+    scope = g.get("scope")
+    if isinstance(scope, TenantScope):
+        return _links(TENANT_PAGES, slug=scope.slug)
+    return _links(PROVIDER_PAGES) if scope is not None else []
+
+
+def has_page(endpoint: str) -> bool:
+    return endpoint in current_app.view_functions
 
 
 def unpublished() -> Any:
     """What is saved but not yet live in the tenant at hand; falsy when nothing is."""
     scope = g.get("scope")
-    if not isinstance(scope, TenantScope):
+    if not isinstance(scope, TenantScope) or find_spec("panel.publishing.service") is None:
         return None
     from panel.publishing import service
 
     return service.pending(scope)
 
 
+def address_with(**changed: str) -> str:
+    """This list with other filters, from its first page."""
+    return _address({**request.args.to_dict(), **changed}, without="page")
+
+
 def address_of_page(page: Page[Any], number: int) -> str:
     """This list, with its filters, at another page."""
-    kept = [(name, value) for name, value in request.args.items(multi=True) if name != "page"]
-    path = url_for(request.endpoint or "", **(request.view_args or {}))
-    return f"{path}?{urlencode([*kept, ('page', number)])}"
+    return _address({**request.args.to_dict(), "page": str(number)})
 
 
 def moment(at: datetime) -> str:
@@ -63,6 +113,30 @@ def ago(at: datetime) -> str:
         if seconds < below:
             return "just now" if unit == "second" else _plural(int(seconds // size), unit) + " ago"
     return at.strftime("%Y-%m-%d")
+
+
+def _address(filters: dict[str, str], without: str = "") -> str:
+    path = url_for(request.endpoint or "", **(request.view_args or {}))
+    kept = {name: value for name, value in filters.items() if value and name != without}
+    return f"{path}?{urlencode(kept)}" if kept else path
+
+
+def _links(entries: tuple[Entry, ...], **values: Any) -> list[Link]:
+    feature = (request.endpoint or "").partition(".")[0]
+    return [
+        Link(entry.label, entry.icon, url_for(entry.endpoint, **values), _is_here(entry, feature))
+        for entry in entries
+        if has_page(entry.endpoint)
+    ]
+
+
+def _is_here(entry: Entry, feature: str) -> bool:
+    return request.endpoint == entry.endpoint or (
+        entry.endpoint.partition(".")[0] == feature and request.endpoint not in _ENDPOINTS
+    )
+
+
+_ENDPOINTS = frozenset(entry.endpoint for entry in (*TENANT_PAGES, *PROVIDER_PAGES))
 
 
 def _plural(count: int, unit: str) -> str:

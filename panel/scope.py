@@ -131,9 +131,7 @@ def tenant_models() -> dict[str, type[SQLModel]]:
     """Every table of tenant data by its name: those with a tenant_id, and the tenants themselves."""
     models = (mapper.class_ for mapper in SQLModel._sa_registry.mappers)
     return {
-        model.__table__.name: model
-        for model in models
-        if model is Tenant or "tenant_id" in model.__table__.columns
+        model.__table__.name: model for model in models if model is Tenant or "tenant_id" in model.__table__.columns
     }
 
 
@@ -208,7 +206,7 @@ def _guard_statement(state: ORMExecuteState) -> None:
     for name in models:
         model = known[name]
         criteria = with_loader_criteria(model, tenant_column(model) == scope.tenant_id, include_aliases=True)
-        state.statement = state.statement.options(criteria)  # type: ignore[attr-defined]
+        state.statement = state.statement.options(criteria)
 
 
 def _tenant_tables(statement: Any) -> tuple[set[str], set[str]]:

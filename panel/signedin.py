@@ -70,9 +70,13 @@ def init_app(app: Flask) -> None:
 
 
 def _load(token: str) -> Visitor | None:
-    found = get_session().exec(
-        select(Account)
-        .join(AccountSession)
-        .where(AccountSession.token_hash == hash_token(token), AccountSession.expires_at > utc_now())
-    ).first()
+    found = (
+        get_session()
+        .exec(
+            select(Account)
+            .join(AccountSession)
+            .where(AccountSession.token_hash == hash_token(token), AccountSession.expires_at > utc_now())
+        )
+        .first()
+    )
     return Visitor(token, found) if found else None

@@ -148,5 +148,3 @@ class OutboundRule(TenantRow, table=True):
     strip: int = 0
     prepend: str = Field(default="", max_length=MAX_NUMBER)
     connection_id: str = Field(max_length=ID_LENGTH, index=True)
-
-

@@ -1,0 +1,1 @@
+"""A tenant's first page: where it stands, and the next step."""

@@ -1,0 +1,87 @@
+"""root (provider), alice (owner of acme), bob (read-only member of acme), carol (owner of globex); both tenants
+have users 101 and 102. What is there already stays as it is."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from sqlmodel import Session, select
+
+from panel import audit
+from panel.actor import Actor
+from panel.config import Config
+from panel.models import Account, Membership, Tenant, User
+from panel.models.base import new_id, utc_now
+from panel.passwords import hash_password
+from panel.scope import system_scope
+from panel.secrets import vault
+from panel.signup.service import Place, create_tenant
+
+TENANTS = {"acme": "Acme Ltd", "globex": "Globex Corporation"}
+MEMBERS = {"alice": ("acme", "owner"), "bob": ("acme", "read_only"), "carol": ("globex", "owner")}
+USERS = {"101": "Front desk", "102": "Workshop"}
+PASSWORD_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class CastLine:
+    """How one of the cast signs in; `password` is None where the account was there before."""
+
+    email: str
+    password: str | None
+    part: str
+
+
+def seed(session: Session, actor: Actor, config: Config, password: str | None = None) -> list[CastLine]:
+    """Create the cast; without `password` each account gets one of its own."""
+    place = Place(config.platform_domain, config.base_url)
+    with system_scope(session, "seed the example cast"):
+        tenants = {slug: _tenant(session, place, slug, name) for slug, name in TENANTS.items()}
+        root, line = _account(session, "root", place, password, "provider, admin")
+        root.provider_role = "admin"
+        cast = [line]
+        for name, (slug, role) in MEMBERS.items():
+            part = f"{slug}, {role.replace('_', '-')}"
+            account, line = _account(session, name, place, password, part)
+            _member(session, account, tenants[slug], role)
+            cast.append(line)
+        for tenant in tenants.values():
+            _users(session, tenant)
+        audit.record(session, actor, "installation.seeded")
+        session.commit()
+    return cast
+
+
+def _tenant(session: Session, place: Place, slug: str, name: str) -> Tenant:
+    found = session.exec(select(Tenant).where(Tenant.slug == slug)).first()
+    return found or create_tenant(session, name, slug, place)
+
+
+def _account(session: Session, name: str, place: Place, password: str | None, part: str) -> tuple[Account, CastLine]:
+    email = f"{name}@{place.platform_domain}"
+    found = session.exec(select(Account).where(Account.email == email)).first()
+    if found is not None:
+        return found, CastLine(email, None, part)
+    password = password or secrets.token_urlsafe(PASSWORD_BYTES)
+    account = Account(
+        email=email, name=name.title(), password_hash=hash_password(password), email_verified_at=utc_now()
+    )
+    session.add(account)
+    session.flush()
+    return account, CastLine(email, password, part)
+
+
+def _member(session: Session, account: Account, tenant: Tenant, role: str) -> None:
+    held = select(Membership).where(Membership.account_id == account.id, Membership.tenant_id == tenant.id)
+    if session.exec(held).first() is None:
+        session.add(Membership(account_id=account.id, tenant_id=tenant.id, role=role))
+
+
+def _users(session: Session, tenant: Tenant) -> None:
+    for extension, name in USERS.items():
+        if session.exec(select(User).where(User.tenant_id == tenant.id, User.extension == extension)).first() is None:
+            user_id = new_id()
+            place = (tenant.id, user_id, "sip_password")
+            sealed = vault().seal(place, secrets.token_urlsafe(PASSWORD_BYTES))
+            session.add(User(id=user_id, tenant_id=tenant.id, extension=extension, name=name, sip_password=sealed))

@@ -1,0 +1,1 @@
+"""Signing up an organisation, and proving its e-mail address."""

@@ -1,0 +1,35 @@
+"""What the sign-up pages take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from panel.auth.forms import Email, Password
+from panel.forms import Input
+from sipd.routing.checks_text import name_fault
+from sipd.routing.model import MAX_NAME
+
+MAX_SLUG_TYPED = 63
+
+
+def checked_name(text: str) -> str:
+    if fault := name_fault(text):
+        raise ValueError(fault)
+    return text
+
+
+OrganisationName = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(checked_name)]
+
+
+class SignUp(Input):
+    organisation: OrganisationName
+    slug: str = Field(min_length=1, max_length=MAX_SLUG_TYPED)
+    """Short name: the label under the platform domain."""
+    email: Email
+    password: Password
+
+
+class Resend(Input):
+    email: Email

@@ -1,0 +1,1 @@
+"""The provider's view of its tenants: list, detail, suspend, enter as support."""

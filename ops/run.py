@@ -115,10 +115,11 @@ def environment(options: argparse.Namespace, control: Path) -> dict[str, str]:
 
 def tenantry(env: dict[str, str], *words: str) -> str:
     """Run a command of the panel, and return what it printed."""
-    command = [sys.executable, "-m", "panel.cli", *words]
-    done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, check=False, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "panel.cli", *words], cwd=ROOT, env=env, capture_output=True, check=False, text=True
+    )
     if done.returncode:
-        fail(f"`tenantry {' '.join(words)}` failed; the lines above say why")
+        fail(f"`tenantry {' '.join(words)}` failed:\n{done.stderr.strip()}")
     return done.stdout.strip()
 
 
@@ -264,14 +265,13 @@ def serve(options: argparse.Namespace, env: dict[str, str], control: Path) -> No
 
 
 def welcome(options: argparse.Namespace, setup_link: str) -> None:
+    first = f"\nCreate the provider's account with this link; it works once:\n  {setup_link}\n" if setup_link else ""
     text = f"""
 Tenantry runs.
   Panel   http://{options.panel.reachable}
   SIP     {options.sip} (UDP and TCP)
   Data    {options.state}, logs in {options.state / "log"}
-
-{setup_link}
-
+{first}
 Ctrl-C stops it."""
     print(text, flush=True)
 

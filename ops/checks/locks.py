@@ -73,7 +73,8 @@ def main() -> int:
         *check_same("requirements.lock", "requirements-dev.lock"),
         *check_front_end(),
     ]
-    print(*found, sep="\n")
+    for line in found:
+        print(line)
     return 1 if found else 0
 
 

@@ -108,7 +108,8 @@ def main() -> int:
             source = path.read_text()
             problems = [*compile_error(environment, source), *(check_page(source, path.name) if path in pages else ())]
             found += [f"{path.relative_to(ROOT)}:{problem}" for problem in problems]
-    print(*found, sep="\n")
+    for line in found:
+        print(line)
     return 1 if found else 0
 
 

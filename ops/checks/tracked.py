@@ -46,7 +46,8 @@ def main() -> int:
             found.append(f"{path}: {len(data)} bytes; generated and fetched files do not belong here")
         if path != THIS and b"\0" not in data[:8000]:
             found += problems(path, data.decode(errors="replace"), forbidden)
-    print(*found, sep="\n")
+    for line in found:
+        print(line)
     return 1 if found else 0
 
 

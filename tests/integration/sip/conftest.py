@@ -1,0 +1,36 @@
+"""A node for each test, and the two tenants of the story on one PBX address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sipd.routing.model import Table
+from tests.integration.node import Node
+from tests.unit.core.bench import table, tenant
+
+PBX_HOST = "127.0.0.2"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    node = Node(tmp_path)
+    node.start()
+    yield node
+    node.close()
+
+
+def two_tenants(pbx_port: int, transport: str = "udp", *, mode: bool = True, **of_connection: object) -> Table:
+    """acme and globex at the same PBX, each with its own registrar domain there and users 101 and 102."""
+    tenants = []
+    for name in ("acme", "globex"):
+        link = {
+            "host": PBX_HOST, "port": pbx_port, "transport": transport, "sources": (PBX_HOST,),
+            "registrar_domain": f"{name}.pbx.example", **of_connection,
+        }  # fmt: skip
+        tenants.append(tenant(name, mode=mode, strategy="on_behalf", of_connection=link))
+    routing = table(*tenants)
+    return replace(routing, installation=replace(routing.installation, edge_hosts=("127.0.0.1",)))

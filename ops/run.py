@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import errno
 import fcntl
 import http.client
 import json
@@ -55,6 +56,8 @@ class Program(NamedTuple):
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    began: int
+    """Size of the log at the start; what lies before is of another run."""
 
 
 class Stopped(Exception):
@@ -83,10 +86,14 @@ def need_free(place: Address, kind: socket.SocketKind, variable: str) -> None:
         try:
             probe.bind(place)
         except OSError as error:
-            fail(
-                f"cannot listen on {place} ({transport}): {error.strerror}. Stop what uses it (ss -lntup shows it), "
-                f"or choose another: make run {variable}={Address(place.host, place.port + 1)}"
-            )
+            other = f"or choose another: make run {variable}={Address(place.host, place.port + 1)}"
+            what_to_do = {
+                errno.EADDRINUSE: f"Stop what uses it (ss -lntup shows it), {other}",
+                errno.EADDRNOTAVAIL: f"This machine does not have that address; choose another: make run {variable}=...",
+                errno.EACCES: f"Ports below 1024 need a privilege; use a higher one: make run {variable}=...",
+            }
+            advice = what_to_do.get(error.errno or 0, f"Choose another: make run {variable}=...")
+            fail(f"cannot listen on {place} ({transport}): {error.strerror}. {advice}")
 
 
 @contextlib.contextmanager
@@ -149,6 +156,7 @@ def start(name: str, command: list[str], env: dict[str, str], state: Path) -> Pr
     """Start in a session of its own, so that Ctrl-C comes to the supervisor alone."""
     log = state / "log" / f"{name}.log"
     with open_log(log) as sink:
+        began = sink.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=ROOT,
@@ -159,7 +167,7 @@ def start(name: str, command: list[str], env: dict[str, str], state: Path) -> Pr
             start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads here
         )
-    return Program(name, process, log)
+    return Program(name, process, log, began)
 
 
 def panel_answers(place: Address) -> bool:
@@ -191,7 +199,7 @@ def show_end(program: Program) -> None:
     """Why a program ended, in its own words."""
     code = program.process.returncode
     how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
-    lines = program.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+    lines = program.log.read_bytes()[program.began :].decode(errors="replace").splitlines()[-LAST_LINES:]
     print(f"\ntenantry: {program.name} ended {how}. Its last lines, from {program.log}:", file=sys.stderr)
     print(*(f"    {line}" for line in lines), sep="\n", file=sys.stderr, flush=True)
 

@@ -89,7 +89,7 @@ def need_free(place: Address, kind: socket.SocketKind, variable: str) -> None:
             other = f"or choose another: make run {variable}={Address(place.host, place.port + 1)}"
             what_to_do = {
                 errno.EADDRINUSE: f"Stop what uses it (ss -lntup shows it), {other}",
-                errno.EADDRNOTAVAIL: f"This machine does not have that address; choose another: make run {variable}=...",
+                errno.EADDRNOTAVAIL: f"This machine has no such address; choose another: make run {variable}=...",
                 errno.EACCES: f"Ports below 1024 need a privilege; use a higher one: make run {variable}=...",
             }
             advice = what_to_do.get(error.errno or 0, f"Choose another: make run {variable}=...")

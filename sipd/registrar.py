@@ -54,7 +54,7 @@ class Binding:
         return cls(**{**record, "flow": Flow(*record["flow"])})
 
 
-class Refused(Exception):  # noqa: N818 - a word of the protocol's
+class Refused(Exception):
     """A REGISTER that is not done: status, reason phrase and headers of the answer."""
 
     def __init__(self, status: int, reason: str, *headers: tuple[str, str]) -> None:

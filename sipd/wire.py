@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import deque
 from collections.abc import Callable
 
@@ -41,7 +40,7 @@ class Wire:
 
     def token(self, octets: int = 8) -> str:
         """A random token for tags, Call-IDs and branches (RFC 3261 19.3: 32 bits at least)."""
-        return base64.b32encode(self._random(octets)).decode().rstrip("=").lower()
+        return self._random(octets).hex()
 
     def branch(self) -> str:
         return "z9hG4bK" + self.token(10)

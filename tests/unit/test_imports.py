@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -152,6 +153,21 @@ def test_panel_imports_only_the_contract_of_sipd() -> None:
         m.name: bad
         for m in under("panel")
         if (bad := {n for n in ours(m) if within(n, "sipd") and not within(n, "sipd.routing")})
+    }
+    assert not wrong
+
+
+PACKAGE_OF = {"argon2": "argon2-cffi", "pydantic_core": "pydantic"}
+"""Where an import is not called like the package that brings it."""
+
+
+def test_every_imported_package_is_asked_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = {re.split(r"[^\w-]", wanted)[0] for wanted in project["dependencies"]}
+    wrong = {
+        m.name: bad
+        for m in modules()
+        if (bad := {name for name in foreign(m) if PACKAGE_OF.get(name, name.replace("_", "-")) not in asked})
     }
     assert not wrong
 

@@ -111,7 +111,9 @@ class Wire(asyncio.DatagramProtocol):
 
     async def _connect(self, hop: Hop) -> None:
         try:
-            reader, writer = await asyncio.wait_for(asyncio.open_connection(hop.host, hop.port, local_addr=(self.host, 0)), 5)
+            reader, writer = await asyncio.wait_for(
+                asyncio.open_connection(hop.host, hop.port, local_addr=(self.host, 0)), 5
+            )
         except OSError as error:
             self.dropped.append(f"{hop}: {error}")
             return

@@ -1,0 +1,1 @@
+"""A real Kamailio as PBX, and sipp as phone and caller."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -84,7 +83,7 @@ def has_page(endpoint: str) -> bool:
 def unpublished() -> Any:
     """What is saved but not yet live in the tenant at hand; falsy when nothing is."""
     scope = g.get("scope")
-    if not isinstance(scope, TenantScope) or find_spec("panel.publishing.service") is None:
+    if not isinstance(scope, TenantScope):
         return None
     from panel.publishing import service
 

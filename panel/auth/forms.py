@@ -8,7 +8,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, Field, StringConstraints
 
 from panel.forms import Input
-from panel.passwords import MAX_LENGTH
+from panel.passwords import MAX_LENGTH, weakness
 
 MAX_EMAIL = 254
 """RFC 5321 section 4.5.3.1."""
@@ -28,6 +28,13 @@ Email = Annotated[str, Field(min_length=1, max_length=MAX_EMAIL), AfterValidator
 
 Password = Annotated[str, StringConstraints(strip_whitespace=False, min_length=1, max_length=MAX_LENGTH)]
 """As it was typed; whether it is strong enough is for `panel.passwords.weakness` to say."""
+
+
+def checked_strength(password: str, *own: str) -> str:
+    """A password that somebody chooses anew; `own` are words of theirs that do not make it stronger."""
+    if fault := weakness(password, *own):
+        raise ValueError(fault)
+    return password
 
 
 class SignIn(Input):

@@ -11,7 +11,7 @@ from panel.actor import Actor
 from panel.errors import Invalid, NotFound
 from panel.models import Account, SetupToken
 from panel.models.base import utc_now
-from panel.passwords import hash_password, weakness
+from panel.passwords import hash_password
 from panel.setup.forms import SetUp
 from panel.tokens import hash_token, new_token
 
@@ -55,8 +55,6 @@ def set_up(session: Session, actor: Actor, data: SetUp, token: str) -> Account:
     """Create the provider's first account. Whoever holds the link is at the machine, so the address
     needs no further proof. An account that has the address already is not taken over."""
     found = waiting(session, token)
-    if weak := weakness(data.password, data.email, data.name):
-        raise Invalid(password=weak)
     if session.exec(select(Account.id).where(Account.email == data.email)).first() is not None:
         raise Invalid(email="This address has an account already; choose another one for the provider's.")
     now = utc_now()

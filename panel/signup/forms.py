@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from panel.auth.forms import Email, Password
+from panel.auth.forms import Email, Password, checked_strength
 from panel.forms import Input
 from sipd.routing.checks_text import name_fault
 from sipd.routing.model import MAX_NAME
@@ -29,6 +29,11 @@ class SignUp(Input):
     """Short name: the label under the platform domain."""
     email: Email
     password: Password
+
+    @field_validator("password")
+    @classmethod
+    def strong(cls, password: str, info: ValidationInfo) -> str:
+        return checked_strength(password, info.data.get("organisation", ""), info.data.get("email", ""))
 
 
 class Resend(Input):

@@ -14,7 +14,7 @@ from panel.errors import Invalid, NotFound
 from panel.models import Account, Domain, EmailToken, Membership, OutboxMail, Tenant
 from panel.models.base import utc_now
 from panel.outbox import service as outbox
-from panel.passwords import hash_password, weakness
+from panel.passwords import hash_password
 from panel.scope import system_scope
 from panel.signup import names
 from panel.signup.forms import Resend, SignUp
@@ -67,9 +67,11 @@ def sign_up(session: Session, actor: Actor, data: SignUp, place: Place) -> str |
     """Create account, tenant, first domain and owner, and mail the link.
 
     Returns the new account's id; None where the address has an account already, which only its
-    owner is told, by mail. `Invalid` for a weak password or a short name that is taken.
+    owner is told, by mail. `Invalid` for a short name that cannot be had.
     """
-    _check(session, place, data)
+    verdict = availability(session, place, data.slug)
+    if verdict.problem:
+        raise Invalid(slug=verdict.problem + (f" “{verdict.suggestion}” is free." if verdict.suggestion else ""))
     password_hash = hash_password(data.password)  # in both cases, so that both take as long
     known = session.exec(select(Account).where(Account.email == data.email)).first()
     if known is not None and known.email_verified_at is not None:
@@ -131,19 +133,6 @@ def verify(session: Session, actor: Actor, token: str) -> Account:
     audit.record(session, Actor(account.id, account.email, actor.ip), "account.verified", account)
     session.commit()
     return account
-
-
-def _check(session: Session, place: Place, data: SignUp) -> None:
-    problems: dict[str, str] = {}
-    verdict = availability(session, place, data.slug)
-    if verdict.problem:
-        hint = f" “{verdict.suggestion}” is free." if verdict.suggestion else ""
-        problems["slug"] = verdict.problem + hint
-    weak = weakness(data.password, data.organisation, data.email)
-    if weak:
-        problems["password"] = weak
-    if problems:
-        raise Invalid(**problems)
 
 
 def _is_taken(session: Session, place: Place, slug: str) -> bool:

@@ -106,10 +106,9 @@ def verify_send(token: str) -> Response | tuple[str, int]:
 
 def _address() -> dict[str, Any]:
     """What the live check shows: the short name, proposed from the organisation's name until it is edited."""
-    organisation, slug = request.args.get("organisation", ""), request.args.get("slug", "").strip().lower()
-    proposed = "organisation" in request.args
-    if proposed:
-        slug = service.proposal(get_session(), place(), organisation) or names.propose(organisation)
+    slug, proposed = request.args.get("slug", "").strip().lower(), request.args.get("proposed", "")
+    if "organisation" in request.args and slug == proposed:
+        organisation = request.args["organisation"]
+        slug = proposed = service.proposal(get_session(), place(), organisation) or names.propose(organisation)
     verdict = service.availability(get_session(), place(), slug) if slug else None
-    form = Form.blank(SignUp, slug=slug)
-    return {"form": form, "verdict": verdict, "place": place(), "proposed": proposed}
+    return {"form": Form.blank(SignUp, slug=slug), "verdict": verdict, "place": place(), "proposed": proposed}

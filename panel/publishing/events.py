@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
-from sqlalchemy import func, update
 from sqlmodel import Session, col, select
 
 from panel.models import CallRecord, Event, EventCursor
@@ -27,19 +26,10 @@ MAX_TEXT = 500
 Json = dict[str, Any]
 
 
-class EventSource(Protocol):
-    """What `NodeClient` offers."""
-
-    def events(self, after: int, limit: int) -> tuple[list[Json], int]: ...
-
-
-def pull(session: Session, node_id: str, source: EventSource, limit: int = BATCH) -> int:
-    """Store one batch, and commit; how many events were new. Fewer than `limit` read: nothing is left."""
+def keep(session: Session, node_id: str, batch: Iterable[Json], following: int) -> int:
+    """Store one batch, move the cursor to `following`, and commit; how many events were new."""
+    stored = store(session, node_id, batch)
     cursor = session.get(EventCursor, node_id) or EventCursor(node_id=node_id)
-    events, following = source.events(cursor.after, limit)
-    if not events and following <= cursor.after:
-        return 0
-    stored = store(session, node_id, events)
     cursor.after = max(following, cursor.after)
     session.add(cursor)
     session.commit()
@@ -59,21 +49,6 @@ def store(session: Session, node_id: str, events: Iterable[Json]) -> int:
     session.add_all(rows.values())
     _record_calls(session, node_id, rows.values())
     return len(rows)
-
-
-def restart_numbering(session: Session, node_id: str) -> None:
-    """The node lost its spool and counts from 1 again: old events keep their order below zero.
-
-    Without this, new events would be taken for repetitions of old ones.
-    """
-    numbers = select(func.min(Event.event_id), func.max(Event.event_id)).where(Event.node_id == node_id)
-    lowest, highest = session.exec(numbers).one()
-    if highest is not None and highest > 0:
-        shift = highest - min(lowest, 1) + 1
-        moved = update(Event).where(col(Event.node_id) == node_id).values(event_id=Event.event_id - shift)
-        session.execute(moved, execution_options={"synchronize_session": False})
-    session.merge(EventCursor(node_id=node_id, after=0))
-    session.commit()
 
 
 def _row(node_id: str, event: Json) -> Event | None:

@@ -1,0 +1,30 @@
+"""What goes on the wire, in a tenant's own values, for people to see. Pure; the rule itself is the edge's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SIP_PORT = 5060
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One user's REGISTER and the INVITE that comes back, with the mode on or off."""
+
+    register: str
+    """Request line and the lines that matter."""
+    contact: str
+    invite: str
+    """Request line of the PBX's call."""
+
+
+def wire(extension: str, domain: str, registrar: str, edge: str, port: int, transport: str, multi_tenant: bool) -> Wire:
+    """The lines for one extension. `edge` is the address that PBXs reach."""
+    host = f"[{edge}]" if ":" in edge else edge
+    kind = "" if transport == "udp" else f";transport={transport}"
+    if multi_tenant:
+        uri = f"sip:{extension}@{domain}" + (f":{port}" if port != SIP_PORT else "") + kind
+    else:
+        uri = f"sip:{extension}@{host}:{port}{kind};local-domain={domain}"
+    register = f"REGISTER sip:{registrar} SIP/2.0\nTo: <sip:{extension}@{registrar}>"
+    return Wire(register, f"Contact: <{uri}>", f"INVITE {uri} SIP/2.0")

@@ -1,0 +1,53 @@
+"""The publication's own checks, for the form that is being saved: same sentences, beside the field at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from panel.errors import Invalid
+from panel.publishing import at_hand, store
+from panel.publishing.rows import tenant_rows
+from panel.publishing.snapshot import installation_part, tenant_part
+from panel.scope import TenantScope, system_scope
+from panel.secrets import vault
+from sipd.routing import validate
+from sipd.routing.problem import Problem
+
+
+def problems_of(scope: TenantScope) -> list[Problem]:
+    """All problems of what the tenant has in its rows now, flushed or committed, those with others included."""
+    config = at_hand.config()
+    scope.session.flush()
+    part = next(tenant_part(rows, vault()) for rows in tenant_rows(scope.session, [scope.tenant_id]))
+    problems = validate.check_tenant(part, installation_part(config.platform_domain, config.edge_hosts))
+    with system_scope(scope.session, "compare a tenant with all others"):
+        live = store.live(scope.session)
+        others = store.contributions(scope.session, live.tenants) if live else {}
+    index = validate.Index({**others, part.id: validate.contribution(part)}.values())
+    return problems + validate.check_across(index, [part.id])
+
+
+def of_item(problems: list[Problem], collection: str, item_id: str) -> list[Problem]:
+    """Those about one user, connection, number or rule."""
+    return [problem for problem in problems if problem.where[1:3] == (collection, item_id)]
+
+
+def require_good(scope: TenantScope, collection: str, item_id: str, fields: Mapping[str, str]) -> None:
+    """Raises `Invalid` with the errors of one item. `fields` names the form's field where the routing's name differs.
+
+    The caller has changed the rows and not committed: nothing of it is kept.
+    """
+    found: dict[str, str] = {}
+    for problem in of_item(problems_of(scope), collection, item_id):
+        if problem.is_error:
+            name = form_field(problem.where[3], fields)
+            found.setdefault(name, problem.message)
+    if found:
+        scope.session.rollback()
+        raise Invalid(**found)
+
+
+def form_field(field: str, fields: Mapping[str, str]) -> str:
+    """`sources[1]` is the field `sources`; what no form has is said above the form."""
+    bare = field.partition("[")[0].partition(".")[0]
+    return fields.get(field, fields.get(bare, bare))

@@ -1,0 +1,1 @@
+"""Users of a tenant: who they are, their phones, and what they are at each PBX."""

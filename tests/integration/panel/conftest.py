@@ -1,0 +1,4 @@
+"""The cast, for all integration tests of the panel."""
+
+from tests.panel_fixtures import *  # noqa: F403
+from tests.panel_fixtures import _quick_passwords  # noqa: F401

@@ -1,7 +1,7 @@
 """Which source addresses overlap: networks compared as numbers, at a cost that does not grow with the table.
 
 The transport tells no two connections apart: one over UDP is also believed over TCP (see
-`lookup.Compiled.connections_from`), so any two of them can be meant by a request over TCP.
+`lookup.SourceIndex.find`), so any two of them can be meant by a request over TCP.
 """
 
 from __future__ import annotations

@@ -56,13 +56,17 @@ def _length_fault(text: str, limit: int, what: str) -> str:
     return f"{show(text)} has {len(text)} characters; the limit for {what} is {limit}. Shorten it."
 
 
+def _shape_fault(text: str, shape: re.Pattern[str], limit: int, rule: str) -> str:
+    """`rule` goes on after the value."""
+    if shape.fullmatch(text) and len(text) <= limit:
+        return ""
+    return control_fault(text) or f"{show(text)} {rule}"
+
+
 def id_fault(text: str) -> str:
     """An opaque id."""
-    if _ID.fullmatch(text) and len(text) <= MAX_ID:
-        return ""
-    return control_fault(text) or (
-        f"{show(text)} is no id; it takes 1 to {MAX_ID} letters, digits, - and _, and begins with a letter or digit."
-    )
+    rule = f"is no id; it takes 1 to {MAX_ID} letters, digits, - and _, and begins with a letter or digit."
+    return _shape_fault(text, _ID, MAX_ID, rule)
 
 
 def name_fault(text: str) -> str:
@@ -87,12 +91,11 @@ def _free_text_fault(text: str, refused: dict[str, str]) -> str:
 
 def slug_fault(text: str) -> str:
     """The tenant's label under the platform domain."""
-    if _LABEL.fullmatch(text) and len(text) <= MAX_LABEL:
-        return ""
-    return control_fault(text) or (
-        f"{show(text)} is no short name; it takes 1 to {MAX_LABEL} lower-case letters, digits and -, "
+    rule = (
+        f"is no short name; it takes 1 to {MAX_LABEL} lower-case letters, digits and -, "
         "and neither begins nor ends with -."
     )
+    return _shape_fault(text, _LABEL, MAX_LABEL, rule)
 
 
 def host_fault(text: str) -> str:
@@ -199,22 +202,17 @@ def source_warning(text: str, transport: str) -> str:
 
 def extension_fault(text: str) -> str:
     """An extension or alias: the user part of a SIP URI."""
-    if _USER_PART.fullmatch(text) and len(text) <= MAX_USER_PART:
-        return ""
-    return control_fault(text) or (
-        f"{show(text)} is no extension; it takes 1 to {MAX_USER_PART} letters, digits and . _ + -, "
+    rule = (
+        f"is no extension; it takes 1 to {MAX_USER_PART} letters, digits and . _ + -, "
         "and begins with a letter, a digit or +."
     )
+    return _shape_fault(text, _USER_PART, MAX_USER_PART, rule)
 
 
 def upstream_user_fault(text: str) -> str:
     """A user name at the PBX, as it stands in To and From."""
-    if _UPSTREAM_USER.fullmatch(text) and len(text) <= MAX_USER_PART:
-        return ""
-    return control_fault(text) or (
-        f"{show(text)} is no user name for a SIP address; it takes 1 to {MAX_USER_PART} letters, digits "
-        "and . _ + ~ ! * $ & = -."
-    )
+    rule = f"is no user name for a SIP address; it takes 1 to {MAX_USER_PART} letters, digits and . _ + ~ ! * $ & = -."
+    return _shape_fault(text, _UPSTREAM_USER, MAX_USER_PART, rule)
 
 
 def auth_user_fault(text: str) -> str:
@@ -241,21 +239,17 @@ def number_fault(text: str) -> str:
 
 def dial_fault(text: str) -> str:
     """What a user may dial: an extension, alias, number or feature code."""
-    if _DIAL.fullmatch(text) and len(text) <= MAX_USER_PART:
-        return ""
-    return control_fault(text) or (
-        f"{show(text)} cannot be dialled; it takes 1 to {MAX_USER_PART} letters, digits and . _ + * -, "
+    rule = (
+        f"cannot be dialled; it takes 1 to {MAX_USER_PART} letters, digits and . _ + * -, "
         "and begins with a letter, a digit, + or *."
     )
+    return _shape_fault(text, _DIAL, MAX_USER_PART, rule)
 
 
 def digits_fault(text: str) -> str:
     """The prefix of a rule, or what it puts in front; may be empty."""
-    if _DIGITS.fullmatch(text) and len(text) <= MAX_DIGITS:
-        return ""
-    return control_fault(text) or (
-        f"{show(text)} is no start of a number; it takes up to {MAX_DIGITS} digits and *, with + only in front."
-    )
+    rule = f"is no start of a number; it takes up to {MAX_DIGITS} digits and *, with + only in front."
+    return _shape_fault(text, _DIGITS, MAX_DIGITS, rule)
 
 
 def secret_fault(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from sipd.routing.lookup import Compiled, ConnectionRef, TenantIndex
+from sipd.routing.lookup import Compiled, ConnectionRef, Source, TenantIndex
 from sipd.routing.model import Connection, OutboundRule, User
 
 NO_DOMAIN = "No tenant domain in the Request-URI"
@@ -47,22 +47,44 @@ class Decision:
 
 
 def decide_from_pbx(
-    compiled: Compiled, host: str, port: int, transport: str, user: str, domain: str, local_domain: str
+    compiled: Compiled,
+    host: str,
+    port: int,
+    transport: str,
+    user: str,
+    domain: str,
+    local_domain: str,
+    steps: list[Step] | None = None,
 ) -> Decision:
     """The decision for a request outside a dialog that came from `host`:`port`.
 
     `user` and `domain` are the Request-URI's, `local_domain` its parameter of that name; "" if absent.
+    With `steps`, each rule that is tried is told there, in words.
     """
-    steps: list[Step] = []
-    decision = _from_pbx(compiled, host, port, transport, user, domain, local_domain, steps)
-    decision.steps = steps
-    return decision
+    source = compiled.sources.find(host, port, transport)
+    if steps is not None:
+        steps.append(Step("source", source.known, f"{host} over {transport} belongs to {_names(source)}"))
+    if not source.known:
+        return Decision("unknown-source", 403, "Forbidden")
+    ref = None
+    refusal = Decision("unknown-domain", 404, "Not Found")
+    if source.on:
+        ref, refusal = _by_domain(compiled, source, domain, steps)
+    if ref is None and source.off and (not source.on or local_domain or refusal.warning):
+        ref, refusal = _by_source(compiled, source, local_domain, steps)
+    if ref is None:
+        return refusal
+    return _in_tenant(ref, user, steps)
 
 
 def explain(compiled: Compiled, host: str, port: int, transport: str, uri: str) -> Decision:
-    """`decide_from_pbx` for a Request-URI as text, for people who ask who would get a call."""
+    """`decide_from_pbx` for a Request-URI as text, with its steps, for people who ask who would get a call."""
     user, domain, params = split_uri(uri)
-    return decide_from_pbx(compiled, host, port, transport, user, domain, params.get("local-domain", ""))
+    steps: list[Step] = []
+    local_domain = params.get("local-domain", "")
+    decision = decide_from_pbx(compiled, host, port, transport, user, domain, local_domain, steps)
+    decision.steps = steps
+    return decision
 
 
 def split_uri(uri: str) -> tuple[str, str, dict[str, str]]:
@@ -79,78 +101,62 @@ def split_uri(uri: str) -> tuple[str, str, dict[str, str]]:
     return (unquote(userinfo.partition(":")[0]) if at else ""), host.lower(), params
 
 
-def _from_pbx(
-    compiled: Compiled,
-    host: str,
-    port: int,
-    transport: str,
-    user: str,
-    domain: str,
-    local_domain: str,
-    steps: list[Step],
-) -> Decision:
-    refs = compiled.connections_from(host, port, transport)
-    steps.append(Step("source", bool(refs), f"{host} over {transport} belongs to {_names(refs)}"))
-    if not refs:
-        return Decision("unknown-source", 403, "Forbidden")
-    ref = None
-    refusal = Decision("unknown-domain", 404, "Not Found")
-    on = [ref for ref in refs if ref.connection.multi_tenant]
-    off = [ref for ref in refs if not ref.connection.multi_tenant]
-    if on:
-        ref, refusal = _by_domain(compiled, on, domain, steps)
-    if ref is None and off and (not on or local_domain or refusal.warning):
-        ref, refusal = _by_source(off, local_domain, steps)
-    if ref is None:
-        return refusal
-    return _in_tenant(ref, user, steps)
-
-
 def _by_domain(
-    compiled: Compiled, refs: list[ConnectionRef], domain: str, steps: list[Step]
+    compiled: Compiled, source: Source, domain: str, steps: list[Step] | None
 ) -> tuple[ConnectionRef | None, Decision]:
     """Mode on: the Request-URI's host is the key. Unknown and foreign domains look the same."""
     index = compiled.tenant_of(domain)
-    for ref in refs:
-        if ref.tenant is index:
-            steps.append(Step("domain", True, f"{domain} is {index.tenant.slug}'s, connected from this source"))
-            return ref, Decision("domain")
+    ref = source.on.get(index.tenant.id) if index is not None else None
+    if ref is not None:
+        if steps is not None:
+            slug = ref.tenant.tenant.slug
+            steps.append(Step("domain", True, f"{domain} is {slug}'s, connected from this source"))
+        return ref, Decision("domain")
     if compiled.names_no_domain(domain):
-        steps.append(Step("domain", False, f"{domain} names no tenant"))
+        if steps is not None:
+            steps.append(Step("domain", False, f"{domain} names no tenant"))
         return None, Decision("no-domain", 404, "Not Found", NO_DOMAIN)
-    steps.append(Step("domain", False, f"{domain} is no domain of a tenant that is connected from this source"))
+    if steps is not None:
+        steps.append(Step("domain", False, f"{domain} is no domain of a tenant that is connected from this source"))
     return None, Decision("unknown-domain", 404, "Not Found")
 
 
 def _by_source(
-    refs: list[ConnectionRef], local_domain: str, steps: list[Step]
+    compiled: Compiled, source: Source, local_domain: str, steps: list[Step] | None
 ) -> tuple[ConnectionRef | None, Decision]:
     """Mode off: the local-domain parameter, else the only tenant from this source."""
     if local_domain:
-        for ref in refs:
-            if local_domain.lower() in ref.tenant.tenant.domains:
-                steps.append(Step("local-domain", True, f"{local_domain} is {ref.tenant.tenant.slug}'s"))
-                return ref, Decision("local-domain")
-        steps.append(Step("local-domain", False, f"{local_domain} is no tenant's with mode off from this source"))
-    tenants = {ref.tenant.tenant.id for ref in refs}
-    if len(tenants) == 1:
-        steps.append(Step("only-tenant", True, f"{refs[0].tenant.tenant.slug} is the only tenant from this source"))
-        return refs[0], Decision("only-tenant")
-    steps.append(Step("only-tenant", False, f"{len(tenants)} tenants with mode off share this source"))
+        index = compiled.tenant_of(local_domain.lower())
+        ref = source.off.get(index.tenant.id) if index is not None else None
+        if steps is not None:
+            said = f"is {ref.tenant.tenant.slug}'s" if ref else "is no tenant's with mode off from this source"
+            steps.append(Step("local-domain", ref is not None, f"{local_domain} {said}"))
+        if ref is not None:
+            return ref, Decision("local-domain")
+    if len(source.off) == 1:
+        (ref,) = source.off.values()
+        if steps is not None:
+            steps.append(Step("only-tenant", True, f"{ref.tenant.tenant.slug} is the only tenant from this source"))
+        return ref, Decision("only-tenant")
+    if steps is not None:
+        steps.append(Step("only-tenant", False, f"{len(source.off)} tenants with mode off share this source"))
     return None, Decision("ambiguous", 404, "Not Found", AMBIGUOUS)
 
 
-def _in_tenant(ref: ConnectionRef, user_part: str, steps: list[Step]) -> Decision:
+def _in_tenant(ref: ConnectionRef, user_part: str, steps: list[Step] | None) -> Decision:
     """Suspension comes before the user: a suspended tenant tells nothing about who is in it."""
     index, connection = ref
     if index.tenant.suspended:
-        steps.append(Step("suspended", False, f"{index.tenant.slug} is suspended"))
+        if steps is not None:
+            steps.append(Step("suspended", False, f"{index.tenant.slug} is suspended"))
         return Decision("suspended", 403, "Forbidden", tenant=index, connection=connection)
     user, forward, rule = find_user(index, user_part)
     if user is None and not forward:
-        steps.append(Step("user", False, f"{user_part!r} is no user or number of {index.tenant.slug}"))
+        if steps is not None:
+            steps.append(Step("user", False, f"{user_part!r} is no user or number of {index.tenant.slug}"))
         return Decision("unknown-user", 404, "Not Found", tenant=index, connection=connection)
-    steps.append(Step(rule, True, f"{user_part!r} leads to {user.extension if user else forward}"))
+    if steps is not None:
+        steps.append(Step(rule, True, f"{user_part!r} leads to {user.extension if user else forward}"))
     return Decision(rule, tenant=index, connection=connection, user=user, forward=forward)
 
 
@@ -207,10 +213,14 @@ def rewrite(rule: OutboundRule, dialled: str) -> str:
     return rule.prepend + dialled[rule.strip :]
 
 
-def _names(refs: list[ConnectionRef]) -> str:
-    if not refs:
-        return "no connection"
-    return ", ".join(_name(ref) for ref in refs)
+MAX_NAMED = 5
+"""Connections that a step names; the others are counted."""
+
+
+def _names(source: Source) -> str:
+    refs = [*source.on.values(), *source.off.values()]
+    named = ", ".join(_name(ref) for ref in refs[:MAX_NAMED]) or "no connection"
+    return f"{named} and {len(refs) - MAX_NAMED} more" if len(refs) > MAX_NAMED else named
 
 
 def _name(ref: ConnectionRef) -> str:

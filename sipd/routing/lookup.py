@@ -46,13 +46,32 @@ class TenantIndex:
         return self.numbers.get(user_part.lstrip("+")) if user_part else None
 
 
+class Source:
+    """Whose an address is: its connections by tenant id and mode, made once per address and table."""
+
+    __slots__ = ("off", "on")
+
+    def __init__(self, refs: Iterable[ConnectionRef]) -> None:
+        self.on: dict[str, ConnectionRef] = {}
+        """With multi-tenant mode on."""
+        self.off: dict[str, ConnectionRef] = {}
+        for ref in refs:
+            by_tenant = self.on if ref.connection.multi_tenant else self.off
+            by_tenant.setdefault(ref.tenant.tenant.id, ref)
+
+    @property
+    def known(self) -> bool:
+        """Whether the address belongs to any connection."""
+        return bool(self.on or self.off)
+
+
 class SourceIndex:
     """Which connections an address belongs to. Networks are compared as numbers, never as text."""
 
     def __init__(self, tenants: Iterable[TenantIndex]) -> None:
         self._networks: dict[tuple[int, int], dict[int, list[ConnectionRef]]] = {}
         self._exact: dict[tuple[int, int, int], list[ConnectionRef]] = {}
-        self._memo: dict[tuple[str, int], tuple[ConnectionRef, ...]] = {}
+        self._memo: dict[tuple[str, int, bool], Source] = {}
         for index in tenants:
             for connection in index.connections.values():
                 for source in connection.sources:
@@ -67,34 +86,36 @@ class SourceIndex:
         by_address = self._networks.setdefault((network.version, network.prefixlen), {})
         by_address.setdefault(int(network.network_address), []).append(ref)
 
-    def find(self, host: str, port: int) -> tuple[ConnectionRef, ...]:
-        """All connections of any transport whose sources hold this address."""
-        known = self._memo.get((host, port))
+    def find(self, host: str, port: int, transport: str) -> Source:
+        """The connections that may send from here.
+
+        A connection over a stream is not believed over UDP, where a source can be forged; one over UDP
+        may also send by TCP, as RFC 3261 18.1.1 makes it do for large requests.
+        """
+        key = (host, port if self._exact else 0, transport == "udp")
+        known = self._memo.get(key)
         if known is None:
-            known = tuple(self._search(host, port))
+            found = self._search(host, port)
+            known = Source(ref for ref in found if ref.connection.transport == "udp" or transport != "udp")
             if len(self._memo) >= MEMO_LIMIT:
                 self._memo.clear()
-            self._memo[host, port] = known
+            self._memo[key] = known
         return known
 
-    def _search(self, host: str, port: int) -> Iterable[ConnectionRef]:
+    def _search(self, host: str, port: int) -> list[ConnectionRef]:
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
-            return
+            return []
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             address = address.ipv4_mapped
-        number, seen = int(address), set()
+        number = int(address)
         found = list(self._exact.get((address.version, number, port), ()))
         for (version, prefix), by_address in self._networks.items():
             if version == address.version:
                 shift = address.max_prefixlen - prefix
                 found += by_address.get(number >> shift << shift, ())
-        for ref in found:
-            key = (ref.tenant.tenant.id, ref.connection.id)
-            if key not in seen:
-                seen.add(key)
-                yield ref
+        return found
 
 
 def parse_source(source: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int]:
@@ -136,15 +157,6 @@ class Compiled:
     def tenant_of(self, host: str) -> TenantIndex | None:
         """The tenant that owns this domain (lower case)."""
         return self.domains.get(host)
-
-    def connections_from(self, host: str, port: int, transport: str) -> list[ConnectionRef]:
-        """Enabled connections that may send from here.
-
-        A connection over a stream is not believed over UDP, where a source can be forged; one over UDP
-        may also send by TCP, as RFC 3261 18.1.1 makes it do for large requests.
-        """
-        found = self.sources.find(host, port)
-        return [ref for ref in found if ref.connection.transport == "udp" or transport != "udp"]
 
     def names_no_domain(self, host: str) -> bool:
         """Whether a Request-URI host is the edge itself or a bare address: no tenant was named."""

@@ -56,4 +56,5 @@ def unseal(cipher: Cipher, place: Sequence[str], sealed: str) -> str:
 def is_sealed(text: str) -> bool:
     """Whether `text` has the shape of a sealed secret; says nothing about the key."""
     body = text[len(PREFIX) :]
-    return text.startswith(PREFIX) and len(body) >= 22 and body.replace("-", "").replace("_", "").isalnum()
+    letters = body.replace("-", "").replace("_", "")
+    return text.startswith(PREFIX) and len(body) >= 22 and letters.isascii() and letters.isalnum()

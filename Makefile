@@ -53,7 +53,7 @@ format: $(DEV) ## let ruff put the code into shape
 	@$(PY) -m ruff check --fix-only --quiet .
 	@$(PY) -m ruff format .
 
-bench: setup ## benchmarks, side by side with Kamailio where it is installed
+bench: setup ## what the edge costs for each registration and call
 	@exec $(PY) bench/run.py $(ARGS)
 
 lock: $(DEV) ## write the lock files anew (UPGRADE=1: with the newest versions)

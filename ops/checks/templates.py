@@ -22,6 +22,7 @@ MAX_LINES = 80
 JINJA = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 LIBRARY = "macros.html"
 """The pieces that pages are made of; it is as long as they are many."""
+INCLUDE = re.compile(r"""\{%-?\s*include\s+["']([^"']+)["']""")
 TOKENS = ("csrf_token", "csrf()")
 CHANGES = ("post", "put", "patch", "delete")
 
@@ -57,9 +58,17 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "form" and self.form is not None:
             body = "\n".join(self.lines[self.form - 1 : self.getpos()[0]])
-            if not any(token in body for token in TOKENS):
+            if not any(token in part for part in (body, *included(body)) for token in TOKENS):
                 self.problem("form without a CSRF token", self.form)
             self.form = None
+
+
+def included(source: str) -> Iterator[str]:
+    """What a template includes by name, and what that includes."""
+    for name in INCLUDE.findall(source):
+        part = (TEMPLATES / name).read_text()
+        yield part
+        yield from included(part)
 
 
 def is_changing(attributes: dict[str, str]) -> bool:

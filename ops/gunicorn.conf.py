@@ -11,3 +11,10 @@ keepalive = 5
 limit_request_line = 4094
 limit_request_fields = 64
 control_socket_disable = True
+
+
+def post_worker_init(worker):
+    """Pull events and bring publications to nodes that were away; of several processes, one does it."""
+    from panel.publishing import puller
+
+    puller.start_for(worker.wsgi)

@@ -17,6 +17,12 @@ FEATURES = (
     "panel.outbox",
     "panel.tenants",
     "panel.overview",
+    "panel.users",
+    "panel.connections",
+    "panel.numbers",
+    "panel.live",
+    "panel.publishing",
+    "panel.nodes",
     "panel.activity",
 )
 """Each has a `views` module with a blueprint `bp`. A new feature is one line here."""

@@ -94,6 +94,15 @@ def seed(app: Flask, password: str | None) -> None:
 
 
 @cli.command()
+@click.pass_obj
+def pull(app: Flask) -> None:
+    """Pull events and keep nodes up to date, until Ctrl-C; for running apart what the panel does by itself."""
+    from panel.publishing import puller
+
+    puller.run_for(app)
+
+
+@cli.command()
 def shell() -> None:
     """A Python shell with `session`, all models, `select`, and every tenant in view."""
     from sqlmodel import select

@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from panel import audit
 from panel.connections.forms import ConnectionInput
-from panel.connections.wire import SIP_PORT, Wire, wire
+from panel.connections.wire import Wire, wire
 from panel.errors import Invalid
 from panel.models import Connection, Domain, OutboundRule, UpstreamAccount, User
 from panel.publishing import at_hand, checks
@@ -48,8 +48,7 @@ def both(scope: TenantScope, registrar: str, transport: str) -> tuple[Wire, Wire
     extension = user.extension if user else EXAMPLE_EXTENSION
     name = domain.name if domain else ""
     edge = config.edge_hosts[0] if config.edge_hosts else config.platform_domain
-    port = getattr(config, "sip_port", SIP_PORT)
-    on, off = (wire(extension, name, registrar, edge, port, transport, mode) for mode in (True, False))
+    on, off = (wire(extension, name, registrar, edge, config.sip_port, transport, mode) for mode in (True, False))
     return on, off
 
 

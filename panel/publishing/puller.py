@@ -11,17 +11,19 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from flask import Flask
+
 from panel.config import Config
-from panel.db import Database
+from panel.db import Database, database
 from panel.models import EventCursor
-from panel.publishing import events, store
+from panel.publishing import at_hand, events, store
 from panel.publishing.delivery import Delivery, Target
 from panel.publishing.node import NodeClient, NodeError, NodeStatus
 from panel.scope import system_scope
-from panel.secrets import Vault
+from panel.secrets import Vault, vault
 
 log = logging.getLogger("tenantry.puller")
 
@@ -121,6 +123,20 @@ def start(database: Database, vault: Vault, config: Config) -> threading.Event:
     arguments = (database, vault, config, stop)
     threading.Thread(target=run, args=arguments, name="puller", daemon=True).start()
     return stop
+
+
+def start_for(app: Flask) -> threading.Event:
+    """`start`, with what the application has."""
+    with app.app_context():
+        return start(database(), vault(), at_hand.config())
+
+
+def run_for(app: Flask) -> None:
+    """`run` in the foreground, until Ctrl-C."""
+    with app.app_context():
+        arguments = (database(), vault(), at_hand.config())
+    with suppress(KeyboardInterrupt):
+        run(*arguments, threading.Event())
 
 
 @contextmanager

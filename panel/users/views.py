@@ -15,7 +15,7 @@ from panel.publishing import at_hand, live
 from panel.scope import TenantScope
 from panel.users import service
 from panel.users.forms import Filter, UserInput, account_inputs, sent_values, values_of
-from panel.users.phone import SIP_PORT, PhoneSettings, qr_code
+from panel.users.phone import PhoneSettings, qr_code
 
 bp = Blueprint("users", __name__)
 PAGE, ROWS, FORM, EDIT, EXTENSION, PHONE, STATE = (
@@ -121,8 +121,7 @@ def phone(scope: TenantScope, user_id: str) -> str:
 def _settings(scope: TenantScope, user: User, password: str) -> PhoneSettings:
     config = at_hand.config()
     server = config.edge_hosts[0] if config.edge_hosts else service.primary_domain(scope)
-    port = getattr(config, "sip_port", SIP_PORT)
-    return PhoneSettings(server, port, "udp", user.extension, service.primary_domain(scope), password)
+    return PhoneSettings(server, config.sip_port, "udp", user.extension, service.primary_domain(scope), password)
 
 
 def _verdict(scope: TenantScope, user_id: str) -> str:

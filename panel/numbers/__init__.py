@@ -1,0 +1,1 @@
+"""Public numbers of a tenant, and which connection takes the numbers that its users dial."""

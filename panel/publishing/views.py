@@ -1,0 +1,113 @@
+"""Publishing: a tenant's own page, and the provider's publications."""
+
+from __future__ import annotations
+
+from flask import Blueprint, request, url_for
+from werkzeug.routing import BuildError
+from werkzeug.wrappers import Response
+
+from panel import htmx
+from panel.access import provider_page, tenant_page
+from panel.errors import Invalid
+from panel.forms import Form
+from panel.paging import page_number
+from panel.publishing import at_hand, history, service, words
+from panel.publishing.forms import Publish
+from panel.scope import TenantScope, WideScope
+from panel.secrets import vault
+from panel.signedin import actor
+from sipd.routing.problem import Problem
+
+bp = Blueprint("publishing", __name__)
+TENANT, PAGE, ROWS, DETAIL = (f"panel/publishing/{name}.html" for name in ("tenant", "page", "_rows", "detail"))
+EDITORS = {
+    "users": ("users.edit", "user_id"),
+    "connections": ("connections.edit", "connection_id"),
+    "numbers": ("numbers.edit", "number_id"),
+    "outbound": ("numbers.edit_rule", "rule_id"),
+}
+"""Where a problem is mended, by the routing's collection."""
+
+
+@bp.app_template_global()
+def mended_at(problem: Problem, slug: str) -> str:
+    """Address of the form with the field that causes a problem; empty if there is none."""
+    _, collection, item, field = problem.where if len(problem.where) == 4 else ("", "", "", "")
+    if collection not in EDITORS or not item:
+        return ""
+    endpoint, argument = EDITORS[collection]
+    try:
+        return url_for(endpoint, _anchor="field-" + field.partition(".")[0], **{"slug": slug, argument: item})  # type: ignore[arg-type]
+    except BuildError:
+        return ""
+
+
+@bp.app_template_filter()
+def milliseconds(ms: float) -> str:
+    return words.milliseconds(ms)
+
+
+@bp.get("/t/<slug>/publish")
+@tenant_page()
+def page(scope: TenantScope) -> str:
+    draft = service.draft_of(scope, vault(), at_hand.config())
+    lines = history.of_tenant(scope.session, scope.tenant_id)
+    return htmx.page(TENANT, draft=draft, changes=_of_tenant(draft, scope.tenant_id), lines=lines)
+
+
+@bp.post("/t/<slug>/publish")
+@tenant_page()
+def publish(scope: TenantScope) -> Response:
+    form = Form.submitted(Publish, request.form)
+    slug = scope.slug
+    try:
+        reason = form.valid().reason
+    except Invalid as error:
+        return htmx.see_other(url_for("publishing.page", slug=slug), str(error), "danger")
+    published = service.publish_tenant(scope, vault(), at_hand.config(), at_hand.delivery(), reason)
+    return htmx.see_other(url_for("publishing.page", slug=slug), *words.verdict(published))
+
+
+@bp.get("/provider/publications")
+@provider_page()
+def publications(scope: WideScope) -> str:
+    found = history.listing(scope.session, page_number(request.args.get("page")))
+    if htmx.wants_fragment():
+        return htmx.page(PAGE, ROWS, page=found)
+    draft = service.draft_of_all(scope.session, vault(), at_hand.config())
+    return htmx.page(PAGE, page=found, draft=draft, form=Form.blank(Publish))
+
+
+@bp.post("/provider/publications")
+@provider_page()
+def publish_all(scope: WideScope) -> Response:
+    form = Form.submitted(Publish, request.form)
+    try:
+        reason = form.valid().reason
+    except Invalid as error:
+        return htmx.see_other(url_for("publishing.publications"), str(error), "danger")
+    published = service.publish_all(scope.session, actor(), vault(), at_hand.config(), at_hand.delivery(), reason)
+    return htmx.see_other(url_for("publishing.publications"), *words.verdict(published))
+
+
+@bp.get("/provider/publications/<int:version>")
+@provider_page()
+def detail(scope: WideScope, version: int) -> str:
+    line = history.one(scope.session, version)
+    newest = history.newest_version(scope.session)
+    back = service.roll_back_changes(scope.session, version) if version != newest else []
+    return htmx.page(DETAIL, line=line, newest=newest, back=back)
+
+
+@bp.post("/provider/publications/<int:version>/roll-back")
+@provider_page()
+def roll_back(scope: WideScope, version: int) -> Response:
+    try:
+        published = service.roll_back(scope.session, actor(), at_hand.delivery(), version)
+    except Invalid as error:
+        return htmx.see_other(url_for("publishing.detail", version=version), str(error), "danger")
+    return htmx.see_other(url_for("publishing.publications"), *words.verdict(published))
+
+
+def _of_tenant(draft: service.Draft, tenant_id: str) -> list[object]:
+    return [change for change in draft.changes if change.tenant_id == tenant_id]

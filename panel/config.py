@@ -47,6 +47,8 @@ class Config:
     """Signs cookies and forms."""
     smtp: Smtp | None = None
     """None: mails go to the local outbox page."""
+    sip_port: int = 5060
+    """Where phones and PBXs reach the edge, at its first host."""
     trusted_proxies: int = 0
     """How many reverse proxies stand in front and set X-Forwarded-For."""
     rate_storage: str = "memory://"
@@ -73,6 +75,7 @@ def from_env(env: Mapping[str, str] | None = None) -> Config:
         control=env.get("TENANTRY_CONTROL", f"unix:{state_dir / 'sipd.sock'}"),
         secret_key=env.get("TENANTRY_SECRET_KEY") or _kept_secret(state_dir / "secret.key"),
         smtp=_smtp(env),
+        sip_port=_number(env, "TENANTRY_SIP_PORT", 5060),
         trusted_proxies=_number(env, "TENANTRY_TRUSTED_PROXIES", 0),
         rate_storage=env.get("TENANTRY_RATE_STORAGE", "memory://"),
     )

@@ -82,7 +82,7 @@ class Core(Asked, Protocol):
     def take_changes(self) -> list[Change]: ...
 
 
-MakeCore = Callable[[Settings, Compiled, Cipher, Callable[[int], bytes], float], Core]
+MakeCore = Callable[[Settings, Cipher, Callable[[int], bytes]], Core]
 
 
 class Clock:
@@ -160,7 +160,7 @@ class Daemon:
         )
         self._reloader.restore()
         now = self._clock.now()
-        self._core = self._make_core(self._settings, self._reloader.running.compiled, self._cipher, os.urandom, now)
+        self._core = self._make_core(self._settings, self._cipher, os.urandom)
         self._core.restore(self._store.changes(), now)
         self._core.load(self._reloader.running.compiled, now)
         requests = Requests(

@@ -21,7 +21,7 @@ from sipd.message.message import Message
 from sipd.message.scanner import scan
 from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
-from sipd.routing.lookup import Compiled
+from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
 from sipd.timers import Timers
@@ -39,13 +39,12 @@ class Edge:
     def __init__(
         self,
         settings: Settings,
-        compiled: Compiled,
         cipher: Cipher,
         random_bytes: Callable[[int], bytes],
-        now: float,
         timing: Timing | None = None,
     ) -> None:
-        self.compiled = compiled
+        self.compiled = compile_table(EMPTY, edge_hosts=settings.own_hosts)
+        """The table in force; knows nobody before the first `load`."""
         self.events = Events()
         self.timers = Timers()
         self.wire = Wire(settings, random_bytes)
@@ -128,10 +127,11 @@ class Edge:
         return self.timers.next()
 
     def load(self, compiled: Compiled, now: float) -> None:
-        """Swap the table. Calls in progress keep what they were decided with."""
+        """Swap the table, at the cost of what changed. Calls in progress keep what they were decided with."""
+        changed = compiled.changed_since(self.compiled)
         self.compiled = compiled
-        self.registrar.load(compiled, now)
-        self.upstream.load(compiled, now)
+        self.registrar.load(compiled, changed, now)
+        self.upstream.load(compiled, changed, now)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
         """State from before a restart; to be followed by `load`, which drops what the table no longer wants."""

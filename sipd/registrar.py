@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -226,9 +226,9 @@ class Registrar:
             for binding in [b for b in self if b.flow[:3] == flow[:3]]:
                 self._drop(binding, "connection lost", now)
 
-    def load(self, compiled: Compiled, now: float) -> None:
-        """Users that are gone or disabled, and suspended tenants, lose their bindings."""
-        for binding in list(self):
+    def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
+        """In the tenants that changed: users that are gone or disabled, and suspended tenants, lose their bindings."""
+        for binding in [binding for binding in self if binding.tenant in changed]:
             index = compiled.tenants.get(binding.tenant)
             if index is None or index.tenant.suspended or binding.user not in index.users_by_id:
                 self._drop(binding, "removed from the table", now)

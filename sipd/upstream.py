@@ -6,7 +6,7 @@ Call-ID, a rising CSeq, and a Contact that says where the tenant's calls go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,21 +214,24 @@ class Upstream:
         """Keep a record from before a restart until the table says whether it is still wanted."""
         self._kept[f"{record['user']} {record['connection']}"] = record
 
-    def load(self, compiled: Compiled, now: float) -> None:
-        """Register what is new, renew what changed, remove what is gone."""
-        wanted = {w.key: w for w in _all_wanted(compiled)}
-        for key in [key for key in self._registrations if key not in wanted]:
-            self._leave(self._registrations.pop(key), now)
+    def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
+        """In the tenants that changed: register what is new, renew what changed, remove what is gone."""
+        wanted = {w.key: w for tenant in changed for w in _wanted_of_tenant(compiled.tenants.get(tenant))}
+        ours = [r for r in self._registrations.values() if r.wanted.account.tenant in changed]
+        for registration in ours:
+            if registration.wanted.key not in wanted:
+                del self._registrations[registration.wanted.key]
+                self._leave(registration, now)
         for key, new in wanted.items():
-            registration = self._registrations.get(key)
-            if registration is None:
+            known = self._registrations.get(key)
+            if known is None:
                 self._begin(new, now)
-            elif registration.wanted != new:
-                self._change(registration, new, now)
-        if compiled.table.tenants:
-            for key in [key for key in self._kept if key not in wanted]:
-                del self._kept[key]
+            elif known.wanted != new:
+                self._change(known, new, now)
+        if compiled.table.tenants:  # what is still kept from before a restart is wanted no more
+            for key in self._kept:
                 self._events.change("upstream", key, None)
+            self._kept.clear()
 
     def _begin(self, wanted: Wanted, now: float) -> None:
         registration = Registration(wanted, self._wire.token(16), self._wire.token(), now)
@@ -511,18 +514,17 @@ class Upstream:
         return int.from_bytes(self._random(2)) / 65535
 
 
-def _all_wanted(compiled: Compiled) -> Iterator[Wanted]:
-    for index in compiled.tenants.values():
-        if index.tenant.suspended:
-            continue
-        for user in index.users_by_id.values():
-            for entry in user.upstream:
-                connection = index.connections.get(entry.connection)
-                if connection is None or connection.strategy != "on_behalf":
-                    continue
-                account = account_of(index, user, connection)
-                if account is not None:
-                    yield wanted_of(index, user, account, connection)
+def _wanted_of_tenant(index: TenantIndex | None) -> Iterator[Wanted]:
+    if index is None or index.tenant.suspended:
+        return
+    for user in index.users_by_id.values():
+        for entry in user.upstream:
+            connection = index.connections.get(entry.connection)
+            if connection is None or connection.strategy != "on_behalf":
+                continue
+            account = account_of(index, user, connection)
+            if account is not None:
+                yield wanted_of(index, user, account, connection)
 
 
 def _contact_key(wanted: Wanted) -> tuple[str, str, bool]:

@@ -154,6 +154,11 @@ class Compiled:
         self.sources = SourceIndex(tenants.values())
         self.edge_hosts = edge_hosts
 
+    def changed_since(self, previous: Compiled) -> set[str]:
+        """Ids of the tenants that came, went or have another part."""
+        ids = self.tenants.keys() | previous.tenants.keys()
+        return {id_ for id_ in ids if self.tenants.get(id_) is not previous.tenants.get(id_)}
+
     def tenant_of(self, host: str) -> TenantIndex | None:
         """The tenant that owns this domain (lower case)."""
         return self.domains.get(host)

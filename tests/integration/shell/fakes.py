@@ -11,7 +11,7 @@ from sipd.config import Config, ListenOn, parse_listen
 from sipd.flow import Flow, Query
 from sipd.message.framing import FramingError
 from sipd.routing import codec
-from sipd.routing.lookup import Compiled
+from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.model import Connection, Installation, Table, Tenant, User
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
@@ -27,11 +27,9 @@ class FakeCore:
     a timer that answers, `FAULT` raises, `SEND host port text` goes elsewhere, `SILENT` gets no answer.
     """
 
-    def __init__(
-        self, settings: Settings, compiled: Compiled, cipher: Cipher, random_bytes: Callable[[int], bytes], now: float
-    ) -> None:
+    def __init__(self, settings: Settings, cipher: Cipher, random_bytes: Callable[[int], bytes]) -> None:
         self.settings = settings
-        self.compiled = compiled
+        self.compiled: Compiled = compile_table(EMPTY)
         self.faults: list[BaseException] = []
         self.counters: dict[str, int] = {"received": 0}
         self.told: list[tuple[Any, ...]] = []

@@ -82,7 +82,7 @@ class Bench:
         self._random = itertools.count()
         listeners = tuple(Listener(t, *EDGE, *EDGE) for t in ("udp", "tcp"))
         self.settings = settings or Settings(listeners)
-        self.edge = Edge(self.settings, compile_table(table()), CIPHER, self.random, self.now)
+        self.edge = Edge(self.settings, CIPHER, self.random)
         self.sent: list[tuple[bytes, Flow]] = []
         if routing is not None:
             self.load(routing)

@@ -11,6 +11,7 @@ import socketserver
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +33,7 @@ class FakeNode:
         self.requests: list[Json] = []
         self.refuse: list[Json] = []
         """Problems with which the next loads are refused."""
+        self.refused_hash = ""
         self.events: list[Json] = []
         self.upstream: list[Json] = []
         self.bindings: list[Json] = []
@@ -58,7 +60,8 @@ class FakeNode:
                 for line in self.rfile:
                     if node._server is None:  # stopped: hang up on those who are still connected
                         return
-                    self.wfile.write(node._line(line))
+                    with suppress(OSError):  # who asked may have hung up
+                        self.wfile.write(node._line(line))
 
         class Server(socketserver.ThreadingUnixStreamServer):
             daemon_threads = True
@@ -103,20 +106,21 @@ class FakeNode:
 
     def _do_status(self, request: Json) -> Json:
         spool = {"first": 1, "next": len(self.events) + 1}
-        status = {"version": self.version, "hash": self.hash, "since": self.since, "uptime": 12.5}
-        return {"ok": True, **status, "problems": [], "refused_hash": "", "counters": {"calls": 3}, "spool": spool}
+        status: Json = {"version": self.version, "hash": self.hash, "since": self.since, "uptime": 12.5}
+        status["refused_hash"] = self.refused_hash
+        return {"ok": True, **status, "problems": self.refuse, "counters": {"calls": 3}, "spool": spool}
 
     def _do_load(self, request: Json) -> Json:
-        if self.refuse:
-            return {"ok": False, "error": "The table was refused.", "problems": self.refuse}
         manifest = request["manifest"]
+        if self.refuse:
+            self.refused_hash = _hash(manifest)
+            return {"ok": False, "error": "The table was refused.", "problems": self.refuse}
         known = {**self.parts, **request["parts"]}
         needed = {manifest["installation"], *manifest["tenants"].values()}
         if missing := sorted(needed - known.keys()):
             return {"ok": False, "missing": missing}
         self.parts = {name: known[name] for name in needed}
-        canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        self.hash = hashlib.sha256(canonical.encode()).hexdigest()
+        self.hash = _hash(manifest)
         self.version, self.since = request["version"], time.time()
         return {"ok": True, "version": self.version, "hash": self.hash, "ms": self.ms, "problems": []}
 
@@ -138,6 +142,11 @@ class FakeNode:
     def _of(rows: list[Json], request: Json) -> list[Json]:
         tenant = request.get("tenant")
         return [row for row in rows if not tenant or row.get("tenant") == tenant]
+
+
+def _hash(manifest: Json) -> str:
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 if __name__ == "__main__":

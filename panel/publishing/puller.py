@@ -62,8 +62,8 @@ class Puller:
     def _visit(self, target: Target, now: float) -> int:
         client = self._clients.setdefault(target, NodeClient(target.control, target.token))
         try:
-            status = client.status()
-            if self._is_behind(status):
+            status, newest = client.status(), self._newest()
+            if newest is not None and _is_behind(status, newest):
                 self._delivery.deliver_to(target, client)
                 status = client.status()
             stored = self._pull(target, client, status)
@@ -71,16 +71,13 @@ class Puller:
             client.close()
             self._note(target, None, str(error), now)
             return 0
-        self._note(target, status, "", now)
+        if newest is None or status.refused_hash != newest.hash:
+            self._note(target, status, "", now)
         return stored
 
-    def _is_behind(self, status: NodeStatus) -> bool:
-        """Whether the newest publication is to be sent: not again if the node refused just that one."""
+    def _newest(self) -> store.Live | None:
         with self._database.session(writing=False) as session, system_scope(session, "compare with a node"):
-            newest = store.live(session)
-        if newest is None or status.refused_hash == newest.hash:
-            return False
-        return (status.hash, status.version) != (newest.hash, newest.version)
+            return store.live(session)
 
     def _pull(self, target: Target, client: NodeClient, status: NodeStatus) -> int:
         stored = 0
@@ -137,6 +134,13 @@ def run_for(app: Flask) -> None:
         arguments = (database(), vault(), at_hand.config())
     with suppress(KeyboardInterrupt):
         run(*arguments, threading.Event())
+
+
+def _is_behind(status: NodeStatus, newest: store.Live) -> bool:
+    """Whether the newest publication is to be sent: not again if the node refused just that one."""
+    if status.refused_hash == newest.hash:
+        return False
+    return (status.hash, status.version) != (newest.hash, newest.version)
 
 
 @contextmanager

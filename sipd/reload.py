@@ -7,6 +7,7 @@ Parts that the node has are known by their hash: only new ones are sent, decoded
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import sqlite3
@@ -20,8 +21,8 @@ from sipd.routing import codec
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.model import Installation, Table, Tenant
 from sipd.routing.problem import Problem
-from sipd.routing.validate import validate
-from sipd.store import Refused, TableStore
+from sipd.routing.validate import Index, check_across, check_tenant, contribution, validate
+from sipd.store import Refused, StoredTable, TableStore
 
 log = logging.getLogger("sipd.reload")
 
@@ -107,6 +108,7 @@ class Reloader:
         self._note = note
         self._clock = clock
         self._lock = asyncio.Lock()
+        self._recheck = Recheck()
         self._threads = DaemonThreads(1, "reload")
         self.running = Running(compile_table(EMPTY, edge_hosts=own_hosts))
         self.refused: Refused | None = None
@@ -119,13 +121,16 @@ class Reloader:
             if stored is None:
                 return
             parts = {name: json.loads(body) for name, body in stored.parts.items()}
-            prepared = prepare(json.loads(stored.manifest), parts, self.running, self._own_hosts)
+            same = stored.release == self._release  # it has passed our checks, and its parts have their hashes
+            problems_of = nothing_wrong if same else self._recheck.problems
+            prepared = self._prepare(json.loads(stored.manifest), parts, problems_of)
         except (sqlite3.Error, ValueError, LoadError, MissingPartsError) as error:
             log.error("last table cannot be read, starting without one error=%r", str(error))
         except TableError as error:
             log.error("last table is refused, starting without one hash=%s problems=%r", error.name, error.problems[:3])
         else:
             self.running = Running(prepared.compiled, stored.version, stored.since, prepared.parts)
+            gc.freeze()
             log.info("last table restored hash=%s version=%d", prepared.compiled.hash, stored.version)
 
     async def load(self, version: int, manifest: object, parts: Mapping[str, object], started: float) -> Doc:
@@ -139,9 +144,7 @@ class Reloader:
     async def _load(self, version: int, manifest: object, parts: Mapping[str, object], started: float) -> Doc:
         loop = asyncio.get_running_loop()
         try:
-            prepared = await loop.run_in_executor(
-                self._threads, prepare, manifest, parts, self.running, self._own_hosts, self._known_bad
-            )
+            prepared = await loop.run_in_executor(self._threads, self._prepare, manifest, parts, self._recheck.problems)
         except MissingPartsError as missing:
             return {"ok": False, "error": "The node lacks parts of this table; send it again with them.",
                     "missing": missing.names}  # fmt: skip
@@ -154,17 +157,30 @@ class Reloader:
         ms = round((loop.time() - started) * 1000, 3)
         name = prepared.compiled.hash
         since = self.running.since if name == self.running.hash else now
+        if not self.running.parts:  # nobody was served so far: what there is now, stays
+            gc.freeze()
         self.running = Running(prepared.compiled, version, since, prepared.parts)
         log.info("table loaded hash=%s version=%d ms=%.1f fresh_parts=%d", name, version, ms, len(prepared.fresh))
         self._note("table.loaded", {"hash": name, "version": version, "ms": ms})
         await self._keep(prepared, version, since)
         return {"ok": True, "version": version, "hash": name, "ms": ms, "problems": prepared.warnings}
 
+    def _prepare(
+        self, manifest: object, parts: Mapping[str, object], problems_of: Callable[[Table], list[Problem]]
+    ) -> Prepared:
+        """Without the cycle collector: it would look at each value of the table again and again, and find nothing."""
+        gc.disable()
+        try:
+            return prepare(manifest, parts, self.running, self._own_hosts, problems_of, self._known_bad)
+        finally:
+            gc.enable()
+
     async def _keep(self, prepared: Prepared, version: int, since: float) -> None:
         """Disk trouble leaves the new table enforced; the panel sees the old hash after a restart, and sends again."""
-        arguments = (version, since, prepared.manifest, set(prepared.parts), prepared.fresh)
+        stored = StoredTable(version, since, self._release, prepared.manifest, prepared.fresh)
+        names = set(prepared.parts)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._store.keep, *arguments)
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._store.keep, stored, names)
         except (OSError, sqlite3.Error) as error:
             log.error("table enforced but not stored hash=%s error=%r", prepared.compiled.hash, str(error))
 
@@ -191,14 +207,72 @@ class Reloader:
         return None
 
 
+class Recheck:
+    """Validation that costs what changed: a tenant that passed before, and is the same value, is not looked at again.
+
+    Remembers what it accepted last. For one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._installation: Installation | None = None
+        self._tenants: dict[str, Tenant] = {}
+        self._warnings: dict[str, list[Problem]] = {}
+        self._index = Index()
+
+    def problems(self, table: Table) -> list[Problem]:
+        """As `validate` gives them, apart from their order. A table with errors is not remembered."""
+        if table.installation is not self._installation:
+            return self._anew(table)
+        tenants = {tenant.id: tenant for tenant in table.tenants}
+        changed = [tenant for key, tenant in tenants.items() if self._tenants.get(key) is not tenant]
+        gone = self._tenants.keys() - tenants.keys()
+        found = {tenant.id: check_tenant(tenant, table.installation) for tenant in changed}
+        for key in gone:
+            self._index.remove(key)
+        for tenant in changed:
+            self._index.put(contribution(tenant))
+        across = check_across(self._index, found)
+        if any(problem.is_error for problems in (across, *found.values()) for problem in problems):
+            self._undo([*found, *gone])
+            return validate(table)
+        self._tenants = tenants
+        self._warnings = {key: old for key, old in self._warnings.items() if key not in gone} | found
+        return [problem for problems in self._warnings.values() for problem in problems] + across
+
+    def _anew(self, table: Table) -> list[Problem]:
+        """Check everything, and remember it if it may go live."""
+        problems = validate(table)
+        if any(problem.is_error for problem in problems):
+            return problems
+        self._installation = table.installation
+        self._tenants = {tenant.id: tenant for tenant in table.tenants}
+        self._index = Index(contribution(tenant) for tenant in table.tenants)
+        self._warnings = {}
+        for problem in problems:
+            self._warnings.setdefault(problem.where[0] if problem.where else "", []).append(problem)
+        return problems
+
+    def _undo(self, keys: list[str]) -> None:
+        """Put back into the index what was accepted."""
+        for key in keys:
+            if key in self._tenants:
+                self._index.put(contribution(self._tenants[key]))
+            else:
+                self._index.remove(key)
+
+
 def prepare(
     manifest: object,
     parts: Mapping[str, object],
     running: Running,
     own_hosts: frozenset[str],
-    known_bad: Callable[[str], list[Doc] | None] = lambda name: None,
+    problems_of: Callable[[Table], list[Problem]],
+    known_bad: Callable[[str], list[Doc] | None],
 ) -> Prepared:
-    """Everything before the swap. Raises TableError, LoadError, MissingPartsError."""
+    """Everything before the swap; `known_bad` gives the problems for which a hash was refused before.
+
+    Raises TableError, LoadError, MissingPartsError.
+    """
     try:
         written = codec.canonical(manifest)
         name = codec.part_hash(manifest)
@@ -216,11 +290,16 @@ def prepare(
         table, decoded = _assemble(cast("Doc", manifest), parts, running.parts)
     except codec.FormatError as error:
         raise TableError(name, [problem.as_dict() for problem in error.problems]) from error
-    problems = validate(table)
-    if any(problem.severity == "error" for problem in problems):
+    problems = problems_of(table)
+    if any(problem.is_error for problem in problems):
         raise TableError(name, [problem.as_dict() for problem in problems])
     compiled = compile_table(table, running.compiled, name=name, edge_hosts=own_hosts)
     return Prepared(compiled, written, decoded, fresh, [p.as_dict() for p in problems[:ANSWER_PROBLEMS]])
+
+
+def nothing_wrong(table: Table) -> list[Problem]:
+    """For a table that this release has accepted before."""
+    return []
 
 
 def _checked_bytes(name: str, doc: object) -> bytes:

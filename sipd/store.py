@@ -155,7 +155,8 @@ class Store:
 TABLE_SCHEMA = """
 CREATE TABLE IF NOT EXISTS part (hash TEXT PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS live (
-    one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL, since REAL NOT NULL, manifest BLOB NOT NULL
+    one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL, since REAL NOT NULL, release TEXT NOT NULL,
+    manifest BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS refused (
     one INTEGER PRIMARY KEY CHECK (one = 1), hash TEXT NOT NULL, release TEXT NOT NULL, problems TEXT NOT NULL
@@ -170,6 +171,8 @@ class StoredTable:
     version: int
     since: float
     """Epoch seconds."""
+    release: str
+    """Of the daemon that accepted it."""
     manifest: bytes
     parts: Mapping[str, bytes]
     """By hash."""
@@ -194,19 +197,22 @@ class TableStore:
     def read(self) -> StoredTable | None:
         """The last good table."""
         connection = self._database.connection
-        row = connection.execute("SELECT version, since, manifest FROM live").fetchone()
+        row = connection.execute("SELECT version, since, release, manifest FROM live").fetchone()
         if row is None:
             return None
-        version, since, manifest = row
-        return StoredTable(version, since, manifest, dict(connection.execute("SELECT hash, body FROM part")))
+        version, since, release, manifest = row
+        return StoredTable(version, since, release, manifest, dict(connection.execute("SELECT hash, body FROM part")))
 
-    def keep(self, version: int, since: float, manifest: bytes, names: set[str], new: Mapping[str, bytes]) -> None:
-        """Make a table the last good one: `names` are all its parts, `new` those that may not be stored yet."""
+    def keep(self, table: StoredTable, names: set[str]) -> None:
+        """Make a table the last good one: `names` are all its parts, `table.parts` those that may not be stored yet."""
         with self._database.transaction() as connection:
             stored = {name for (name,) in connection.execute("SELECT hash FROM part")}
-            connection.executemany("INSERT OR REPLACE INTO part VALUES (?, ?)", new.items())
+            connection.executemany("INSERT OR REPLACE INTO part VALUES (?, ?)", table.parts.items())
             connection.executemany("DELETE FROM part WHERE hash = ?", [(name,) for name in stored - names])
-            connection.execute("INSERT OR REPLACE INTO live VALUES (1, ?, ?, ?)", (version, since, manifest))
+            connection.execute(
+                "INSERT OR REPLACE INTO live VALUES (1, ?, ?, ?, ?)",
+                (table.version, table.since, table.release, table.manifest),
+            )
 
     def remember_refused(self, refused: Refused) -> None:
         with self._database.transaction() as connection:

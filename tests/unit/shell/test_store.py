@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sipd.store import RETRY_SECONDS, Refused, Store, TableStore
+from sipd.store import RETRY_SECONDS, Refused, Store, StoredTable, TableStore
 
 
 class Clock:
@@ -163,11 +163,10 @@ def test_a_file_that_breaks_at_run_time_is_replaced(tmp_path: Path) -> None:
 def test_the_last_good_table(tmp_path: Path) -> None:
     tables = TableStore(tmp_path / "table.db")
     assert tables.read() is None
-    tables.keep(1, 10.0, b"m1", {"a", "b"}, {"a": b"A", "b": b"B"})
-    tables.keep(2, 20.0, b"m2", {"b", "c"}, {"c": b"C"})
+    tables.keep(StoredTable(1, 10.0, "0.1", b"m1", {"a": b"A", "b": b"B"}), {"a", "b"})
+    tables.keep(StoredTable(2, 20.0, "0.2", b"m2", {"c": b"C"}), {"b", "c"})
     stored = TableStore(tmp_path / "table.db").read()
-    assert stored is not None
-    assert (stored.version, stored.since, stored.manifest, stored.parts) == (2, 20.0, b"m2", {"b": b"B", "c": b"C"})
+    assert stored == StoredTable(2, 20.0, "0.2", b"m2", {"b": b"B", "c": b"C"})
 
 
 def test_the_refused_hash(tmp_path: Path) -> None:

@@ -82,22 +82,28 @@ class Cast:
             yield session
 
     @contextmanager
+    def looking(self) -> Iterator[Session]:
+        """The same to look things up, beside a session that writes."""
+        with self.database.session(writing=False) as session, system_scope(session, "test"):
+            yield session
+
+    @contextmanager
     def scope(self, slug: str = "acme", role: str = "owner", actor: Actor = TESTER) -> Iterator[TenantScope]:
         """A session inside one tenant."""
         with self.database.session() as session, tenant_scope(session, actor, self.tenant_id(slug), role) as scope:
             yield scope
 
     def tenant_id(self, slug: str) -> str:
-        with self.everything() as session:
+        with self.looking() as session:
             return session.exec(select(Tenant.id).where(Tenant.slug == slug)).one()
 
     def user_id(self, slug: str, extension: str = "101") -> str:
-        with self.everything() as session:
+        with self.looking() as session:
             owned = select(User.id).where(User.tenant_id == self.tenant_id(slug), User.extension == extension)
             return session.exec(owned).one()
 
     def account(self, name: str) -> Account:
-        with self.everything() as session:
+        with self.looking() as session:
             found = session.exec(select(Account).where(Account.email == f"{name}@{PLATFORM}")).one()
             session.expunge(found)
             return found
@@ -115,7 +121,7 @@ class Cast:
 
     def audit(self) -> list[AuditEntry]:
         """All entries, oldest first."""
-        with self.everything() as session:
+        with self.looking() as session:
             found = list(session.exec(select(AuditEntry).order_by(AuditEntry.at)).all())
             for entry in found:
                 session.expunge(entry)

@@ -25,7 +25,9 @@ def test_the_front_door_leads_nobody_to_sign_in(nobody: Browser) -> None:
     assert (answer.status_code, answer.location) == (303, "/sign-in")
 
 
-@pytest.mark.parametrize(("name", "home"), [("alice", "/t/acme/"), ("carol", "/t/globex/"), ("root", "/provider/tenants")])
+@pytest.mark.parametrize(
+    ("name", "home"), [("alice", "/t/acme/"), ("carol", "/t/globex/"), ("root", "/provider/tenants")]
+)
 def test_each_comes_home(cast: Cast, name: str, home: str) -> None:
     answer = cast.browser().sign_in(f"{name}@{PLATFORM}")
     assert (answer.status_code, answer.location) == (303, home)

@@ -141,6 +141,8 @@ class House(Browser):
         self.domain = ""
         self.sip_password = ""
         self.connection = ""
+        self.place: dict[str, str] = {}
+        """The connection's form as it was filled in."""
 
     def sign_up(self) -> None:
         """Sign up, and confirm the address by the link in the mail of the local outbox."""
@@ -157,11 +159,11 @@ class House(Browser):
 
     def connect(self, host: str, pbx_port: int, strategy: str = "on_behalf") -> None:
         """A connection to a PBX; `strategy` "none": without registrations."""
-        page = self.send(
-            f"/t/{self.name}/connections/new",
-            **CONNECTION, host=host, port=str(pbx_port), sources=host, registrar_domain=f"{self.name}.pbx.example",
-            strategy=strategy, expires="600",
-        )  # fmt: skip
+        self.place = {
+            **CONNECTION, "host": host, "port": str(pbx_port), "sources": host, "strategy": strategy,
+            "registrar_domain": f"{self.name}.pbx.example",
+        }  # fmt: skip
+        page = self.send(f"/t/{self.name}/connections/new", **self.place, expires="600")
         self.connection = page.find(rf"/t/{self.name}/connections/([\w-]+)/mode")
 
     def add_user(self) -> None:
@@ -183,9 +185,7 @@ class House(Browser):
     def change(self, expires: int) -> None:
         """Save another expiry for the connection: something to publish."""
         path = f"/t/{self.name}/connections/{self.connection}"
-        typed = dict(re.findall(r'<input[^>]* name="(\w+)"[^>]* value="([^"]*)"', self.get(path).text))
-        kept = {name: typed[name] for name in ("host", "port", "registrar_domain")}
-        self.send(path, **CONNECTION, **kept, sources=kept["host"], strategy="on_behalf", expires=str(expires))
+        self.send(path, **self.place, expires=str(expires))
 
     def publish(self) -> Page:
         return self.send(f"/t/{self.name}/publish")

@@ -21,6 +21,7 @@ SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket on Linux."""
 TRANSPORTS = ("udp", "tcp")
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+DIGESTS = ("SHA-256", "MD5")
 LEVELS = ("debug", "info", "warning", "error")
 
 TEXTS: Mapping[str, str] = {
@@ -31,6 +32,7 @@ TEXTS: Mapping[str, str] = {
     "control_token_file": "",
     "key_file": "",
     "node": "",
+    "digest": "SHA-256,MD5",
     "log_level": "info",
 }
 """Settings that are one text each, with their defaults; `listen` is a list beside them."""
@@ -74,6 +76,8 @@ class Config:
     key_file: Path
     node: str
     log_level: str
+    digest: tuple[str, ...] = DIGESTS
+    """Algorithms that phones are challenged with, in this order."""
 
 
 def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
@@ -141,6 +145,14 @@ def parse_advertise(text: str) -> tuple[str, int]:
             f'advertise "{text}" is no host or host:port; write it like sip.example.com or 192.0.2.1:5060.'
         )
     return host.lower(), int(port)
+
+
+def parse_digest(text: str) -> tuple[str, ...]:
+    """`SHA-256,MD5`, `MD5`: algorithms in the order of their preference. Raises ConfigError."""
+    names = tuple(text.upper().replace(",", " ").split())
+    if not names or not set(names) <= set(DIGESTS) or len(set(names)) < len(names):
+        raise ConfigError(f'digest "{text}" is no list of {" and ".join(DIGESTS)}; write it like SHA-256,MD5 or MD5.')
+    return names
 
 
 def is_address(host: str) -> bool:
@@ -264,6 +276,7 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str]) -> Config:
         key_file=Path(found["key_file"]) if found["key_file"] else state / "key",
         node=found["node"] or socket.gethostname(),
         log_level=level,
+        digest=parse_digest(found["digest"]),
     )
 
 

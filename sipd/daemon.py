@@ -154,7 +154,7 @@ class Daemon:
             raise ConfigError(f"The state directory {config.state} cannot be used: {error}.") from error
         self._checkpointer = Checkpointer([config.state / "state.db", config.state / "table.db"])
         self.listeners = advertised(config, self._sockets)
-        self._settings = Settings(listeners=self.listeners, node=config.node)
+        self._settings = Settings(listeners=self.listeners, node=config.node, digest=config.digest)
         self._reloader = Reloader(
             self._tables, release(), self._settings.own_hosts, self._swap, self._note, self._clock.now
         )

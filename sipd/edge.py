@@ -57,7 +57,7 @@ class Edge:
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
-        authenticator = Authenticator(cipher, random_bytes, settings.nonce_life, settings.nonce_memory)
+        authenticator = Authenticator(cipher, random_bytes, settings)
         self._dispatcher = Dispatcher(core, self.calls_, Passing(core), authenticator)
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""

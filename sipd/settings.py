@@ -21,6 +21,10 @@ class Settings:
     """A phone that asks for more gets this."""
     default_expires: int = 3600
 
+    digest: tuple[str, ...] = ("SHA-256", "MD5")
+    """Algorithms that phones are challenged with, in this order, and no others (RFC 8760 2.4).
+
+    Some phones fail at any challenge that they cannot answer, or look at the first only: MD5 alone is for them."""
     nonce_life: float = 300.0
     nonce_memory: int = 100_000
     """Nonces whose counter is remembered, the newest."""

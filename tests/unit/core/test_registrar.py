@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from sipd.flow import Listener
 from sipd.message.auth import Challenge, answer
 from sipd.message.message import Message
 from sipd.routing.lookup import compile_table
-from tests.unit.core.bench import PASSWORD, PBX, Bench, End, credentials, table, tenant, two_tenants
+from sipd.settings import Settings
+from tests.unit.core.bench import EDGE, PASSWORD, PBX, Bench, End, credentials, table, tenant, two_tenants
 
 AOR, DOMAIN = "sip:101@acme.example", "sip:acme.example"
 
@@ -43,6 +45,16 @@ def test_both_digests_are_offered_the_stronger_first(phone: End) -> None:
     offers = ask(phone).all("www-authenticate")
     assert ["SHA-256" in offers[0], "MD5" in offers[1]] == [True, True]
     assert all('realm="acme.example"' in offer for offer in offers)
+
+
+def test_only_what_is_offered_counts() -> None:
+    """For phones that fail at a challenge which they cannot answer."""
+    phone = Bench(two_tenants(), Settings((Listener("udp", *EDGE, *EDGE),), digest=("MD5",))).end("203.0.113.1", 5062)
+    (offer,) = ask(phone).all("www-authenticate")
+    assert "algorithm=MD5" in offer
+    stronger = answer(Challenge.parse(offer)._replace(algorithm="SHA-256"), "101", PASSWORD, "REGISTER", DOMAIN, 1, "c")
+    assert ask(phone, Authorization=stronger).status == 401
+    assert ask_signed(phone, Contact="<sip:101@10.0.0.9>").status == 200
 
 
 @pytest.mark.parametrize("offer", [0, 1])

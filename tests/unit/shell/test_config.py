@@ -169,3 +169,14 @@ def test_a_token_has_to_be_long(tmp_path: Path) -> None:
 
 def test_node_is_the_hosts_name_by_default() -> None:
     assert config.load({}, {}).node == os.uname().nodename
+
+
+@pytest.mark.parametrize(("text", "read"), [("MD5", ("MD5",)), ("sha-256, md5", ("SHA-256", "MD5"))])
+def test_digest(text: str, read: tuple[str, ...]) -> None:
+    assert config.load({"digest": text}, {}).digest == read
+
+
+@pytest.mark.parametrize("text", [",", "SHA-512", "MD5,MD5", "MD5;SHA-256"])
+def test_a_wrong_digest(text: str) -> None:
+    with pytest.raises(ConfigError, match="digest"):
+        config.load({"digest": text}, {})

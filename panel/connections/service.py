@@ -52,6 +52,15 @@ def both(scope: TenantScope, registrar: str, transport: str) -> tuple[Wire, Wire
     return on, off
 
 
+def problems_of_draft(scope: TenantScope, data: ConnectionInput, connection_id: str) -> list[Problem]:
+    """What publishing would say of a connection with these values; nothing is saved. No id: a new one."""
+    saved = scope.get(Connection, connection_id) if connection_id else None
+    mode = saved.multi_tenant if saved else False
+    draft = Connection(tenant_id=scope.tenant_id, multi_tenant=mode, **data.row)
+    draft.id = saved.id if saved else draft.id
+    return checks.of_item(checks.problems_with(scope, draft), "connections", draft.id)
+
+
 def users_by_id(scope: TenantScope) -> dict[str, str]:
     """What people call each user."""
     return {user.id: user.extension for user in scope.all(scope.select(User))}

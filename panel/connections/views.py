@@ -56,7 +56,7 @@ def edit(scope: TenantScope, connection_id: str) -> str:
     """The form; HTMX asks for the registrations, or (with values) for what they mean on the wire."""
     connection = scope.get(Connection, connection_id)
     if htmx.wants_fragment() and "host" in request.args:
-        return _preview(scope)
+        return _preview(scope, connection.id)
     if htmx.wants_fragment():
         return htmx.page(EDIT, STATE, connection=connection, **_state(scope, connection))
     form = Form.blank(ConnectionInput, **values_of(connection))
@@ -117,9 +117,11 @@ def _to(scope: TenantScope, connection: Connection, message: str, kind: str = "s
     return htmx.see_other(address, message, kind)
 
 
-def _preview(scope: TenantScope) -> str:
+def _preview(scope: TenantScope, connection_id: str = "") -> str:
+    """The same checks as saving and publishing, on what is being typed."""
     form = Form.submitted(ConnectionInput, request.args)
-    return htmx.page(PREVIEW, PREVIEW, form=form, wires=_wires(scope, form))
+    problems = service.problems_of_draft(scope, form.data, connection_id) if form.data else []
+    return htmx.page(PREVIEW, PREVIEW, form=form, wires=_wires(scope, form), problems=problems)
 
 
 def _wires(scope: TenantScope, form: Form[ConnectionInput]) -> tuple[object, object]:

@@ -11,7 +11,7 @@ SIP_PORT = 5060
 class Wire:
     """One user's REGISTER and the INVITE that comes back, with the mode on or off."""
 
-    register: str
+    register: tuple[str, ...]
     """Request line and the lines that matter."""
     contact: str
     invite: str
@@ -26,5 +26,5 @@ def wire(extension: str, domain: str, registrar: str, edge: str, port: int, tran
         uri = f"sip:{extension}@{domain}" + (f":{port}" if port != SIP_PORT else "") + kind
     else:
         uri = f"sip:{extension}@{host}:{port}{kind};local-domain={domain}"
-    register = f"REGISTER sip:{registrar} SIP/2.0\nTo: <sip:{extension}@{registrar}>"
+    register = (f"REGISTER sip:{registrar} SIP/2.0", f"To: <sip:{extension}@{registrar}>")
     return Wire(register, f"Contact: <{uri}>", f"INVITE {uri} SIP/2.0")

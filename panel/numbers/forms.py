@@ -41,15 +41,16 @@ class NumberInput(Input):
 class RuleInput(Input):
     """An outbound rule."""
 
-    position: Annotated[int, Field(ge=0, le=MAX_POSITION)] = 10
+    position: Annotated[int, Field(ge=1, le=MAX_POSITION)] = 10
     prefix: Annotated[str, Field(max_length=MAX_NUMBER), Digits] = ""
-    strip: Annotated[int, Field(ge=0, le=MAX_STRIP)] = 0
+    strip: Annotated[int, Field(ge=0, le=MAX_STRIP)] | None = None
+    """Empty: none."""
     prepend: Annotated[str, Field(max_length=MAX_NUMBER), Digits] = ""
     connection_id: Annotated[str, Field(min_length=1, max_length=ID_LENGTH)]
 
     @property
     def row(self) -> dict[str, Any]:
-        return self.model_dump()
+        return {**self.model_dump(), "strip": self.strip or 0}
 
 
 class Filter(Input):

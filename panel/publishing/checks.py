@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from panel.errors import Invalid
+from panel.models import Connection
 from panel.publishing import at_hand, store
 from panel.publishing.rows import tenant_rows
-from panel.publishing.snapshot import installation_part, tenant_part
+from panel.publishing.snapshot import TenantRows, installation_part, tenant_part
 from panel.scope import TenantScope, system_scope
 from panel.secrets import vault
 from sipd.routing import validate
@@ -16,9 +18,20 @@ from sipd.routing.problem import Problem
 
 def problems_of(scope: TenantScope) -> list[Problem]:
     """All problems of what the tenant has in its rows now, flushed or committed, those with others included."""
-    config = at_hand.config()
     scope.session.flush()
-    part = next(tenant_part(rows, vault()) for rows in tenant_rows(scope.session, [scope.tenant_id]))
+    return _problems(scope, next(tenant_rows(scope.session, [scope.tenant_id])))
+
+
+def problems_with(scope: TenantScope, connection: Connection) -> list[Problem]:
+    """The same, with a connection that is not saved in the place of the one with its id."""
+    rows = next(tenant_rows(scope.session, [scope.tenant_id]))
+    others = [row for row in rows.connections if row.id != connection.id]
+    return _problems(scope, replace(rows, connections=[*others, connection]))
+
+
+def _problems(scope: TenantScope, rows: TenantRows) -> list[Problem]:
+    config = at_hand.config()
+    part = tenant_part(rows, vault())
     problems = validate.check_tenant(part, installation_part(config.platform_domain, config.edge_hosts))
     with system_scope(scope.session, "compare a tenant with all others"):
         live = store.live(scope.session)

@@ -78,7 +78,7 @@ def diff_tenants(old: Tenant | None, new: Tenant | None) -> list[Change]:
     tenant = new or old
     if tenant is None or old == new:
         return []
-    before, after = _names(old), _names(new)
+    before, after = names_of(old), names_of(new)
     changes: list[Change] = []
     if old is None or new is None:
         changes.append(Change(tenant.id, tenant.name, "added" if old is None else "removed", f"tenant {tenant.name}"))
@@ -283,7 +283,8 @@ def _subject(item: _Item, names: Names) -> str:
     return names.get(item.id, item.id)
 
 
-def _names(tenant: Tenant | None) -> Names:
+def names_of(tenant: Tenant | None) -> Names:
+    """What people call the things of a tenant, by id."""
     if tenant is None:
         return {}
     names: dict[str, str] = {}

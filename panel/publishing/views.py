@@ -11,7 +11,7 @@ from panel.access import provider_page, tenant_page
 from panel.errors import Invalid
 from panel.forms import Form
 from panel.paging import page_number
-from panel.publishing import at_hand, history, service, words
+from panel.publishing import at_hand, diff, history, service, words
 from panel.publishing.forms import Publish
 from panel.scope import TenantScope, WideScope
 from panel.secrets import vault
@@ -43,6 +43,11 @@ def mended_at(problem: Problem, slug: str) -> str:
 
 
 @bp.app_template_filter()
+def capitalize_first(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+@bp.app_template_filter()
 def milliseconds(ms: float) -> str:
     return words.milliseconds(ms)
 
@@ -52,7 +57,10 @@ def milliseconds(ms: float) -> str:
 def page(scope: TenantScope) -> str:
     draft = service.draft_of(scope, vault(), at_hand.config())
     lines = history.of_tenant(scope.session, scope.tenant_id)
-    return htmx.page(TENANT, draft=draft, changes=_of_tenant(draft, scope.tenant_id), lines=lines)
+    changes = [change for change in draft.changes if change.tenant_id == scope.tenant_id]
+    names = diff.names_of(draft.tenants.get(scope.tenant_id))
+    # The page itself says what is not yet live: no banner above it that leads here.
+    return htmx.page(TENANT, draft=draft, changes=changes, names=names, lines=lines, unpublished=lambda: None)
 
 
 @bp.post("/t/<slug>/publish")
@@ -75,7 +83,8 @@ def publications(scope: WideScope) -> str:
     if htmx.wants_fragment():
         return htmx.page(PAGE, ROWS, page=found)
     draft = service.draft_of_all(scope.session, vault(), at_hand.config())
-    return htmx.page(PAGE, page=found, draft=draft, form=Form.blank(Publish))
+    names = {key: name for part in draft.tenants.values() for key, name in diff.names_of(part).items()}
+    return htmx.page(PAGE, page=found, draft=draft, names=names, form=Form.blank(Publish))
 
 
 @bp.post("/provider/publications")
@@ -107,7 +116,3 @@ def roll_back(scope: WideScope, version: int) -> Response:
     except Invalid as error:
         return htmx.see_other(url_for("publishing.detail", version=version), str(error), "danger")
     return htmx.see_other(url_for("publishing.publications"), *words.verdict(published))
-
-
-def _of_tenant(draft: service.Draft, tenant_id: str) -> list[object]:
-    return [change for change in draft.changes if change.tenant_id == tenant_id]

@@ -215,10 +215,15 @@ def test_scopes_nest_and_end(cast: Cast) -> None:
 
 def test_a_scope_ends_also_by_an_error(cast: Cast) -> None:
     sessions: list[Session] = []
-    with pytest.raises(ZeroDivisionError), cast.scope("acme") as scope:
-        sessions.append(scope.session)
-        assert tenant_scope_of(scope.session) is scope
-        raise ZeroDivisionError
+
+    def fail_inside() -> None:
+        with cast.scope("acme") as scope:
+            sessions.append(scope.session)
+            assert tenant_scope_of(scope.session) is scope
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_inside()
     assert scope_of(sessions[0]) is None
 
 

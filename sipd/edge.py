@@ -114,6 +114,7 @@ class Edge:
         """A stream ended: its transactions fail at once, its phones are gone."""
         self._guarded(lambda: self.layer.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.registrar.flow_lost(flow, now), None, None)
+        self._guarded(lambda: self.upstream.flow_lost(flow, now), None, None)
 
     def resolved(self, query: Query, addresses: list[str], now: float) -> None:
         """Answer to a look-up; empty: it failed."""

@@ -31,6 +31,8 @@ class Settings:
 
     upstream_rate: float = 50.0
     """REGISTER requests per second to one PBX address."""
+    upstream_total_rate: float = 500.0
+    """REGISTER requests per second of the node, to all PBXs."""
     retry_first: float = 5.0
     """First wait after an upstream failure; doubles up to `retry_cap`."""
     retry_cap: float = 600.0

@@ -106,6 +106,7 @@ class Registration:
         "contact",
         "cseq",
         "expires_at",
+        "flow",
         "from_tag",
         "granted",
         "last_nonce",
@@ -145,6 +146,8 @@ class Registration:
         self.removing = False
         self.waiting = False
         """A REGISTER is under way: the answer comes before the next one."""
+        self.flow: Flow | None = None
+        """How the last REGISTER went out; a stream is also how the PBX's calls come in."""
         self.timer: Timer | None = None
         self.successor: Registration | None = None
         """What is registered after this one is removed."""
@@ -199,6 +202,8 @@ class Upstream:
         self._registrations: dict[str, Registration] = {}
         self._leaving: set[Registration] = set()
         self._slots: dict[tuple[str, int, str], float] = {}
+        self._next_of_node = 0.0
+        self._by_stream: dict[Flow, set[Registration]] = {}
         self._kept: dict[str, dict[str, Any]] = {}
 
     def __iter__(self) -> Iterator[Registration]:
@@ -265,7 +270,8 @@ class Upstream:
         if registered and tuple(record["contact_key"]) != _contact_key(registration.wanted):
             self._leave(self._shadow(registration, registration.wanted, now), now)
             return
-        at = max(now, record["next_at"] or now) if registered else now
+        over_stream = registration.wanted.hop[2] != "udp"  # the old one ended with the old process
+        at = max(now, record["next_at"] or now) if registered and not over_stream else now
         self._schedule(registration, at, now)
 
     def _change(self, registration: Registration, new: Wanted, now: float) -> None:
@@ -313,6 +319,13 @@ class Upstream:
             self._leaving.add(registration)
             self._schedule(registration, now, now)
 
+    def flow_lost(self, flow: Flow, now: float) -> None:
+        """A stream to a PBX ended, and with it the way that calls came in: register again, at the pace."""
+        for registration in self._by_stream.pop(flow, ()):
+            current = self._registrations.get(registration.wanted.key) is registration
+            if current and registration.flow == flow and registration.state == "registered":
+                self._schedule(registration, now, now)
+
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these again now, at the PBX's pace; how many."""
         chosen = [
@@ -337,11 +350,12 @@ class Upstream:
         registration.timer = self._timers.set(at, lambda fired: self._due(registration, fired))
 
     def _slot(self, hop: tuple[str, int, str], now: float) -> float:
-        """The next free moment at this PBX."""
+        """The next free moment at this PBX, and of this node."""
         if len(self._slots) > SLOT_MEMORY:
             self._slots = {h: at for h, at in self._slots.items() if at > now}
-        at = max(now, self._slots.get(hop, 0.0))
+        at = max(now, self._next_of_node, self._slots.get(hop, 0.0))
         self._slots[hop] = at + 1.0 / self._settings.upstream_rate
+        self._next_of_node = max(now, self._next_of_node) + 1.0 / self._settings.upstream_total_rate
         return at
 
     def _due(self, registration: Registration, now: float) -> None:
@@ -373,6 +387,9 @@ class Upstream:
             if registration.state != "registered":
                 self._move(registration, "trying", registration.code, registration.reason, now)
         registration.cseq += 1
+        registration.flow = flow
+        if flow.reliable:
+            self._by_stream.setdefault(flow, set()).add(registration)
         self._save(registration)
         expires = 0 if registration.removing else max(wanted.expires, registration.min_expires)
         identity = f"<{Uri.build(wanted.account.username, wanted.registrar)}>"

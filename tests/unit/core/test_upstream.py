@@ -258,3 +258,45 @@ def test_a_name_that_does_not_resolve_is_unreachable() -> None:
     (query,) = bench.edge.lookups_to_start()
     bench.edge.resolved(query, [], bench.now)
     assert state(bench)["state"] == "unreachable"
+
+
+def over_tcp() -> Table:
+    return one_user(of_connection={"transport": "tcp"})
+
+
+def test_a_lost_stream_is_registered_again() -> None:
+    bench = Bench(over_tcp())
+    bench.pass_time(0.1)
+    pbx = bench.end(PBX, 5060, "tcp")
+    grant(pbx, pbx.take("REGISTER"))
+    bench.edge.flow_lost(pbx.flow, bench.now)
+    bench.pass_time(0.1)
+    grant(pbx, pbx.take("REGISTER"))
+    assert state(bench)["state"] == "registered"
+    bench.edge.flow_lost(bench.end("203.0.113.9", 5060, "tcp").flow, bench.now)
+    bench.pass_time(1)
+    pbx.nothing()
+
+
+def test_after_a_restart_streams_are_registered_again() -> None:
+    bench = Bench(over_tcp())
+    bench.pass_time(0.1)
+    pbx = bench.end(PBX, 5060, "tcp")
+    grant(pbx, pbx.take("REGISTER"))
+    again = Bench()
+    again.edge.restore(bench.edge.take_changes(), again.now)
+    again.edge.load(compile_table(over_tcp()), again.now)
+    again.pass_time(0.1)
+    again.end(PBX, 5060, "tcp").take("REGISTER")
+
+
+def test_many_pbxs_are_sent_at_the_pace_of_the_node() -> None:
+    tenants = (
+        tenant(
+            f"t{n}", strategy="on_behalf", extensions=("101",), of_connection={"host": f"198.51.{n // 250}.{n % 250}"}
+        )
+        for n in range(1000)
+    )
+    bench = Bench(table(*tenants))
+    bench.pass_time(0.49)
+    assert 240 <= len({data for data, _ in bench.sent}) <= 260

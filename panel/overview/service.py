@@ -9,6 +9,7 @@ from sqlmodel import col
 from panel.models import Connection, Domain, Event, UpstreamAccount, User
 from panel.models.history import CallRecord
 from panel.models.publishing import Part
+from panel.publishing.live import State
 from panel.scope import TenantScope
 
 RECENT_CHANGES = 1000
@@ -28,6 +29,10 @@ class Facts:
     pending: bool
     """Something is saved that is not yet live."""
     registered: int
+    failing: int
+    """Upstream registrations that the PBX refuses, or that do not reach it."""
+    phones: int
+    """Phones that can be reached now."""
     calls: int
 
 
@@ -44,7 +49,8 @@ class Step:
     """done, next (the first that is not) or later."""
 
 
-def facts(scope: TenantScope, pending: bool) -> Facts:
+def facts(scope: TenantScope, pending: bool, now: State) -> Facts:
+    """`now` is how things stand at the nodes; of those that do not answer, the last events tell."""
     return Facts(
         users=scope.count(User),
         connections=scope.count(Connection),
@@ -52,7 +58,9 @@ def facts(scope: TenantScope, pending: bool) -> Facts:
         credentials=scope.count(UpstreamAccount),
         published=scope.count(Part) > 0,
         pending=pending,
-        registered=registered(scope),
+        registered=registered(scope) if now.away else now.count("registered"),
+        failing=now.count("refused") + now.count("unreachable"),
+        phones=len(now.phones),
         calls=scope.count(CallRecord),
     )
 

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from panel.models import Event, Node, Part, UpstreamAccount
 from panel.models.base import utc_now
 from panel.overview import service
 from panel.overview.service import Facts
+from panel.publishing.live import State, Upstream
 from tests.cast import Browser, Cast
 
 NOTHING = Facts(
-    users=0, connections=0, switched_on=0, credentials=0, published=False, pending=False, registered=0, calls=0
+    users=0,
+    connections=0,
+    switched_on=0,
+    credentials=0,
+    published=False,
+    pending=False,
+    registered=0,
+    failing=0,
+    phones=0,
+    calls=0,
 )
-ALL = Facts(users=1, connections=1, switched_on=1, credentials=1, published=True, pending=False, registered=1, calls=1)
+ALL = Facts(
+    users=1,
+    connections=1,
+    switched_on=1,
+    credentials=1,
+    published=True,
+    pending=False,
+    registered=1,
+    failing=0,
+    phones=1,
+    calls=1,
+)
 KEYS = ["verify", "connect", "users", "mode", "publish", "registrations", "call"]
 
 
@@ -35,8 +58,6 @@ def test_in_the_end_all_is_done() -> None:
     [("users", 0, "users"), ("switched_on", 0, "mode"), ("published", False, "publish"), ("pending", True, "publish")],
 )
 def test_each_step_looks_at_its_own_fact(field: str, value: int, key: str) -> None:
-    from dataclasses import replace
-
     changed = states(replace(ALL, **{field: value}))
     assert [name for name, state in changed.items() if state != "done"] == [key]
     assert changed[key] == "next"
@@ -64,9 +85,18 @@ def test_facts_are_read_live(cast: Cast) -> None:
         session.add(Part(hash="a" * 64, kind="tenant", tenant_id=tenant_id, body="{}"))
         session.commit()
     with cast.scope("acme", role="read_only") as scope:
-        known = service.facts(scope, pending=True)
+        known = service.facts(scope, True, State())
     assert known == Facts(
-        users=2, connections=1, switched_on=1, credentials=1, published=True, pending=True, registered=0, calls=0
+        users=2,
+        connections=1,
+        switched_on=1,
+        credentials=1,
+        published=True,
+        pending=True,
+        registered=0,
+        failing=0,
+        phones=0,
+        calls=0,
     )
 
 
@@ -94,3 +124,27 @@ def test_the_last_state_of_a_registration_counts(cast: Cast) -> None:
         )
     with cast.scope("acme") as scope:
         assert service.registered(scope) == 1
+
+
+def upstream(state: str) -> Upstream:
+    return Upstream("u", "c", state, code=0, reason="", contact="", since=None, next=None, expires=None)
+
+
+def test_the_nodes_tell_how_things_stand(cast: Cast) -> None:
+    now = State([upstream(state) for state in ("registered", "refused", "unreachable", "trying")])
+    with cast.scope("acme") as scope:
+        known = service.facts(scope, False, now)
+    assert (known.registered, known.failing) == (1, 2)
+
+
+def test_of_a_node_that_is_away_the_events_tell(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "registered", lambda _: 7)
+    with cast.scope("acme") as scope:
+        assert service.facts(scope, False, State(away=["local"])).registered == 7
+
+
+def test_what_fails_is_said(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    from panel.overview import views
+
+    monkeypatch.setattr(views.live, "registrations", lambda _: State([upstream("refused")]))
+    assert "1 of your users is not accepted" in cast.browser("alice").get("/t/acme/").text

@@ -40,7 +40,7 @@ def admit(
         else:
             new[tenant_id] = validate.contribution(part)
     index = validate.Index({**live, **new}.values())
-    for tenant_id in _by_seniority(_disputed(index, new), live):
+    for tenant_id in _by_seniority(_put_back(index, new, live), live):
         found = _try(index, tenant_id, new[tenant_id], live.get(tenant_id))
         verdict.problems += found
         if has_errors(found):
@@ -53,12 +53,27 @@ def has_errors(problems: Iterable[Problem]) -> bool:
     return any(problem.is_error for problem in problems)
 
 
-def _disputed(index: validate.Index, new: Mapping[str, validate.Contribution]) -> set[str]:
-    """Takes out of the index all new parts that share what must not be shared; gives their tenants."""
-    found = {problem.where[0] for problem in validate.check_across(index, new) if problem.is_error}
-    for tenant_id in found:
-        index.remove(tenant_id)
-    return found
+def _put_back(
+    index: validate.Index, new: Mapping[str, validate.Contribution], live: Mapping[str, validate.Contribution]
+) -> set[str]:
+    """Puts all new parts that share what must not be shared back to what is live, until none is left in dispute;
+    gives their tenants. What comes back may dispute with a new part that took its place: hence the rounds."""
+    back: set[str] = set()
+    while found := _disputed(index, new.keys() - back):
+        back |= found
+        for tenant_id in found:
+            _restore(index, tenant_id, live.get(tenant_id))
+    return back
+
+
+def _disputed(index: validate.Index, tenants: Iterable[str]) -> set[str]:
+    return {problem.where[0] for problem in validate.check_across(index, tenants) if problem.is_error}
+
+
+def _restore(index: validate.Index, tenant_id: str, old: validate.Contribution | None) -> None:
+    index.remove(tenant_id)
+    if old is not None:
+        index.put(old)
 
 
 def _by_seniority(disputed: set[str], live: Mapping[str, validate.Contribution]) -> list[str]:
@@ -72,7 +87,5 @@ def _try(
     index.put(new)
     problems = validate.check_across(index, [tenant_id])
     if has_errors(problems):
-        index.remove(tenant_id)
-        if old is not None:
-            index.put(old)
+        _restore(index, tenant_id, old)
     return problems

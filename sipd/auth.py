@@ -11,9 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from sipd.message.auth import Credentials, answer, digest_response, ha1, parse_challenges, pick, same_digest
+from sipd.message.auth import (
+    Challenge,
+    Credentials,
+    answer,
+    digest_response,
+    ha1,
+    parse_challenges,
+    pick,
+    same_digest,
+)
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
+from sipd.message.uri import Uri
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.routing.seal import Cipher, SealError, unseal
@@ -148,17 +158,6 @@ def find_realms(request: Message) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Our answer to a challenge."""
-
-    header: tuple[str, str]
-    """Authorization for a 401, Proxy-Authorization for a 407."""
-    nonce: str
-    stale: bool
-    """The server says that the credentials were right, but the nonce too old."""
-
-
-@dataclass(frozen=True, slots=True)
 class PbxAccount:
     """Who a user is at the PBX of one connection, and the sealed password that proves it."""
 
@@ -170,19 +169,57 @@ class PbxAccount:
     password: str
     """Sealed for (tenant, user, connection, "upstream")."""
 
-    def answer(self, cipher: Cipher, response: Message, method: str, uri: str, cnonce: str) -> Answer | None:
-        """Credentials for the strongest challenge of a 401 or 407 that we can answer; None when there is none."""
-        proxy = response.status == 407
-        challenge = pick(parse_challenges(response.all("proxy-authenticate" if proxy else "www-authenticate")))
+    def open(self, cipher: Cipher) -> str:
+        """The password; "" when it does not open."""
         try:
-            password = unseal(cipher, (self.tenant, self.user, self.connection, "upstream"), self.password)
+            return unseal(cipher, (self.tenant, self.user, self.connection, "upstream"), self.password)
         except SealError:
+            return ""
+
+
+MAX_CHALLENGES = 4
+"""Challenges to one request, of proxies and the server behind them, that are answered."""
+
+
+class Proof:
+    """Our answers to all that challenge one request, a proxy and the server behind it (RFC 3261 22.2, 22.3).
+
+    Each is answered once, and again only when it says that our nonce was stale.
+    """
+
+    __slots__ = ("_account", "_asked", "_cipher", "_count")
+
+    def __init__(self, account: PbxAccount | None, cipher: Cipher) -> None:
+        self._account = account
+        self._cipher = cipher
+        self._asked: dict[tuple[str, str], tuple[Challenge, int]] = {}
+        """By header and realm: the challenge, and how often its nonce has served."""
+        self._count = 0
+
+    def headers(self, response: Message, method: str, uri: str, cnonce: str) -> list[tuple[str, str]] | None:
+        """Credentials for the request once more, after this 401 or 407; None when that is of no use."""
+        proxy = response.status == 407
+        new = pick(parse_challenges(response.all("proxy-authenticate" if proxy else "www-authenticate")))
+        password = self._account.open(self._cipher) if self._account is not None else ""
+        if new is None or self._account is None or not password or self._count == MAX_CHALLENGES:
             return None
-        if challenge is None or not password:
+        key = ("Proxy-Authorization" if proxy else "Authorization", new.realm)
+        old = self._asked.get(key)
+        if old is not None and (old[0].nonce == new.nonce or not new.stale):
             return None
-        value = answer(challenge, self.auth_username, password, method, uri, 1, cnonce)
-        name = "Proxy-Authorization" if proxy else "Authorization"
-        return Answer((name, value), challenge.nonce, challenge.stale)
+        self._count += 1
+        self._asked[key] = (new, 0)
+        self._asked = {key: (challenge, used + 1) for key, (challenge, used) in self._asked.items()}
+        username = self._account.auth_username
+        return [
+            (name, answer(challenge, username, password, method, uri, used, cnonce))
+            for (name, _), (challenge, used) in self._asked.items()
+        ]
+
+
+def at_pbx(connection: Connection, user: str) -> str:
+    """The URI of a user or number at this connection's PBX."""
+    return str(Uri.build(user, connection.registrar_domain))
 
 
 def account_of(index: TenantIndex, user: User, connection: Connection) -> PbxAccount | None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sipd.auth import PbxAccount, account_of
-from sipd.dialogs import NOT_PASSED, NOT_PASSED_FROM_PHONE, Dialog, PendingOk, header_text
+from sipd.auth import PbxAccount, Proof, account_of, at_pbx
+from sipd.dialogs import Dialog, PendingOk, header_text, lines_to_pass, routes, target_of
 from sipd.events import Events
 from sipd.flow import Flow
 from sipd.limits import CallLimits, LimitReached, Scope
@@ -29,15 +29,16 @@ from sipd.routing.model import Connection, Limits, User
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
-from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction, cancel_request
+from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction
 from sipd.upstream import connection_hop, contact_of
-from sipd.wire import Wire
+from sipd.wire import Wire, bracketed
 
 ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
 """On the CANCEL to phones that rang in vain (RFC 3326)."""
 OK_LIFE = 64 * T1
 """How long a 2xx waits for its ACK (RFC 3261 13.3.1.4)."""
-MAX_CHALLENGES = 2
+MAX_TEXT = 200
+"""Characters of a URI in a record."""
 BUSY = (486, 600)
 NOT_THERE = (404, 408, 410, 430, 480, 502, 503, 504)
 
@@ -62,8 +63,9 @@ class Call:
     """One call, from the INVITE that began it to the end of both legs."""
 
     __slots__ = (
-        "answered_at", "branches", "by", "callee", "caller", "direction", "ended", "finals", "from_text", "hops", "id",
-        "index", "local_tags", "no_answer", "pair", "request", "ring_timer", "scopes", "started", "to_text", "tx",
+        "answered_at", "branches", "by", "callee", "caller", "connection", "direction", "ended", "finals", "from_text",
+        "hops", "id", "index", "local_tags", "no_answer", "pair", "request", "ring_timer", "scopes", "started",
+        "to_text", "tx",
     )  # fmt: skip
 
     def __init__(self, call_id: str, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> None:
@@ -75,6 +77,8 @@ class Call:
         """"in" from a PBX, "out" through one, "internal" between phones."""
         self.caller: User | None = None
         """The user that calls; None when a PBX does."""
+        self.connection: Connection | None = None
+        """Where a call from a PBX came in."""
         self.callee: User | None = None
         """The user whose phones ring now."""
         self.scopes: list[Scope] = []
@@ -92,8 +96,8 @@ class Call:
         self.answered_at: float | None = None
         self.ended = False
         self.by = "edge"
-        self.from_text = _plain_uri(self.request.from_)
-        self.to_text = self.request.uri.partition(";")[0]
+        self.from_text = _plain_uri(self.request.from_.uri_text)
+        self.to_text = _plain_uri(self.request.uri)
 
     @property
     def active(self) -> list[Branch]:
@@ -111,15 +115,16 @@ class Final:
     body: bytes = b""
     redirect: str = ""
     """User part of the first Contact of a 3xx."""
+    rule: str = ""
+    """Why the edge says so, when it is not the other end's word."""
 
 
 class Branch:
     """One INVITE that we sent for a call, and the dialogs that its answers made."""
 
     __slots__ = (
-        "account", "call", "call_id", "cancelled", "challenges", "contact", "dialogs", "done", "flow",
-        "from_value", "headers", "last_nonce", "local_tag", "max_forwards", "pinned", "proceeding", "rest", "seq",
-        "timer", "to_value", "tx", "uri",
+        "account", "call", "call_id", "cancelled", "contact", "dialogs", "done", "flow", "from_value", "headers",
+        "local_tag", "max_forwards", "pinned", "proof", "rest", "seq", "timer", "to_value", "tx", "uri",
     )  # fmt: skip
 
     def __init__(self, call: Call, uri: str, flow: Flow, from_value: str, to_value: str, contact: str) -> None:
@@ -136,17 +141,27 @@ class Branch:
         self.max_forwards = 70
         self.account: PbxAccount | None = None
         """Whose credentials answer a challenge."""
+        self.proof: Proof | None = None
         self.call_id = ""
         self.local_tag = ""
         self.seq = 0
         self.tx: ClientTransaction | None = None
         self.dialogs: dict[str, Dialog] = {}
-        self.proceeding = False
         self.cancelled = False
         self.done = False
-        self.challenges = 0
-        self.last_nonce = ""
         self.timer: Timer | None = None
+
+
+class Bye:
+    """A BYE that we sent."""
+
+    __slots__ = ("body", "dialog", "proof", "rest")
+
+    def __init__(self, dialog: Dialog, rest: bytes, body: bytes, proof: Proof) -> None:
+        self.dialog = dialog
+        self.rest = rest
+        self.body = body
+        self.proof = proof
 
 
 class Calls:
@@ -176,6 +191,7 @@ class Calls:
         if decision.tenant is None:
             raise LocalError("accepted without a tenant")
         call = self._begin(tx, decision.tenant, "in", now)
+        call.connection = decision.connection
         limit = self._take(call, decision.connection, decision.user, now)
         if limit is not None:
             self._limit(call, limit, decision.user, now)
@@ -196,6 +212,8 @@ class Calls:
             self._dial_as(call, user, decide_outbound(index, uri.user or ""), now, foreign=uri)
 
     def _begin(self, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> Call:
+        """Raises BadMessage when the request's routes could not be used (RFC 3261 12.1.1)."""
+        routes(tx.request)
         call = Call(self._core.wire.token(12), tx, index, direction, now)
         tx.owner = call
         self.calls[call.id] = call
@@ -276,8 +294,6 @@ class Calls:
                 self._refuse(call, 480, "Temporarily Unavailable", now, rule="no-binding")
             return
         call.callee = user
-        call.finals = []
-        call.no_answer = False
         call.ring_timer = self._core.timers.set(now + user.ring_seconds, lambda at: self._rang_out(call, at))
         for binding in bindings:
             self._ring_phone(call, user, binding, now)
@@ -299,7 +315,10 @@ class Calls:
             self._refuse(call, 480, "Temporarily Unavailable", now, rule="forward-nowhere")
 
     def _forward(self, call: Call, user: User, target: str, now: float) -> None:
+        """Another round: what became of the one before does not count any more."""
         call.callee = None
+        call.finals = []
+        call.no_answer = False
         if call.ring_timer is not None:
             self._core.timers.cancel(call.ring_timer)
         self.dial(call, user, target, now)
@@ -309,9 +328,10 @@ class Calls:
         to_value = f"<{Uri.build(user.extension, call.index.tenant.primary_domain)}>"
         contact = f"<sip:{wire.hostport(binding.flow)}>"
         from_value = _without_tag(call.request)
-        branch = Branch(call, binding.contact, binding.flow, from_value, to_value, contact)
+        uri = target_of(binding.contact)
+        branch = Branch(call, uri, binding.flow, from_value, to_value, contact)
         branch.pinned = True
-        branch.rest = call.request.rest(NOT_PASSED if call.caller is None else NOT_PASSED_FROM_PHONE)
+        branch.rest = lines_to_pass(call.request, from_phone=call.caller is not None)
         self._invite(branch, now)
 
     def _call_out(
@@ -334,7 +354,7 @@ class Calls:
             if call.ended:
                 return
             if flow is None:
-                self._fail(call, None, Final(503, "PBX Unreachable"), then)
+                self._fail(call, None, Final(503, "PBX Unreachable", rule="unreachable"), then)
                 return
             branch = self._outbound_branch(call, user, account, connection, number, foreign, flow)
             if route:
@@ -356,18 +376,18 @@ class Calls:
         foreign: Uri | None,
         flow: Flow,
     ) -> Branch:
-        target = f"sip:{quote_user(number)}@{connection.registrar_domain}"
+        target = at_pbx(connection, number)
         if foreign is not None:
             target = str(Uri.build(number, foreign.host, foreign.port))
         identity = account.username if account else (user.extension if user else "anonymous")
-        display = Address(user.name if user else "", Uri.build(identity, connection.registrar_domain), {})
+        display = Address(user.name if user else "", Uri.parse(at_pbx(connection, identity)), {})
         extension = user.extension if user else "anonymous"
         contact = contact_of(
             extension, call.index.tenant.primary_domain, connection.multi_tenant, self._core.wire, flow
         )
         branch = Branch(call, target, flow, str(display), f"<{target}>", contact)
         branch.account = account
-        branch.rest = call.request.rest(NOT_PASSED_FROM_PHONE)
+        branch.rest = lines_to_pass(call.request, from_phone=True)
         if call.caller is None and user is not None:  # a call from the PBX that a user forwards (RFC 5806)
             branch.headers.append(("Diversion", f"<{Uri.build(user.extension, call.index.tenant.primary_domain)}>"))
         return branch
@@ -378,6 +398,7 @@ class Calls:
         branch.max_forwards = 70 if hops is None else max(0, hops - 1)
         branch.call_id = wire.token(16)
         branch.local_tag = wire.token()
+        branch.proof = self.proof(branch.account)
         call.branches.append(branch)
         self._send_invite(branch, [], now)
 
@@ -402,15 +423,16 @@ class Calls:
             branch.call.request.body,
             branch.rest,
         )
-        branch.proceeding = False
         branch.tx = self._core.layer.request(data, "INVITE", via_branch, branch.flow, (self, branch), now)
 
     # -- answers from the B legs
 
-    def on_response(self, tx: ClientTransaction, branch: Branch | None, response: Message, now: float) -> None:
-        if branch is None or tx.method != "INVITE":  # our own CANCEL or BYE
+    def on_response(self, tx: ClientTransaction, sent: Branch | Bye, response: Message, now: float) -> None:
+        if isinstance(sent, Bye):
+            if response.status in (401, 407):
+                self._bye_again(sent, response, now)
             return
-        status = response.status
+        branch, status = sent, response.status
         if status < 200:
             self._provisional(branch, response, now)
         elif status < 300:
@@ -418,96 +440,112 @@ class Calls:
         elif not branch.done:
             if status in (401, 407) and self._authenticate(branch, response, now):
                 return
-            self._fail(branch.call, branch, _final(response), now)
+            self._fail(branch.call, branch, _final(response, from_phone=branch.pinned), now)
 
     def on_stray_response(self, response: Message, now: float) -> None:
         """A 2xx after its transaction is gone: acknowledged again, so that the other end stops sending it."""
         if response.method != "INVITE" or not 200 <= response.status < 300:
             return
         dialog = self.dialogs.get((response.call_id, response.from_.tag or ""))
-        if dialog is not None and dialog.ack and dialog.remote_tag == response.to.tag:
-            self._core.wire.send(dialog.ack, dialog.flow)
+        if dialog is not None and dialog.remote_tag == response.to.tag:
+            self.ack_again(dialog, response)
 
-    def on_failure(self, tx: ClientTransaction, branch: Branch | None, reason: str, now: float) -> None:
+    def ack_again(self, dialog: Dialog, response: Message) -> None:
+        """The same 2xx again: the same ACK again, once there is one."""
+        data = dialog.acks.get(response.cseq.number)
+        if data is not None:
+            self._core.wire.send(data, dialog.flow)
+
+    def on_failure(self, tx: ClientTransaction, sent: Branch | Bye, reason: str, now: float) -> None:
         """Time-out (408) or transport error (503), RFC 3261 8.1.3.1."""
-        if branch is not None and tx is branch.tx and not branch.done:
-            self._fail(branch.call, branch, Final(408 if reason == "timeout" else 503, reason.capitalize()), now)
+        if isinstance(sent, Branch) and not sent.done:
+            final = Final(408 if reason == "timeout" else 503, reason.capitalize(), rule="unreachable")
+            self._fail(sent.call, sent, final, now)
 
     def _provisional(self, branch: Branch, response: Message, now: float) -> None:
-        branch.proceeding = True
-        if branch.cancelled:
-            self._send_cancel(branch, now)
-            return
         call = branch.call
+        if branch.cancelled:
+            return
         if branch.timer is not None:
             self._core.timers.cancel(branch.timer)
             again = now + self._core.settings.caller_timeout
             branch.timer = self._core.timers.set(again, lambda at: self._too_long(branch, at))
         if response.status == 100 or call.pair is not None or call.ended:
             return
-        dialog = self._dialog(branch, response, now)
+        dialog = self._dialog(branch, response)
         if dialog is None:
-            self._respond(call, response.status, response.reason, now, rest=response.rest(NOT_PASSED))
+            rest = lines_to_pass(response, from_phone=branch.pinned)
+            self._respond(call, response.status, response.reason, now, rest=rest)
             return
-        dialog.learn(response, branch.flow, self._core.wire)
-        self._relay_answer(call, dialog.other, response, now)
+        if dialog.peer is None:
+            self._pair(dialog, now)
+        dialog.learn(response, branch.flow, self._core.wire, now)
+        self._relay_answer(call, dialog, response, now)
 
-    def _dialog(self, branch: Branch, response: Message, now: float) -> Dialog | None:
-        """The B leg's dialog of this answer and the A leg's beside it, made when new; None without a tag."""
+    def _dialog(self, branch: Branch, response: Message) -> Dialog | None:
+        """The B leg's dialog of this answer, made when new; None when the answer can make none (RFC 3261 12.1.2)."""
         tag = response.to.tag
-        if not tag:
+        try:
+            route_set = routes(response)[::-1]
+        except BadMessage:
             return None
-        dialog = branch.dialogs.get(tag)
-        if dialog is None:
-            dialog = self._new_pair(branch, tag, response)
+        dialog = branch.dialogs.get(tag) if tag else None
+        if tag and dialog is None:
+            dialog = branch.dialogs[tag] = self._b_dialog(branch, tag, response)
+            dialog.route_set = route_set
+        if dialog is not None and response.status >= 200 and not dialog.acks and not dialog.unacked:
+            dialog.route_set = route_set  # RFC 3261 13.2.2.4: as the 2xx has it
         return dialog
 
-    def _new_pair(self, branch: Branch, tag: str, response: Message) -> Dialog:
-        call, wire = branch.call, self._core.wire
-        b = Dialog(call, branch.call_id, branch.local_tag, branch.flow, pinned=branch.pinned)
+    def _b_dialog(self, branch: Branch, tag: str, response: Message) -> Dialog:
+        b = Dialog(branch.call, branch.call_id, branch.local_tag, branch.flow, pinned=branch.pinned)
         b.branch = branch
+        b.account = branch.account
         b.remote_tag = tag
         b.local, b.remote = f"{branch.from_value};tag={branch.local_tag}", header_text(response, "to")
-        b.local_seq = b.invite_seq = branch.seq
+        b.local_seq = branch.seq
         b.contact = branch.contact
-        b.route_set = response.split("record-route")[::-1]
-        b.learn(response, branch.flow, wire)
-        a = self._a_dialog(call)
+        b.target = branch.uri
+        return b
+
+    def _pair(self, b: Dialog, now: float) -> None:
+        """Put the A leg's dialog beside the B leg's; from now on requests find them."""
+        a = self._a_dialog(b.call, now)
         a.peer, b.peer = b, a
-        branch.dialogs[tag] = b
         self.dialogs[a.call_id, a.local_tag] = a
         # Forked early dialogs share our tag; requests from the other end find the right one by its own tag.
         self.dialogs.setdefault((b.call_id, b.local_tag), b)
-        return b
 
-    def _a_dialog(self, call: Call) -> Dialog:
+    def _a_dialog(self, call: Call, now: float) -> Dialog:
         request, wire = call.request, self._core.wire
         a = Dialog(call, request.call_id, wire.token(), call.tx.source, pinned=call.caller is not None)
         a.remote_tag = request.from_.tag or ""
         a.local, a.remote = f"{header_text(request, 'to')};tag={a.local_tag}", header_text(request, "from")
         a.remote_seq = request.cseq.number
-        a.route_set = request.split("record-route")
+        a.route_set = routes(request)
+        if call.connection is not None and call.callee is not None:
+            a.account = account_of(call.index, call.callee, call.connection)
         domain = call.index.tenant.primary_domain
         user = Uri.parse(request.uri).user
         name = f"{quote_user(user)}@" if user else ""
+        a.target = f"sip:{bracketed(call.tx.source.host)}:{call.tx.source.port}"  # where there is no Contact
         a.contact = f"<sip:{name}{wire.hostport(call.tx.source)};local-domain={domain}>"
-        a.learn(request, call.tx.source, wire)
+        a.learn(request, call.tx.source, wire, now)
         call.local_tags.append(a.local_tag)
         return a
 
     def _ok(self, branch: Branch, response: Message, now: float) -> None:
         call = branch.call
-        dialog = self._dialog(branch, response, now)
+        dialog = self._dialog(branch, response)
         if dialog is None:
-            self._fail(call, branch, Final(502, "Bad Gateway"), now)
+            if not branch.done:
+                self._fail(call, branch, Final(502, "Bad Gateway", rule="bad-answer"), now)
             return
-        if dialog.ack:  # the same 2xx again
-            self._core.wire.send(dialog.ack, dialog.flow)
+        if dialog.acks or dialog.unacked:  # the same 2xx again
+            self.ack_again(dialog, response)
             return
-        if call.pair is not None and call.pair is dialog.peer:
-            return  # again, and the caller has not sent its ACK yet
-        dialog.route_set = response.split("record-route")[::-1]
-        dialog.learn(response, branch.flow, self._core.wire)
+        dialog.unacked = response.cseq.number
+        dialog.learn(response, branch.flow, self._core.wire, now)
         self._end_branch(branch)
         if call.pair is not None or call.ended or branch.cancelled:
             self.hang_up_unwanted(dialog, now)
@@ -516,6 +554,8 @@ class Calls:
 
     def _answered(self, call: Call, dialog: Dialog, response: Message, now: float) -> None:
         """The first 2xx wins; the other branches are told that the call was completed elsewhere (RFC 3326)."""
+        if dialog.peer is None:
+            self._pair(dialog, now)
         call.pair = dialog.other
         call.answered_at = now
         if call.ring_timer is not None:
@@ -525,31 +565,22 @@ class Calls:
         for branch in call.branches:
             self._forget_all(branch, but=dialog)
         self.dialogs[dialog.call_id, dialog.local_tag] = dialog
-        data = self._relay_answer(call, dialog.other, response, now)
+        data = self._relay_answer(call, dialog, response, now)
         self.await_ack(dialog.other, call.tx, data, now)
         self._core.events.add(now, "call.answered", tenant=call.index.tenant.id, call=call.id)
 
     def _authenticate(self, branch: Branch, response: Message, now: float) -> bool:
         """Answer the PBX's challenge with the user's credentials; False when we cannot."""
-        if branch.account is None or branch.cancelled or branch.challenges >= MAX_CHALLENGES:
+        if branch.cancelled or branch.proof is None:
             return False
-        found = self.credentials(branch, response, "INVITE", branch.uri)
-        if found is None:
-            return False
-        branch.challenges += 1
-        self._send_invite(branch, [found], now)
-        return True
+        found = branch.proof.headers(response, "INVITE", branch.uri, self._core.wire.token())
+        if found is not None:
+            self._send_invite(branch, [*found], now)
+        return found is not None
 
-    def credentials(self, branch: Branch, response: Message, method: str, uri: str) -> tuple[str, str] | None:
-        """The header that answers a challenge on a leg with an account; each nonce is answered once."""
-        if branch.account is None:
-            return None
-        found = branch.account.answer(self._core.cipher, response, method, uri, self._core.wire.token())
-        if found is None or (found.nonce == branch.last_nonce and method == "INVITE"):
-            return None
-        if method == "INVITE":
-            branch.last_nonce = found.nonce
-        return found.header
+    def proof(self, account: PbxAccount | None) -> Proof:
+        """For one request to a PBX: what it has answered to challenges."""
+        return Proof(account, self._core.cipher)
 
     # -- when it fails
 
@@ -559,6 +590,8 @@ class Calls:
             self._end_branch(branch)
             self._forget_all(branch)
         call.finals.append(final)
+        if final.status >= 600 and call.pair is None:  # RFC 3261 16.7 step 5: for all phones of the user
+            self._cancel_all(call, now)
         if not call.active and call.pair is None and not call.ended:
             self._settle(call, now)
 
@@ -573,7 +606,10 @@ class Calls:
                 return
         if call.no_answer:
             self._refuse(call, 480, "No Answer", now, rule="no-answer")
+        elif final.rule:
+            self._refuse(call, final.status, final.reason, now, rule=final.rule)
         else:
+            call.by = "callee"
             self._finish(call, final.status, final.reason, now, [final.headers], final.body)
 
     def _forward_after(self, user: User, final: Final, *, no_answer: bool) -> str:
@@ -590,17 +626,15 @@ class Calls:
         if call.pair is not None or call.ended:
             return
         call.no_answer = True
-        for branch in call.active:
-            self._cancel(branch, now)
-            self._end_branch(branch)
-            call.finals.append(Final(480, "No Answer"))
+        self._cancel_all(call, now)
+        call.finals.append(Final(480, "No Answer"))
         self._settle(call, now)
 
     def _too_long(self, branch: Branch, now: float) -> None:
         """Timer C: no news from the PBX."""
         if not branch.done:
             self._cancel(branch, now)
-            self._fail(branch.call, branch, Final(408, "Request Timeout"), now)
+            self._fail(branch.call, branch, Final(408, "Request Timeout", rule="timeout"), now)
 
     def _refuse(
         self, call: Call, status: int, reason: str, now: float, headers: Sequence[Header] = (), *, rule: str = ""
@@ -619,48 +653,29 @@ class Calls:
         if call.ended:
             return
         self._respond(call, status, reason, now, headers, body)
-        if call.by != "caller":
-            call.by = "callee" if call.finals else "edge"
         self.end(call, status, reason, now)
 
     # -- cancelling and ending
 
-    def on_cancel(self, call: Call, now: float) -> None:
-        """The caller gave up (RFC 3261 9.2)."""
+    def on_cancel(self, call: Call, now: float, reason: bytes = b"") -> None:
+        """The caller gave up, and may say why (RFC 3261 9.2, RFC 3326), or its stream ended."""
         if call.pair is not None or call.ended:
             return
         call.by = "caller"
-        for branch in call.active:
-            self._cancel(branch, now)
-            self._end_branch(branch)
+        self._cancel_all(call, now, reason)
         self._finish(call, 487, "Request Terminated", now)
 
-    def caller_lost(self, call: Call, now: float) -> None:
-        """The caller's stream ended before an answer."""
-        self.on_cancel(call, now)
+    def _cancel_all(self, call: Call, now: float, reason: bytes = b"") -> None:
+        """Cancel what is under way; how that ends is of no interest to the call any more."""
+        for branch in call.active:
+            self._cancel(branch, now, reason)
+            self._end_branch(branch)
 
-    def _cancel(self, branch: Branch, now: float, reason: Header | None = None) -> None:
-        """Cancel once a provisional answer came; before that a CANCEL may not be sent (RFC 3261 9.1)."""
+    def _cancel(self, branch: Branch, now: float, reason: Header = b"") -> None:
         if branch.cancelled or branch.tx is None:
             return
         branch.cancelled = True
-        if reason is not None:
-            branch.headers.append(reason)
-        if branch.proceeding:
-            self._send_cancel(branch, now)
-
-    def _send_cancel(self, branch: Branch, now: float) -> None:
-        reason = [header for header in branch.headers if header is ELSEWHERE]
-        if branch.tx is not None:
-            self.cancel(branch.tx, reason, now)
-
-    def cancel(self, tx: ClientTransaction, headers: Sequence[Header], now: float) -> None:
-        """CANCEL an INVITE of ours; when no final answer follows, it is given up (RFC 3261 9.1)."""
-        layer = self._core.layer
-        if tx.terminated:
-            return
-        layer.request(cancel_request(tx, headers), "CANCEL", tx.branch, tx.flow, (self, None), now)
-        self._core.timers.set(now + OK_LIFE, lambda at: None if tx.terminated else layer.destroy(tx))
+        self._core.layer.cancel(branch.tx, [reason], now)
 
     def _end_branch(self, branch: Branch) -> None:
         branch.done = True
@@ -671,7 +686,11 @@ class Calls:
     def hang_up_unwanted(self, dialog: Dialog, now: float) -> None:
         """A 2xx that nobody wants any more is acknowledged and ended (RFC 3261 13.2.2.4)."""
         self.send_ack(dialog, b"", b"")
-        self.send_bye(dialog, now)
+        self.part(dialog, now)
+
+    def abandon(self, call: Call, now: float) -> None:
+        """A fault of ours in a call: it ends, whatever state that left it in."""
+        self.hang_up(call, 500, "Server Internal Error", now)
 
     def end(self, call: Call, code: int, reason: str, now: float) -> None:
         """The call is over: free what it took, and write its record."""
@@ -683,14 +702,21 @@ class Calls:
         for timer in (call.ring_timer, *(branch.timer for branch in call.branches)):
             if timer is not None:
                 self._core.timers.cancel(timer)
-        self._core.timers.set(now + self._core.settings.zombie_time, lambda at: self._bury(call))
+        for dialog in _legs(call):
+            if dialog.pending is not None:
+                dialog.pending.give_up(now)
+        self._core.timers.set(now + self._core.settings.zombie_time, lambda at: self._bury(call, at))
         self._core.events.add(
             now, "call.ended", tenant=call.index.tenant.id, user=_user_id(call), call=call.id,
             **{"from": call.from_text}, to=call.to_text, direction=call.direction, started=call.started,
             answered=call.answered_at, ended=now, code=code, reason=reason, by=call.by,
         )  # fmt: skip
 
-    def _bury(self, call: Call) -> None:
+    def _bury(self, call: Call, now: float) -> None:
+        """Forget the dialogs, unless a BYE still waits for its turn."""
+        if any(dialog.ok is not None for dialog in _legs(call)):
+            self._core.timers.set(now + T2, lambda at: self._bury(call, at))
+            return
         for branch in call.branches:
             self._forget_all(branch)
 
@@ -728,10 +754,11 @@ class Calls:
         data = build.response(call.request, status, reason, tag, [*headers, rest], body, call.tx.source[1:3])
         self._core.layer.respond(call.tx, status, data, now)
 
-    def _relay_answer(self, call: Call, a: Dialog, response: Message, now: float) -> bytes:
+    def _relay_answer(self, call: Call, b: Dialog, response: Message, now: float) -> bytes:
         """Pass a B leg's 1xx or 2xx to the caller in the A leg's own dialog."""
+        a = b.other
         headers: list[Header] = [call.request.lines("record-route"), ("Contact", a.contact)]
-        headers.append(response.rest(NOT_PASSED))
+        headers.append(lines_to_pass(response, from_phone=b.pinned))
         data = build.response(
             call.request, response.status, response.reason, a.local_tag, headers, response.body, call.tx.source[1:3]
         )
@@ -739,16 +766,35 @@ class Calls:
         return data
 
     def send_ack(self, dialog: Dialog, rest: bytes, body: bytes) -> None:
-        """ACK a 2xx (RFC 3261 13.2.2.4): outside any transaction, with a branch of its own."""
-        wire = self._core.wire
-        dialog.ack = dialog.request(wire, "ACK", wire.branch(), dialog.invite_seq, [], body, rest)
-        wire.send(dialog.ack, dialog.flow)
+        """ACK the 2xx that waits for it (RFC 3261 13.2.2.4): outside any transaction, with a branch of its own."""
+        wire, seq = self._core.wire, dialog.unacked
+        if seq:
+            data = dialog.request(wire, "ACK", wire.branch(), seq, [], body, rest)
+            dialog.keep_ack(seq, data)
+            wire.send(data, dialog.flow)
 
-    def send_bye(self, dialog: Dialog, now: float, rest: bytes = b"", body: bytes = b"") -> None:
-        wire = self._core.wire
+    def part(self, dialog: Dialog, now: float, rest: bytes = b"", body: bytes = b"") -> None:
+        """End a leg: what is unacknowledged is acknowledged, and the BYE waits for the ACK of our 2xx.
+
+        RFC 3261 15: before that, the other end may not know yet that there is a dialog.
+        """
+        self.send_ack(dialog, b"", b"")
+        if dialog.ok is not None:
+            dialog.parting = rest, body
+        else:
+            self._send_bye(Bye(dialog, rest, body, self.proof(dialog.account)), [], now)
+
+    def _send_bye(self, bye: Bye, credentials: Sequence[Header], now: float) -> None:
+        wire, dialog = self._core.wire, bye.dialog
         branch = wire.branch()
-        data = dialog.request(wire, "BYE", branch, dialog.next_seq(), [], body, rest)
-        self._core.layer.request(data, "BYE", branch, dialog.flow, (self, None), now)
+        data = dialog.request(wire, "BYE", branch, dialog.next_seq(), [*credentials], bye.body, bye.rest)
+        self._core.layer.request(data, "BYE", branch, dialog.flow, (self, bye), now)
+
+    def _bye_again(self, bye: Bye, response: Message, now: float) -> None:
+        """A PBX wants to know who hangs up."""
+        found = bye.proof.headers(response, "BYE", bye.dialog.request_uri, self._core.wire.token())
+        if found is not None:
+            self._send_bye(bye, found, now)
 
     def await_ack(self, dialog: Dialog, tx: ServerTransaction, data: bytes, now: float) -> None:
         """Send our 2xx again until its ACK comes (RFC 3261 13.3.1.4)."""
@@ -760,32 +806,35 @@ class Calls:
         if dialog.ok is not ok:
             return
         if now >= ok.deadline:
-            dialog.ok = None
+            self.acknowledged(dialog, now)
             self.hang_up(dialog.call, 408, "No ACK", now)
             return
         self._core.wire.send(ok.data, ok.flow)
         ok.interval = min(2 * ok.interval, T2)
         ok.timer = self._core.timers.set(min(now + ok.interval, ok.deadline), lambda at: self._again(dialog, ok, at))
 
+    def acknowledged(self, dialog: Dialog, now: float) -> None:
+        """Our 2xx is sent no more; a BYE that waited for that goes now."""
+        parting = dialog.parting
+        self.stop_ok(dialog)
+        if parting is not None:
+            self.part(dialog, now, *parting)
+
     def stop_ok(self, dialog: Dialog) -> None:
-        if dialog.ok is not None and dialog.ok.timer is not None:
+        if dialog.ok is not None:
             self._core.timers.cancel(dialog.ok.timer)
-        dialog.ok = None
+        dialog.ok = dialog.parting = None
 
     def hang_up(self, call: Call, code: int, reason: str, now: float) -> None:
         """The edge ends a call: BYE on both legs, or a failure when it was not answered."""
-        a = call.pair
-        if a is None or a.peer is None:
-            for branch in call.active:
-                self._cancel(branch, now)
-                self._end_branch(branch)
+        if call.ended:
+            return
+        if call.pair is None:
+            self._cancel_all(call, now)
             self._finish(call, code, reason, now)
             return
-        for dialog in (a, a.peer):
-            self.stop_ok(dialog)
-            if dialog.branch is not None and not dialog.ack:
-                self.send_ack(dialog, b"", b"")
-            self.send_bye(dialog, now)
+        for dialog in _legs(call):
+            self.part(dialog, now)
         self.end(call, code, reason, now)
 
     def describe(self, tenant: str | None) -> Iterator[dict[str, Any]]:
@@ -808,9 +857,14 @@ def _user_id(call: Call) -> str:
     return user.id if user else ""
 
 
-def _plain_uri(address: Address) -> str:
+def _legs(call: Call) -> tuple[Dialog, ...]:
+    """The pair of dialogs of an answered call."""
+    return (call.pair, call.pair.other) if call.pair is not None else ()
+
+
+def _plain_uri(text: str) -> str:
     """The URI without parameters, for records."""
-    return address.uri_text.partition(";")[0]
+    return text.partition(";")[0][:MAX_TEXT]
 
 
 def _without_tag(request: Message) -> str:
@@ -820,7 +874,7 @@ def _without_tag(request: Message) -> str:
     return str(Address(caller.display, caller.uri, params, caller.uri_text))
 
 
-def _final(response: Message) -> Final:
+def _final(response: Message, *, from_phone: bool) -> Final:
     """What of a failure passes to the caller. A challenge does not: its credentials are not the caller's."""
     status, reason = response.status, response.reason
     redirect = ""
@@ -833,7 +887,7 @@ def _final(response: Message) -> Final:
             contacts = []
         redirect = (contacts[0].uri.user or "") if contacts else ""
         return Final(480, "Temporarily Unavailable", redirect=redirect)
-    return Final(status, reason, response.rest(NOT_PASSED), response.body, redirect)
+    return Final(status, reason, lines_to_pass(response, from_phone=from_phone), response.body, redirect)
 
 
 def _rank(final: Final) -> tuple[int, int]:

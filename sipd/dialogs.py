@@ -10,10 +10,12 @@ from sipd.message.address import Address
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
 from sipd.message.message import Message
+from sipd.message.uri import Uri
 from sipd.timers import Timer
 from sipd.wire import Wire, next_hop
 
 if TYPE_CHECKING:
+    from sipd.auth import PbxAccount
     from sipd.calls import Branch, Call
 
 NOT_PASSED = frozenset((
@@ -28,17 +30,42 @@ UNTRUSTED = frozenset((
 ))  # fmt: skip
 """Claims that a phone may not make towards the PBX (RFC 3325 section 5)."""
 NOT_PASSED_FROM_PHONE = NOT_PASSED | UNTRUSTED
+NOT_PASSED_TO_PHONE = NOT_PASSED | {"p-asserted-identity"}
+"""When the caller wants to stay unknown (RFC 3325 section 7)."""
 
 TARGET_REFRESH = frozenset(("INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"))
 """Methods that carry a Contact (RFC 3261 12.2, RFC 6665 4.4.1)."""
+
+
+def lines_to_pass(message: Message, *, from_phone: bool) -> bytes:
+    """The header lines that pass from one leg to the other: of a phone, or of a PBX, towards a phone."""
+    if from_phone:
+        return message.rest(NOT_PASSED_FROM_PHONE)
+    private = "id" in (message.get("privacy") or "").lower().replace(",", ";").split(";")
+    return message.rest(NOT_PASSED_TO_PHONE if private else NOT_PASSED)
+
+
+def routes(message: Message) -> list[str]:
+    """The Record-Route values, top first. Raises BadMessage when one could not be used (RFC 3261 12.1)."""
+    values = message.split("record-route")
+    for value in values:
+        if Address.parse(value).uri.scheme not in ("sip", "sips"):
+            raise BadMessage(400, "Malformed Record-Route")
+    return values
+
+
+def target_of(contact: str) -> str:
+    """A Contact's URI as a Request-URI: headers in it are left out (RFC 3261 19.1.1, table 1)."""
+    uri = Uri.parse(contact)
+    return str(uri._replace(headers="")) if uri.headers else contact
 
 
 class Dialog:
     """One side of a call: we are one end of it."""
 
     __slots__ = (
-        "ack", "branch", "call", "call_id", "contact", "flow", "invite_seq", "local", "local_seq", "local_tag", "ok",
-        "peer", "pending", "pinned", "remote", "remote_seq", "remote_tag", "route_set", "target",
+        "account", "acks", "branch", "call", "call_id", "contact", "flow", "local", "local_seq", "local_tag", "ok",
+        "parting", "peer", "pending", "pinned", "remote", "remote_seq", "remote_tag", "route_set", "target", "unacked",
     )  # fmt: skip
 
     def __init__(self, call: Call, call_id: str, local_tag: str, flow: Flow, *, pinned: bool) -> None:
@@ -62,12 +89,16 @@ class Dialog:
         self.peer: Dialog | None = None
         self.branch: Branch | None = None
         """Of a dialog that we began: the INVITE that made it."""
-        self.invite_seq = 0
-        """CSeq of our last INVITE here: the ACK's too."""
-        self.ack = b""
-        """Our last ACK here, for 2xx that come again."""
+        self.account: PbxAccount | None = None
+        """Whose credentials answer the challenges of a PBX."""
+        self.unacked = 0
+        """CSeq of our INVITE here whose 2xx waits for our ACK; 0: none."""
+        self.acks: dict[int, bytes] = {}
+        """Our last ACKs here by CSeq, for 2xx that come again."""
         self.ok: PendingOk | None = None
         """Our 2xx to the other end's INVITE that waits for its ACK."""
+        self.parting: tuple[bytes, bytes] | None = None
+        """Header lines and body of our BYE that waits for that ACK (RFC 3261 15)."""
         self.pending: Any = None
         """An INVITE inside the dialog that is under way towards the other end (glare)."""
 
@@ -78,28 +109,28 @@ class Dialog:
             raise LocalError("dialog without its pair")
         return self.peer
 
-    def learn(self, message: Message, flow: Flow, wire: Wire) -> None:
+    def learn(self, message: Message, flow: Flow, wire: Wire, now: float) -> None:
         """Take the remote target of a target refresh (RFC 3261 12.2.1.2), and where to send."""
         if self.pinned:
             self.flow = flow
-        try:
-            contacts = message.contacts
-        except BadMessage:
-            contacts = []
-        if contacts and not contacts[0].star:
-            self.target = contacts[0].uri_text
-        self.aim(wire)
+        if message.contacts:
+            self.target = target_of(message.contacts[0].uri_text)
+        self.aim(wire, now)
 
-    def aim(self, wire: Wire) -> None:
-        """Where requests go now: the first route, else the target; names stay with the known flow."""
-        if self.pinned or not (self.route_set or self.target):
+    def aim(self, wire: Wire, now: float) -> None:
+        """Where requests go now: the first route, else the target. Until a name is found, to the known flow."""
+        if self.pinned:
             return
         try:
             uri = Address.parse(self.route_set[0]).uri_text if self.route_set else self.target
             host, port, transport = next_hop(uri, self.flow.transport)
         except BadMessage:
             return
-        self.flow = wire.known_flow(host, port, transport) or self.flow
+
+        def ready(flow: Flow | None, _: float) -> None:
+            self.flow = flow or self.flow
+
+        wire.when_ready(host, port, transport, ready, now)
 
     def request(
         self,
@@ -112,14 +143,14 @@ class Dialog:
         rest: bytes = b"",
     ) -> bytes:
         """A request inside the dialog (RFC 3261 12.2.1.1)."""
-        uri, routes = self._route()
+        uri, route_values = self._route()
         return build.request(
             method,
             uri,
             [
                 ("Via", wire.via(self.flow, branch)),
                 ("Max-Forwards", "70"),
-                *(("Route", route) for route in routes),
+                *(("Route", route) for route in route_values),
                 ("From", self.local),
                 ("To", self.remote),
                 ("Call-ID", self.call_id),
@@ -131,6 +162,11 @@ class Dialog:
             rest,
         )
 
+    @property
+    def request_uri(self) -> str:
+        """Of our requests here."""
+        return self._route()[0]
+
     def _route(self) -> tuple[str, list[str]]:
         """Request-URI and Route values: loose routing, or strict as RFC 2543 had it."""
         if not self.route_set:
@@ -139,6 +175,11 @@ class Dialog:
         if "lr" in first.uri.params:
             return self.target, self.route_set
         return first.uri_text, [*self.route_set[1:], f"<{self.target}>"]
+
+    def keep_ack(self, seq: int, data: bytes) -> None:
+        """Remember our ACK; two are enough, as an INVITE waits until the one before is acknowledged."""
+        self.unacked = 0
+        self.acks = {**dict(list(self.acks.items())[-1:]), seq: data}
 
     def next_seq(self) -> int:
         self.local_seq += 1

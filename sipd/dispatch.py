@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from sipd.auth import Authenticator, Verdict, find_realms
+from sipd.auth import Authenticator, Verdict, at_pbx, find_realms
 from sipd.calls import Calls, Core
 from sipd.flow import Flow
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
-from sipd.message.uri import Uri, quote_user
+from sipd.message.uri import Uri
+from sipd.methods import ALLOW, not_taken
 from sipd.passing import Passing
 from sipd.registrar import Refused
 from sipd.routing.decision import Decision, decide_dialled, decide_from_pbx, decide_outbound
 from sipd.routing.lookup import TenantIndex
-from sipd.routing.model import User
+from sipd.routing.model import Connection, User
 from sipd.transaction.layer import ServerTransaction
 
-ALLOWED = (
-    "INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "REGISTER", "UPDATE", "PRACK", "INFO", "MESSAGE", "REFER", "NOTIFY",
-)  # fmt: skip
-KNOWN = frozenset((*ALLOWED, "SUBSCRIBE", "PUBLISH"))
-"""Methods that we know; others get 501 (RFC 3261 8.2.1), known ones that we do not take 405."""
 OUTSIDE_DIALOG = frozenset(("INVITE", "OPTIONS", "REGISTER", "MESSAGE", "NOTIFY", "INFO", "REFER"))
-UNDERSTOOD = frozenset(("100rel", "timer", "norefersub", "histinfo", "privacy", "outbound", "path", "tdialog"))
+UNDERSTOOD = frozenset(("100rel", "timer", "norefersub", "histinfo", "privacy", "outbound"))
 """Extensions that work end to end through the edge, so that Require may name them (RFC 3261 8.2.2.3)."""
-ALLOW: Header = ("Allow", ", ".join(ALLOWED))
 MUTE_MEMORY = 100_000
 """Sources whose refusals are counted; the oldest are forgotten."""
 WARN_CODE = 399
@@ -60,8 +55,9 @@ class Dispatcher:
     def _unfit(self, tx: ServerTransaction) -> tuple[int, list[Header]] | None:
         """RFC 3261 8.2 and 16.3: method, scheme, hops, extensions, merged requests; what to answer."""
         request = tx.request
-        if request.method not in KNOWN:
-            return 501, [ALLOW]
+        status = not_taken(request.method)
+        if status:
+            return status, [ALLOW]
         if Uri.parse(request.uri).scheme not in ("sip", "sips"):
             return 416, []
         if request.max_forwards == 0 and request.method != "REGISTER":
@@ -136,13 +132,22 @@ class Dispatcher:
         elif request.method == "INVITE":
             self._calls.from_pbx(tx, decision, now)
         elif decision.user is not None and decision.tenant is not None:
-            self._passing.to_user(tx, decision.tenant, decision.user, True, now)
-        else:
-            self._answer(tx, 404, now)
+            self._to_user(tx, decision.tenant, decision.user, decision.connection, now)
+        else:  # what a number forwards to is dialled, not written to
+            decision.rule, decision.status, decision.reason = "unknown-user", 404, "Not Found"
+            self._refuse(tx, decision, now)
+
+    def _to_user(
+        self, tx: ServerTransaction, index: TenantIndex, user: User, connection: Connection | None, now: float
+    ) -> None:
+        """A request to a user's phones, from a connection or from a phone."""
+        if not self._passing.to_user(tx, index, user, connection is not None, now):
+            refusal = Decision("no-binding", 480, "Temporarily Unavailable", "", index, connection, user)
+            self._refuse(tx, refusal, now)
 
     def _capabilities(self, tx: ServerTransaction, now: float) -> None:
         """OPTIONS to the edge itself: it is alive (RFC 3261 11.2)."""
-        self._answer(tx, 200, now, [ALLOW, ("Accept", "*/*"), ("Supported", "path, outbound")])
+        self._answer(tx, 200, now, [ALLOW, ("Accept", "*/*"), ("Supported", "outbound")])
 
     # -- from a phone
 
@@ -175,14 +180,14 @@ class Dispatcher:
         own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
         dialled = decide_dialled(index, uri.user or "") if own else decide_outbound(index, uri.user or "")
         if dialled.user is not None:
-            self._passing.to_user(tx, index, dialled.user, False, now)
+            self._to_user(tx, index, dialled.user, None, now)
         elif dialled.connection is not None:
-            target = f"sip:{quote_user(dialled.number)}@{dialled.connection.registrar_domain}"
+            target = at_pbx(dialled.connection, dialled.number)
             if not own and uri.host not in (dialled.connection.registrar_domain, dialled.connection.host):
                 target = str(Uri.build(uri.user, uri.host, uri.port))
             self._passing.to_connection(tx, index, user, dialled.connection, target, now)
         else:
-            self._answer(tx, 404, now)
+            self._refuse(tx, Decision(dialled.rule, 404, "Not Found", tenant=index, user=user), now)
 
     def _authenticated(self, tx: ServerTransaction, index: TenantIndex, now: float) -> User | None:
         """The user whose credentials the request carries; else the answer is given here."""

@@ -185,37 +185,52 @@ class Edge:
             else:
                 self._dispatcher.on_request(tx, now)
         except BadMessage as bad:
-            data = build.response(tx.request, bad.status, bad.reason, self.wire.token(), [], b"", tx.source[1:3])
-            self.layer.respond(tx, bad.status, data, now)
+            self._give_up(tx, bad.status, bad.reason, now)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs one request, not the daemon
             self._fault(error)
-            data = build.response(tx.request, 500, None, self.wire.token(), [], b"", tx.source[1:3])
-            self.layer.respond(tx, 500, data, now)
+            self._give_up(tx, 500, None, now)
+
+    def _give_up(self, tx: ServerTransaction, status: int, reason: str | None, now: float) -> None:
+        """Answer what could not be done; a call that it began ends."""
+        if isinstance(tx.owner, Call):
+            self.calls_.abandon(tx.owner, now)
+        data = build.response(tx.request, status, reason, self.wire.token(), [], b"", tx.source[1:3])
+        self.layer.respond(tx, status, data, now)
 
     def on_ack(self, msg: Message, flow: Flow, now: float) -> None:
         self._in_dialog.on_ack(msg, flow, now)
 
     def on_response(self, tx: ClientTransaction, msg: Message, now: float) -> None:
-        user, thing = _owner(tx)
-        user.on_response(tx, thing, msg, now)
+        if tx.owner is not None:  # nobody waits for the answer to a CANCEL
+            user, thing = _owner(tx)
+            user.on_response(tx, thing, msg, now)
 
     def on_stray_response(self, msg: Message, flow: Flow, now: float) -> None:
         self.events.count("stray")
         self.calls_.on_stray_response(msg, now)
 
     def on_timeout(self, tx: ClientTransaction, now: float) -> None:
-        user, thing = _owner(tx)
-        user.on_failure(tx, thing, "timeout", now)
+        self._failed(tx, "timeout", now)
 
     def on_transport_error(self, tx: ClientTransaction, now: float) -> None:
-        user, thing = _owner(tx)
-        user.on_failure(tx, thing, "transport error", now)
+        self._failed(tx, "transport error", now)
+
+    def _failed(self, tx: ClientTransaction, reason: str, now: float) -> None:
+        if tx.owner is not None:
+            user, thing = _owner(tx)
+            user.on_failure(tx, thing, reason, now)
 
     def on_cancel(self, tx: ServerTransaction, cancel_tx: ServerTransaction, now: float) -> None:
+        self._cancelled(tx, cancel_tx.request.lines("reason"), now)
+
+    def on_caller_lost(self, tx: ServerTransaction, now: float) -> None:
+        self._cancelled(tx, b"", now)
+
+    def _cancelled(self, tx: ServerTransaction, reason: bytes, now: float) -> None:
         if isinstance(tx.owner, Call):
-            self.calls_.on_cancel(tx.owner, now)
+            self.calls_.on_cancel(tx.owner, now, reason)
         elif isinstance(tx.owner, Relay):
-            self._in_dialog.on_cancel(tx.owner, now)
+            self._in_dialog.on_cancel(tx.owner, now, reason)
 
 
 def _answer_to(message: Message, flow: Flow) -> Flow:

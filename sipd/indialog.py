@@ -5,12 +5,15 @@ ACK, BYE, re-INVITE, UPDATE, PRACK, INFO, MESSAGE, NOTIFY, REFER, OPTIONS (RFC 3
 
 from __future__ import annotations
 
+from sipd.auth import Proof
 from sipd.calls import Calls, Core
-from sipd.dialogs import NOT_PASSED, TARGET_REFRESH, Dialog
+from sipd.dialogs import TARGET_REFRESH, Dialog, lines_to_pass
 from sipd.flow import Flow
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
+from sipd.methods import ALLOW, not_taken
+from sipd.timers import Timer
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
 
 AFTER_BYE = frozenset(("NOTIFY", "BYE"))
@@ -20,14 +23,22 @@ AFTER_BYE = frozenset(("NOTIFY", "BYE"))
 class Relay:
     """One request on its way from one leg to the other."""
 
-    __slots__ = ("challenged", "client", "source", "target", "tx")
+    __slots__ = ("_service", "cancelled", "client", "proof", "source", "target", "timer", "tx")
 
-    def __init__(self, tx: ServerTransaction, source: Dialog, target: Dialog) -> None:
+    def __init__(self, service: InDialog, tx: ServerTransaction, source: Dialog, target: Dialog, proof: Proof) -> None:
+        self._service = service
         self.tx = tx
         self.source = source
         self.target = target
+        self.proof = proof
         self.client: ClientTransaction | None = None
-        self.challenged = False
+        self.cancelled = False
+        self.timer: Timer | None = None
+        """How long an INVITE may stay without news (RFC 3261 16.6, timer C)."""
+
+    def give_up(self, now: float) -> None:
+        """The call ended meanwhile."""
+        self._service.give_up(self, now)
 
 
 class InDialog:
@@ -39,6 +50,10 @@ class InDialog:
 
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         request = tx.request
+        status = not_taken(request.method)
+        if status:
+            self.answer(tx, status, now, [ALLOW])
+            return
         dialog = self._calls.find(request)
         if dialog is None:
             self.answer(tx, 481, now)
@@ -68,15 +83,15 @@ class InDialog:
         dialog = self._calls.find(request)
         if dialog is None or dialog.ok is None or dialog.ok.seq != request.cseq.number or dialog.peer is None:
             return
-        self._calls.stop_ok(dialog)
         if dialog.pinned:
             dialog.flow = flow
-        if not dialog.call.ended:
-            self._calls.send_ack(dialog.peer, request.rest(NOT_PASSED), request.body)
+        self._calls.send_ack(dialog.peer, lines_to_pass(request, from_phone=dialog.pinned), request.body)
+        self._calls.acknowledged(dialog, now)
 
     def _bye(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
         self.answer(tx, 200, now)
         call = dialog.call
+        self._calls.stop_ok(dialog)  # who hangs up knows the dialog, and waits for no BYE
         if call.ended:
             return
         caller = dialog.branch is None
@@ -84,13 +99,10 @@ class InDialog:
             if caller:
                 self._calls.on_cancel(call, now)
             return
-        peer = dialog.other
         call.by = "caller" if caller else "callee"
-        for leg in (dialog, peer):
-            self._calls.stop_ok(leg)
-        if peer.branch is not None and not peer.ack:
-            self._calls.send_ack(peer, b"", b"")
-        self._calls.send_bye(peer, now, tx.request.rest(NOT_PASSED), tx.request.body)
+        self._calls.send_ack(dialog, b"", b"")
+        rest = lines_to_pass(tx.request, from_phone=dialog.pinned)
+        self._calls.part(dialog.other, now, rest, tx.request.body)
         self._calls.end(call, 200, "Normal Clearing", now)
 
     # -- everything else
@@ -114,55 +126,84 @@ class InDialog:
             self.answer(tx, 481, now)
             return
         if tx.method in TARGET_REFRESH:
-            dialog.learn(tx.request, tx.source, self._core.wire)
-        relay = Relay(tx, dialog, peer)
+            dialog.learn(tx.request, tx.source, self._core.wire, now)
+        relay = Relay(self, tx, dialog, peer, self._calls.proof(peer.account))
         tx.owner = relay
         if tx.method == "INVITE":
             peer.pending = relay
+            self._wait(relay, now)
         self._send(relay, [], now)
 
     def _send(self, relay: Relay, credentials: list[Header], now: float) -> None:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
         seq = peer.next_seq()
-        if request.method == "INVITE":
-            peer.invite_seq, peer.ack = seq, b""
         headers: list[Header] = list(credentials)
         if request.method == "PRACK":
             headers.append(("RAck", self._rack(request, peer)))
         branch = wire.branch()
-        data = peer.request(wire, request.method, branch, seq, headers, request.body, request.rest(NOT_PASSED))
+        rest = lines_to_pass(request, from_phone=relay.source.pinned)
+        data = peer.request(wire, request.method, branch, seq, headers, request.body, rest)
         relay.client = self._core.layer.request(data, request.method, branch, peer.flow, (self, relay), now)
 
     def _rack(self, request: Message, peer: Dialog) -> str:
         """RAck names the CSeq of the INVITE, which is another on the other leg (RFC 3262 7.2)."""
         words = (request.get("rack") or "").split()
-        seq = peer.invite_seq if peer.branch is not None else peer.call.request.cseq.number
+        seq = peer.branch.seq if peer.branch is not None else peer.call.request.cseq.number
         return f"{words[0]} {seq} INVITE" if words and words[0].isdigit() else "0 0 INVITE"
 
     def on_response(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:
         status = response.status
         peer = relay.target
+        if tx.method == "INVITE" and peer.pending is not relay:
+            self._late(relay, response)
+            return
+        if tx.method == "INVITE" and status < 200:
+            self._wait(relay, now)
         if status == 100:
-            return
-        if 200 <= status < 300 and relay.client is not tx:
-            return
-        if 200 <= status < 300 and tx.method == "INVITE" and (peer.pending is not relay):
-            if peer.ack:  # the same 2xx again
-                self._core.wire.send(peer.ack, peer.flow)
             return
         if status in (401, 407) and self._authenticate(relay, response, now):
             return
-        if status >= 200 and peer.pending is relay:
-            peer.pending = None
-        headers: list[Header] = [response.rest(NOT_PASSED)]
+        if status >= 200:
+            self._settled(relay)
+        headers: list[Header] = [lines_to_pass(response, from_phone=peer.pinned)]
         if status < 300 and tx.method in TARGET_REFRESH:
-            peer.learn(response, tx.flow, self._core.wire)
+            peer.learn(response, tx.flow, self._core.wire, now)
             headers.append(("Contact", relay.source.contact))
+        if 200 <= status < 300 and tx.method == "INVITE":
+            peer.unacked = response.cseq.number
         if status in (401, 407):
             status = 403
         self._relay_status(relay, status, response.reason, headers, response.body, now)
         if status in (408, 481) and tx.method in ("INVITE", "UPDATE"):
             self._calls.hang_up(peer.call, status, response.reason, now)  # RFC 3261 12.2.1.2
+
+    def _late(self, relay: Relay, response: Message) -> None:
+        """An answer to an INVITE that is settled: a 2xx gets its ACK, as often as it comes (RFC 3261 13.2.2.4)."""
+        peer, seq = relay.target, response.cseq.number
+        if not 200 <= response.status < 300:
+            return
+        if peer.call.ended and peer.unacked != seq and seq not in peer.acks:
+            peer.unacked = seq
+            self._calls.send_ack(peer, b"", b"")
+        else:
+            self._calls.ack_again(peer, response)
+
+    def _wait(self, relay: Relay, now: float) -> None:
+        """Each provisional answer begins the time anew."""
+        self._core.timers.cancel(relay.timer)
+        at = now + self._core.settings.caller_timeout
+        relay.timer = self._core.timers.set(at, lambda then: self.on_cancel(relay, then))
+
+    def _settled(self, relay: Relay) -> None:
+        self._core.timers.cancel(relay.timer)
+        if relay.target.pending is relay:
+            relay.target.pending = None
+
+    def give_up(self, relay: Relay, now: float) -> None:
+        """The call ended while this INVITE was under way: it is answered all the same (RFC 3261 15.1.2)."""
+        self.on_cancel(relay, now)
+        self._settled(relay)
+        self._relay_status(relay, 487, "Request Terminated", [], b"", now)
 
     def _relay_status(
         self, relay: Relay, status: int, reason: str, headers: list[Header], body: bytes, now: float
@@ -174,25 +215,24 @@ class InDialog:
             self._calls.await_ack(source, relay.tx, data, now)
 
     def _authenticate(self, relay: Relay, response: Message, now: float) -> bool:
-        branch = relay.target.branch
-        if relay.challenged or branch is None:
+        if relay.cancelled:
             return False
-        uri, _ = relay.target._route()
-        found = self._calls.credentials(branch, response, relay.tx.method, uri)
-        if found is None:
-            return False
-        relay.challenged = True
-        self._send(relay, [found], now)
-        return True
+        found = relay.proof.headers(response, relay.tx.method, relay.target.request_uri, self._core.wire.token())
+        if found is not None:
+            self._send(relay, [*found], now)
+        return found is not None
 
     def on_failure(self, tx: ClientTransaction, relay: Relay, reason: str, now: float) -> None:
-        if relay.target.pending is relay:
-            relay.target.pending = None
+        self._settled(relay)
+        if relay.cancelled:
+            self._relay_status(relay, 487, "Request Terminated", [], b"", now)
+            return
         self._relay_status(relay, 408 if reason == "timeout" else 503, reason.capitalize(), [], b"", now)
         if tx.method in ("INVITE", "UPDATE"):
             self._calls.hang_up(relay.target.call, 408, "No Answer In The Dialog", now)
 
-    def on_cancel(self, relay: Relay, now: float) -> None:
+    def on_cancel(self, relay: Relay, now: float, reason: bytes = b"") -> None:
         """CANCEL of a re-INVITE: the other leg's is cancelled, and its 487 comes back by itself."""
-        if relay.client is not None:
-            self._calls.cancel(relay.client, [], now)
+        if relay.client is not None and not relay.cancelled:
+            relay.cancelled = True
+            self._core.layer.cancel(relay.client, [reason], now)

@@ -5,14 +5,14 @@ They fork to all phones of a user like calls do; the first 2xx wins, else the be
 
 from __future__ import annotations
 
-from sipd.auth import PbxAccount, account_of
+from sipd.auth import Proof, account_of, at_pbx
 from sipd.calls import Core
-from sipd.dialogs import NOT_PASSED, NOT_PASSED_FROM_PHONE
+from sipd.dialogs import lines_to_pass, target_of
 from sipd.flow import Flow
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
-from sipd.message.uri import Uri, quote_user
+from sipd.message.uri import Uri
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
@@ -23,11 +23,12 @@ from sipd.wire import Wire
 class Passed:
     """One request on its way to one or more places."""
 
-    __slots__ = ("best", "done", "open", "tx")
+    __slots__ = ("best", "done", "open", "to_phone", "tx")
 
-    def __init__(self, tx: ServerTransaction, places: int) -> None:
+    def __init__(self, tx: ServerTransaction, places: int, *, to_phone: bool) -> None:
         self.tx = tx
         self.open = places
+        self.to_phone = to_phone
         self.best: Message | None = None
         self.done = False
 
@@ -35,17 +36,19 @@ class Passed:
 class Copy:
     """One of the places, and what to answer a challenge with."""
 
-    __slots__ = ("account", "challenged", "from_value", "passed", "rest", "route", "seq", "to_value", "uri")
+    __slots__ = ("from_value", "passed", "proof", "rest", "route", "seq", "to_value", "uri")
 
-    def __init__(self, passed: Passed, uri: str, from_value: str, to_value: str, rest: bytes) -> None:
+    def __init__(
+        self, passed: Passed, uri: str, from_value: str, to_value: str, rest: bytes, proof: Proof | None = None
+    ) -> None:
         self.passed = passed
         self.uri = uri
         self.from_value = from_value
         self.to_value = to_value
         self.rest = rest
         self.route = ""
-        self.account: PbxAccount | None = None
-        self.challenged = False
+        self.proof = proof
+        """Of a place that is a PBX."""
         self.seq = 1
 
 
@@ -55,18 +58,16 @@ class Passing:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def to_user(self, tx: ServerTransaction, index: TenantIndex, user: User, trusted: bool, now: float) -> None:
-        """To all phones of a user; 480 without any (RFC 3261 16.5)."""
+    def to_user(self, tx: ServerTransaction, index: TenantIndex, user: User, trusted: bool, now: float) -> bool:
+        """To all phones of a user; False when there are none (RFC 3261 16.5)."""
         bindings = self._core.registrar.bindings(user.id, now)
-        if not bindings:
-            self.answer(tx, 480, now)
-            return
-        passed = Passed(tx, len(bindings))
+        passed = Passed(tx, len(bindings), to_phone=True)
         to_value = f"<{Uri.build(user.extension, index.tenant.primary_domain)}>"
-        rest = tx.request.rest(NOT_PASSED if trusted else NOT_PASSED_FROM_PHONE)
+        rest = lines_to_pass(tx.request, from_phone=not trusted)
         for binding in bindings:
-            copy = Copy(passed, binding.contact, _from_value(tx.request), to_value, rest)
+            copy = Copy(passed, target_of(binding.contact), _from_value(tx.request), to_value, rest)
             self._send(copy, binding.flow, [], now)
+        return bool(bindings)
 
     def to_connection(
         self, tx: ServerTransaction, index: TenantIndex, user: User, connection: Connection, uri: str, now: float
@@ -75,13 +76,13 @@ class Passing:
         account = account_of(index, user, connection)
         identity = account.username if account else user.extension
         copy = Copy(
-            Passed(tx, 1),
+            Passed(tx, 1, to_phone=False),
             uri,
-            f"<sip:{quote_user(identity)}@{connection.registrar_domain}>",
+            f"<{at_pbx(connection, identity)}>",
             f"<{uri}>",
-            tx.request.rest(NOT_PASSED_FROM_PHONE),
+            lines_to_pass(tx.request, from_phone=True),
+            Proof(account, self._core.cipher),
         )
-        copy.account = account
         hop, copy.route = connection_hop(connection)
 
         def ready(flow: Flow | None, then: float) -> None:
@@ -144,22 +145,19 @@ class Passing:
             return
         status = 403 if best.status in (401, 407) else best.status
         tag = self._core.wire.token()
-        rest = best.rest(NOT_PASSED)
+        rest = lines_to_pass(best, from_phone=passed.to_phone)
         reason = best.reason if status == best.status else None
         data = build.response(passed.tx.request, status, reason, tag, [rest], best.body, passed.tx.source[1:3])
         self._core.layer.respond(passed.tx, status, data, now)
 
     def _authenticate(self, tx: ClientTransaction, copy: Copy, response: Message, now: float) -> bool:
-        if copy.challenged or copy.account is None:
+        if copy.proof is None:
             return False
-        cnonce = self._core.wire.token()
-        found = copy.account.answer(self._core.cipher, response, tx.method, copy.uri, cnonce)
-        if found is None:
-            return False
-        copy.challenged = True
-        copy.seq += 1
-        self._send(copy, tx.flow, [found.header], now)
-        return True
+        found = copy.proof.headers(response, tx.method, copy.uri, self._core.wire.token())
+        if found is not None:
+            copy.seq += 1
+            self._send(copy, tx.flow, [*found], now)
+        return found is not None
 
 
 def _from_value(request: Message) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
-from sipd.auth import PbxAccount, account_of
+from sipd.auth import PbxAccount, Proof, account_of
 from sipd.events import Events
 from sipd.flow import Flow
 from sipd.message import build
@@ -27,8 +27,6 @@ from sipd.wire import Wire, bracketed, next_hop
 
 REFRESH_EARLIEST, REFRESH_SPREAD = 0.75, 0.15
 """A refresh is sent after 75 to 90 % of the granted time, so that registrations do not move together."""
-MAX_CHALLENGES = 3
-"""401 or 407 answers to one REGISTER, each with a new nonce, before it counts as refused."""
 SLOT_MEMORY = 10_000
 """PBX addresses whose pace is remembered."""
 
@@ -101,7 +99,6 @@ class Registration:
     __slots__ = (
         "attempts",
         "call_id",
-        "challenges",
         "code",
         "contact",
         "cseq",
@@ -109,9 +106,9 @@ class Registration:
         "flow",
         "from_tag",
         "granted",
-        "last_nonce",
         "min_expires",
         "next_at",
+        "proof",
         "reason",
         "removing",
         "since",
@@ -141,8 +138,8 @@ class Registration:
         self.min_expires = 0
         self.attempts = 0
         """Failures in a row."""
-        self.challenges = 0
-        self.last_nonce = ""
+        self.proof: Proof | None = None
+        """Of the REGISTER under way."""
         self.removing = False
         self.waiting = False
         """A REGISTER is under way: the answer comes before the next one."""
@@ -364,8 +361,7 @@ class Upstream:
             self._schedule(registration, now + 1.0, now)
             return
         registration.waiting = True
-        registration.challenges = 0
-        registration.last_nonce = ""
+        registration.proof = Proof(registration.wanted.account, self._cipher)
         self._find_way(registration, [], now)
 
     def _find_way(self, registration: Registration, credentials: list[tuple[str, str]], now: float) -> None:
@@ -439,19 +435,13 @@ class Upstream:
 
     def _answer(self, tx: ClientTransaction, registration: Registration, response: Message, now: float) -> bool:
         """Answer a challenge; a second one with the same nonce is a refusal (wire.md)."""
-        wanted = registration.wanted
-        registration.challenges += 1
-        if registration.challenges > MAX_CHALLENGES:
+        if registration.proof is None:
             return False
-        cnonce = self._wire.token()
-        answer = wanted.account.answer(self._cipher, response, "REGISTER", self._request_uri(wanted), cnonce)
-        if answer is None or answer.nonce == registration.last_nonce:
-            return False
-        if registration.last_nonce and not answer.stale:
-            return False
-        registration.last_nonce = answer.nonce
-        self._send(registration, tx.flow, [answer.header], now)
-        return True
+        uri = self._request_uri(registration.wanted)
+        found = registration.proof.headers(response, "REGISTER", uri, self._wire.token())
+        if found is not None:
+            self._send(registration, tx.flow, found, now)
+        return found is not None
 
     def _lengthen(self, registration: Registration, response: Message, now: float) -> bool:
         """423: ask for as long as the PBX demands (RFC 3261 10.2.8), once."""

@@ -68,13 +68,6 @@ class Wire:
                 return Flow(transport, host, port, number)
         return None
 
-    def known_flow(self, host: str, port: int, transport: str) -> Flow | None:
-        """The flow to an address or to a name that was looked up before; no look-up is begun."""
-        if is_address(host):
-            return self.flow_to(host, port or 5060, transport)
-        query = Query(host, port, transport)
-        return self._first(query, self._known.get(query, ((), 0.0))[0])
-
     def when_ready(self, host: str, port: int, transport: str, ready: Ready, now: float) -> None:
         """Call `ready` with the flow there: at once for addresses and known names, else after a look-up."""
         if is_address(host):

@@ -46,7 +46,7 @@ class Timing:
     def waits(self, reliable: bool) -> dict[str, float]:
         """Seconds for each timer that ends a state."""
         long = 64 * self.t1
-        waits = {"B": long, "F": long, "H": long, "L": long, "M": long}
+        waits = {"B": long, "F": long, "H": long, "L": long, "M": long, "X": long}
         if reliable:
             return waits | {"D": 0.0, "I": 0.0, "J": 0.0, "K": 0.0}
         return waits | {"D": max(TIMER_D, long), "I": self.t4, "J": long, "K": self.t4}
@@ -109,7 +109,7 @@ class Transaction:
 class ClientTransaction(Transaction):
     """A request that we sent."""
 
-    __slots__ = ("_ack", "branch", "data")
+    __slots__ = ("_ack", "_cancel", "branch", "data")
 
     def __init__(
         self, layer: Layer, table: _Compiled, key: Key, method: str, flow: Flow, owner: object, data: bytes, branch: str
@@ -119,6 +119,8 @@ class ClientTransaction(Transaction):
         """The request as sent."""
         self.branch = branch
         self._ack = b""
+        self._cancel: Sequence[Header] | None = None
+        """Headers of the CANCEL that waits for a provisional answer."""
 
     def _to_send(self) -> bytes:
         return self.data
@@ -164,13 +166,16 @@ class TransactionUser(Protocol):
         """A response to no transaction of ours: a late 2xx, or not for us at all."""
 
     def on_timeout(self, tx: ClientTransaction, now: float) -> None:
-        """No final answer in time: to be treated as 408 (RFC 3261 8.1.3.1)."""
+        """No final answer in time: to be treated as 408 (RFC 3261 8.1.3.1). After `Layer.cancel`: as 487."""
 
     def on_transport_error(self, tx: ClientTransaction, now: float) -> None:
         """The stream ended: to be treated as 503 (RFC 3261 8.1.3.1)."""
 
     def on_cancel(self, tx: ServerTransaction, cancel_tx: ServerTransaction, now: float) -> None:
         """`tx`, an INVITE, is to be given up. The CANCEL itself is answered already."""
+
+    def on_caller_lost(self, tx: ServerTransaction, now: float) -> None:
+        """The stream of an INVITE without final answer ended: for its sender it failed (RFC 3261 17.1.4)."""
 
 
 Action = Callable[["Layer", Transaction, Message | None, float], None]
@@ -236,8 +241,10 @@ class Layer:
         tx = self._clients.get((msg.via.branch, msg.method))
         if tx is None:
             self._user.on_stray_response(msg, flow, now)
-        else:
-            self._step(tx, _class(msg.status), msg, now)
+            return
+        self._step(tx, _class(msg.status), msg, now)
+        if tx._cancel is not None:
+            self._send_cancel(tx, now)
 
     def _receive_new(self, key: Key, msg: Message, flow: Flow, now: float) -> None:
         answer_flow = answer_to(msg, flow)
@@ -301,8 +308,24 @@ class Layer:
         self._take(tx, arrow, None, now)
         return tx
 
+    def cancel(self, tx: ClientTransaction, headers: Sequence[Header], now: float) -> None:
+        """Give up an INVITE: CANCEL as soon as a provisional answer allows it, and once (9.1).
+
+        `headers` may say why (RFC 3326). The user is told how it ends: by an answer, or by `on_timeout`.
+        """
+        tx._cancel = headers
+        self._send_cancel(tx, now)
+
+    def _send_cancel(self, tx: ClientTransaction, now: float) -> None:
+        if tx.state == tables.CALLING or tx._cancel is None:
+            return
+        headers, tx._cancel = tx._cancel, None
+        if tx.state == tables.PROCEEDING and (tx.branch, "CANCEL") not in self._clients:
+            self.request(cancel_request(tx, headers), "CANCEL", tx.branch, tx.flow, None, now)
+            self._step(tx, tables.CANCELLED, None, now)
+
     def destroy(self, tx: Transaction) -> None:
-        """Give up a transaction without another word, as after a CANCEL that brought no final answer (9.1)."""
+        """Give up a transaction without another word."""
         self._stop(tx, None, 0.0)
         tx.state = tables.TERMINATED
         self._forget(tx)
@@ -379,6 +402,8 @@ class Layer:
     def _failed(self, tx: Transaction, msg: Message | None, now: float) -> None:
         if isinstance(tx, ClientTransaction):
             self._user.on_transport_error(tx, now)
+        elif isinstance(tx, ServerTransaction):
+            self._user.on_caller_lost(tx, now)
 
     def _start_retransmission(self, tx: Transaction, name: str, now: float) -> None:
         """A doubles without end until B fires; E and G double up to T2; E is T2 once there was an answer."""

@@ -29,6 +29,8 @@ FAILURE: Final = "3xx-6xx"
 REQUEST: Final = "request"
 """The request again: a retransmission."""
 ACK: Final = "ack"
+CANCELLED: Final = "cancelled"
+"""We sent a CANCEL for it."""
 # Inputs: timers are named by their letter
 ERROR: Final = "transport error"
 
@@ -46,7 +48,8 @@ FAILED: Final = "failed"
 """Tell the transaction user that the transport failed (17.1.4)."""
 
 RETRANSMISSION_TIMERS: Final = frozenset("AEG")
-WAITING_TIMERS: Final = frozenset("BDFHIJKLM")
+WAITING_TIMERS: Final = frozenset("BDFHIJKLMX")
+"""X is our name for the 64*T1 that a final answer to a cancelled INVITE may take (9.1)."""
 
 START_INVITE_CLIENT: Final[Arrow] = ((SEND, "A", "B"), CALLING)
 START_CLIENT: Final[Arrow] = ((SEND, "E", "F"), TRYING)
@@ -65,10 +68,12 @@ INVITE_CLIENT: Final[Table] = {
     },
     PROCEEDING: {
         PROVISIONAL: ((PASS_UP,), PROCEEDING),
-        SUCCESS: (("M", PASS_UP), ACCEPTED),
-        FAILURE: ((SEND_ACK, "D", PASS_UP), COMPLETED),
+        SUCCESS: ((STOP, "M", PASS_UP), ACCEPTED),
+        FAILURE: ((STOP, SEND_ACK, "D", PASS_UP), COMPLETED),
+        CANCELLED: (("X",), PROCEEDING),
+        "X": ((TIMED_OUT,), TERMINATED),
         # Not in the figure, as nothing is sent here; but a stream that ends takes the answer with it (18.4).
-        ERROR: ((FAILED,), TERMINATED),
+        ERROR: ((STOP, FAILED), TERMINATED),
     },
     COMPLETED: {
         FAILURE: ((SEND_ACK,), COMPLETED),
@@ -108,15 +113,15 @@ CLIENT: Final[Table] = {
 }
 
 # RFC 3261 17.2.1 (figure 7) with RFC 6026 7.1 and 8.5 (Accepted, timer L). RFC 6026 7.1: a transport error does not
-# end an INVITE server transaction, its timers do. Timer H is told to nobody: a missing ACK for a refusal changes
-# nothing.
+# end an INVITE server transaction, its timers do; the user is told while it can still do something. Timer H is told
+# to nobody: a missing ACK for a refusal changes nothing.
 INVITE_SERVER: Final[Table] = {
     PROCEEDING: {
         REQUEST: ((SEND,), PROCEEDING),
         PROVISIONAL: ((SEND,), PROCEEDING),
         SUCCESS: ((SEND, "L"), ACCEPTED),
         FAILURE: ((SEND, "G", "H"), COMPLETED),
-        ERROR: ((), PROCEEDING),
+        ERROR: ((FAILED,), PROCEEDING),
     },
     COMPLETED: {
         REQUEST: ((SEND,), COMPLETED),

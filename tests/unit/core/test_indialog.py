@@ -6,30 +6,7 @@ import pytest
 
 from sipd.message.message import Message
 from tests.unit.core.bench import PBX, Bench, End, two_tenants
-
-
-class Talk:
-    """A call from the PBX to a phone, answered."""
-
-    def __init__(self) -> None:
-        self.bench = Bench(two_tenants())
-        self.pbx, self.phone = self.bench.end(PBX), self.bench.end("203.0.113.1", 5062)
-        self.phone.register()
-        uri = "sip:101@acme.example"
-        contact = f"<sip:{PBX}:5060>"
-        self.pbx.send(self.pbx.request("INVITE", uri, from_="sip:x@pbx.example", to=uri, call_id="t", Contact=contact))
-        self.pbx.take(100)
-        self.invite = self.phone.take("INVITE")
-        self.phone.answer(self.invite, 200, "p", body="answer")
-        self.ok = self.pbx.take(200)
-        self.pbx.send(self.pbx.within(self.ok, "ACK", 1))
-        self.phone.take("ACK")
-
-    def from_pbx(self, method: str, cseq: int, **more: str) -> str:
-        return self.pbx.within(self.ok, method, cseq, **more)
-
-    def from_phone(self, method: str, cseq: int, **more: str) -> str:
-        return self.phone.back(self.invite, "p", method, cseq, **more)
+from tests.unit.core.talk import Talk
 
 
 @pytest.fixture

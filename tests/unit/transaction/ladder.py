@@ -108,3 +108,6 @@ class Recorder:
 
     def on_cancel(self, tx: ServerTransaction, cancel_tx: ServerTransaction, now: float) -> None:
         self.heard.append(">> CANCEL")
+
+    def on_caller_lost(self, tx: ServerTransaction, now: float) -> None:
+        self.heard.append("caller lost")

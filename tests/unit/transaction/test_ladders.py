@@ -303,13 +303,17 @@ class TestInviteServer:
         assert wire.receive(request("ACK")) == [">> ACK"]
         assert wire.requests[0].state == tables.ACCEPTED
 
-    def test_transport_error_changes_nothing(self) -> None:
-        for status, state in ((180, tables.PROCEEDING), (486, tables.COMPLETED), (200, tables.ACCEPTED)):
+    def test_transport_error_is_told_before_the_final_answer_and_changes_nothing(self) -> None:
+        for status, state, told in (
+            (180, tables.PROCEEDING, ["caller lost"]),
+            (486, tables.COMPLETED, []),
+            (200, tables.ACCEPTED, []),
+        ):
             wire = Recorder()
             wire.receive(request(), TCP)
             wire.respond(status)
             wire.layer.flow_lost(TCP, wire.now)
-            assert wire.take() == []
+            assert wire.take() == told
             assert wire.requests[0].state == state
 
     def test_ack_before_the_answer_is_absorbed(self) -> None:

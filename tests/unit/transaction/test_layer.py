@@ -154,7 +154,49 @@ class TestCancel:
         assert wire.receive(response(200, "CANCEL")) == [">> 200"]
         assert wire.receive(response(487)) == ["<< ACK", ">> 487"]
 
-    def test_destroy_when_no_final_answer_comes(self) -> None:
+    def test_ours_waits_for_a_provisional_answer_and_is_sent_once(self) -> None:
+        wire = Recorder()
+        tx = wire.request()
+        wire.layer.cancel(tx, [("Reason", "SIP;cause=200")], wire.now)
+        assert wire.take() == ["<< INVITE"]
+        assert wire.receive(response(100)) == [">> 100", "<< CANCEL"]
+        assert scan(wire.sent[-1][0]).get("reason") == "SIP;cause=200"
+        assert wire.receive(response(180)) == [">> 180"]
+        assert wire.receive(response(200, "CANCEL")) == [">> 200"]
+        assert wire.receive(response(487)) == ["<< ACK", ">> 487"]
+        wire.pass_time(100)
+        assert len(wire.layer) == len(wire.timers) == 0
+
+    def test_ours_is_not_sent_after_the_final_answer(self) -> None:
+        for status in (200, 486):
+            wire = Recorder()
+            tx = wire.request()
+            wire.layer.cancel(tx, [], wire.now)
+            wire.receive(response(status))
+            wire.layer.cancel(tx, [], wire.now)
+            assert "<< CANCEL" not in wire.take()
+
+    def test_the_user_is_told_when_no_final_answer_comes(self) -> None:
+        wire = Recorder()
+        tx = wire.request()
+        wire.receive(response(180))
+        wire.layer.cancel(tx, [], wire.now)
+        wire.receive(response(200, "CANCEL"))
+        assert wire.pass_time(100) == ["32 timeout"]
+        assert len(wire.layer) == len(wire.timers) == 0
+
+    def test_an_answer_that_comes_in_spite_of_it_is_kept_as_ever(self) -> None:
+        wire = Recorder()
+        tx = wire.request()
+        wire.receive(response(180))
+        wire.layer.cancel(tx, [], wire.now)
+        wire.receive(response(200, "CANCEL"))
+        wire.pass_time(31)
+        assert wire.receive(response(200)) == [">> 200"]
+        wire.pass_time(60)
+        assert wire.receive(response(200)) == [">> 200"]
+
+    def test_destroy(self) -> None:
         wire = Recorder()
         tx = wire.request()
         wire.layer.destroy(tx)

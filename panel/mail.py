@@ -5,6 +5,8 @@ from __future__ import annotations
 import smtplib
 import ssl
 from email.message import EmailMessage
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from flask import current_app
 
@@ -17,11 +19,27 @@ NotTaken = (OSError, smtplib.SMTPException)
 
 
 def smtp_settings() -> Smtp | None:
-    config: Config = current_app.extensions["tenantry.config"]
-    return config.smtp
+    return _config().smtp
+
+
+def is_embedded() -> bool:
+    """Whether this is the installation of somebody who tries things out at this very machine."""
+    return smtp_settings() is None and is_local_name(urlsplit(_config().base_url).hostname or "")
+
+
+def is_local_name(name: str) -> bool:
+    return name == "localhost" or is_loopback(name)
+
+
+def is_loopback(address: str | None) -> bool:
+    try:
+        return ip_address(address or "").is_loopback
+    except ValueError:
+        return False
 
 
 def deliver(smtp: Smtp, to: str, subject: str, text: str) -> None:
+    """Raises one of `NotTaken`."""
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = smtp.sender, to, subject
     message.set_content(text)
@@ -36,3 +54,8 @@ def deliver(smtp: Smtp, to: str, subject: str, text: str) -> None:
         if smtp.username:
             server.login(smtp.username, smtp.password)
         server.send_message(message)
+
+
+def _config() -> Config:
+    config: Config = current_app.extensions["tenantry.config"]
+    return config

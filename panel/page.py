@@ -81,13 +81,16 @@ def has_page(endpoint: str) -> bool:
 
 
 def unpublished() -> Any:
-    """What is saved but not yet live in the tenant at hand; falsy when nothing is."""
+    """What is saved but not yet live in the tenant at hand; falsy when nothing is. Looked up once a page,
+    and so after what the page changes."""
     scope = g.get("scope")
     if not isinstance(scope, TenantScope):
         return None
-    from panel.publishing import service
+    if "unpublished" not in g:
+        from panel.publishing import service
 
-    return service.pending(scope)
+        g.unpublished = service.pending(scope)
+    return g.unpublished
 
 
 def address_with(**changed: str) -> str:

@@ -32,9 +32,9 @@ def check_password(session: Session, actor: Actor, data: SignIn) -> Account:
     """The account, if the password is right; `Invalid` says nothing about which of the two was wrong."""
     account = session.exec(select(Account).where(Account.email == data.email.lower())).first()
     if not matches(account.password_hash if account else None, data.password) or account is None:
-        if account is not None:
-            audit.record(session, Actor(account.id, account.email, actor.ip), "account.sign_in_failed", account)
-            session.commit()
+        guest = Actor(account.id if account else None, data.email, actor.ip)
+        audit.record(session, guest, "account.sign_in_failed", account)
+        session.commit()  # for an address without account as well, so that both take as long
         raise Invalid(password=WRONG)
     if account.email_verified_at is None:
         raise UnverifiedError(email="Please confirm your e-mail address first: open the link in our mail to you.")

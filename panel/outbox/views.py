@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 from flask import Blueprint, request
 
 from panel import htmx
 from panel.access import public_page
 from panel.db import get_session
 from panel.errors import NotFound
-from panel.mail import smtp_settings
+from panel.mail import is_embedded, is_local_name, is_loopback
 from panel.outbox import service
 
 bp = Blueprint("outbox", __name__)
 
 
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
+"""Whoever comes through a proxy on this machine looks local without being it."""
+
+
 def is_open() -> bool:
-    """The mails hold links that let one in, so both the connection and the address asked for must be
-    loopback: a page of another site that rebinds its name to 127.0.0.1 gets nothing."""
-    return smtp_settings() is None and _is_loopback(request.remote_addr) and _is_local_name(request.host)
+    """The mails hold links that let one in, so the installation, the connection and the name asked for must all
+    be local: a page of another site that bends its name to 127.0.0.1 gets nothing."""
+    direct = is_loopback(request.remote_addr) and not any(name in request.headers for name in FORWARDED)
+    return is_embedded() and direct and is_local_name(_host(request.host))
 
 
 @bp.get("/outbox")
@@ -36,13 +39,5 @@ def hint() -> dict[str, bool]:
     return {"outbox_open": is_open()}
 
 
-def _is_loopback(address: str | None) -> bool:
-    try:
-        return ip_address(address or "").is_loopback
-    except ValueError:
-        return False
-
-
-def _is_local_name(host: str) -> bool:
-    name = host.rsplit(":", 1)[0].strip("[]") if not host.endswith("]") else host.strip("[]")
-    return name == "localhost" or _is_loopback(name)
+def _host(host: str) -> str:
+    return host.strip("[]") if host.endswith("]") else host.rsplit(":", 1)[0].strip("[]")

@@ -130,3 +130,14 @@ def test_with_a_mail_server_there_is_no_page(cast: Cast) -> None:
     other = cast_of(replace(cast.config, smtp=SMTP), members=False)
     assert other.browser().get("/outbox").status_code == 404
     close(other)
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Forwarded-Host"])
+def test_who_comes_through_a_proxy_gets_nothing(nobody: Browser, header: str) -> None:
+    assert nobody.get("/outbox", headers={header: "127.0.0.1"}).status_code == 404
+
+
+def test_an_installation_with_an_address_of_its_own_has_no_page(cast: Cast) -> None:
+    other = cast_of(replace(cast.config, base_url="https://panel.example"), members=False)
+    assert other.browser().get("/outbox").status_code == 404
+    close(other)

@@ -250,7 +250,7 @@ def upgrade() -> None:
     op.create_table(
         "event_cursors",
         sa.Column("node_id", sa.String(length=24), nullable=False),
-        sa.Column("after", sa.Integer(), nullable=False),
+        sa.Column("after", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["node_id"], ["nodes.id"], name=op.f("fk_event_cursors_node_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("node_id", name=op.f("pk_event_cursors")),
     )
@@ -258,7 +258,7 @@ def upgrade() -> None:
         "events",
         sa.Column("id", sa.String(length=24), nullable=False),
         sa.Column("node_id", sa.String(length=24), nullable=False),
-        sa.Column("event_id", sa.Integer(), nullable=False),
+        sa.Column("event_id", sa.BigInteger(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("kind", sa.String(length=64), nullable=False),
         sa.Column("tenant_id", sa.String(length=24), nullable=True),

@@ -6,7 +6,7 @@ These rows outlive what they speak of, so their ids of tenants, users and connec
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Index, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from panel.models.base import ID_LENGTH, Row, UtcDateTime, utc_now
@@ -19,7 +19,8 @@ class Event(Row, table=True):
     __table_args__ = (UniqueConstraint("node_id", "event_id"), Index(None, "tenant_id", "kind", "at"))
 
     node_id: str = Field(foreign_key="nodes.id", ondelete="CASCADE", max_length=ID_LENGTH)
-    event_id: int
+    event_id: int = Field(sa_type=BigInteger)
+    """A spool begins at the microseconds of its making, so that numbers never come again."""
     at: datetime = Field(sa_type=UtcDateTime, index=True)
     kind: str = Field(max_length=64)
     tenant_id: str | None = Field(default=None, max_length=ID_LENGTH)
@@ -35,7 +36,7 @@ class EventCursor(SQLModel, table=True):
     __tablename__ = "event_cursors"
 
     node_id: str = Field(foreign_key="nodes.id", ondelete="CASCADE", primary_key=True, max_length=ID_LENGTH)
-    after: int = 0
+    after: int = Field(default=0, sa_type=BigInteger)
 
 
 class CallRecord(Row, table=True):

@@ -76,14 +76,6 @@ def pulling(cast: Cast) -> Iterator[Puller]:
     made.close()
 
 
-@pytest.fixture
-def _ids_fit(request: pytest.FixtureRequest, cast: Cast) -> None:
-    if cast.database.engine.dialect.name == "postgresql":
-        reason = "events.event_id and event_cursors.after are 32 bits wide; spools begin at microseconds"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
-
-
-@pytest.mark.usefixtures("_ids_fit")
 def test_publish_is_enforced_and_told(cast: Cast, root: Browser, alice: Browser, port: int, pulling: Puller) -> None:
     with sipd(cast, port), NodeClient(cast.config.control) as client:
         root.post("/provider/publications")
@@ -99,7 +91,6 @@ def test_publish_is_enforced_and_told(cast: Cast, root: Browser, alice: Browser,
         assert kinds.count("table.loaded") == 2
 
 
-@pytest.mark.usefixtures("_ids_fit")
 def test_a_node_that_lost_its_disk_gets_the_table_again(cast: Cast, root: Browser, port: int, pulling: Puller) -> None:
     with sipd(cast, port):
         root.post("/provider/publications")

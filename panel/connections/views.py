@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, request, url_for
 from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from panel import htmx
@@ -20,6 +21,8 @@ bp = Blueprint("connections", __name__)
 PAGE, ROWS, NEW, EDIT, MODE, PREVIEW, STATE = (
     f"panel/connections/{name}.html" for name in ("page", "_rows", "new", "edit", "_mode", "_preview", "_state")
 )
+UNNAMED = "New connection"
+"""Until it has a name."""
 
 
 @bp.get("/t/<slug>/connections")
@@ -119,7 +122,8 @@ def _to(scope: TenantScope, connection: Connection, message: str, kind: str = "s
 
 def _preview(scope: TenantScope, connection_id: str = "") -> str:
     """The same checks as saving and publishing, on what is being typed."""
-    form = Form.submitted(ConnectionInput, request.args)
+    given = {**request.args, "name": request.args.get("name", "").strip() or UNNAMED}
+    form = Form.submitted(ConnectionInput, MultiDict(given))
     problems = service.problems_of_draft(scope, form.data, connection_id) if form.data else []
     return htmx.page(PREVIEW, PREVIEW, form=form, wires=_wires(scope, form), problems=problems)
 

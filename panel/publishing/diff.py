@@ -275,8 +275,10 @@ def _first(item: _Item, labels: _Labels, names: Names) -> Iterator[Detail]:
     said = {"name", "extension", "number", "enabled"}
     for name, (label, say) in labels.items():
         value = getattr(item, name)
-        if name not in said and value != defaults[name] and value not in ("", ()):
+        if name not in said and value != defaults[name] and (value or isinstance(value, bool)):
             yield Detail(label, after=say(value, names))
+    for account in item.upstream if isinstance(item, User) else ():
+        yield from _account_detail(names.get(account.connection, account.connection), None, account)
 
 
 def _subject(item: _Item, names: Names) -> str:

@@ -86,7 +86,9 @@ def test_what_cannot_be_is_said_beside_its_field(
 
 def test_the_same_checks_while_typing(cast: Cast, alice: Browser) -> None:
     address = "/t/acme/connections/new"
-    text = alice.htmx(address, query_string=fields(sources="192.0.2.1/24", registrar_domain="pbx.acme.example")).text
+    text = alice.htmx(
+        address, query_string=fields(name="", sources="192.0.2.1/24", registrar_domain="pbx.acme.example")
+    ).text
     assert "write the network as" in text
     assert "REGISTER sip:pbx.acme.example SIP/2.0" in text
     assert "Contact: &lt;sip:101@192.0.2.1:5060;local-domain=acme.tenantry.example&gt;" in text

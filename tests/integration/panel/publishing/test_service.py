@@ -254,3 +254,29 @@ def test_audit_names_the_publication(cast: Cast, node: FakeNode) -> None:
     entry = next(entry for entry in cast.audit() if entry.action == "publication.created")
     assert entry.tenant_id == cast.tenant_id("acme")
     assert entry.after["version"] == 1
+
+
+def test_some_tenants_alone_as_suspending_needs_it(cast: Cast, node: FakeNode) -> None:
+    publish_all(cast)
+    add_user(cast, "250", "globex")
+    with cast.everything() as session:
+        session.get_one(Tenant, cast.tenant_id("acme")).status = "suspended"
+        session.commit()
+    ids = [cast.tenant_id("acme")]
+    with cast.app.test_request_context(), cast.database.session() as session:
+        done = service.publish_tenants(session, ROOT, vault(), cast.config, at_hand.delivery(), ids, "suspended")
+    assert done.version == node.version == 2
+    assert next(part for part in node.parts.values() if part.get("slug") == "acme")["suspended"] is True
+    assert pending(cast, "globex")
+
+
+def test_a_tenant_that_is_gone_leaves_the_table(cast: Cast, node: FakeNode) -> None:
+    publish_all(cast)
+    gone = cast.tenant_id("globex")
+    with cast.everything() as session:
+        session.delete(session.get_one(Tenant, gone))
+        session.commit()
+    assert publish_all(cast).changed
+    assert {part.get("slug") for part in node.parts.values()} == {None, "acme"}
+    roll_back(cast, 1)
+    assert {part.get("slug") for part in node.parts.values()} == {None, "acme"}

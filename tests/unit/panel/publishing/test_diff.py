@@ -67,7 +67,8 @@ def test_a_secret_is_only_ever_changed(user: User, label: str) -> None:
 def test_a_new_user_is_told_without_secrets_and_defaults() -> None:
     bob = replace(ANN, id="u2", extension="102", name="", forward_busy="101")
     found = changes(users=(ANN, bob))
-    assert found == [Change("t1", "Acme", "added", "user 102", (Detail("forward when busy", after="101"),))]
+    details = (Detail("forward when busy", after="101"), Detail("account at connection Main PBX", after="101"))
+    assert found == [Change("t1", "Acme", "added", "user 102", details)]
 
 
 def test_removed_things_are_named_as_they_were() -> None:

@@ -166,6 +166,14 @@ def publish_tenants(
     return replace(published, outcomes=delivery.deliver())
 
 
+def publish_status(session: Session, actor: Actor, delivery: Delivery, tenant_id: str, reason: str = "") -> Published:
+    """Make a tenant's suspension, or the end of it, live at once; none of its other saved changes, and whatever
+    problems those may have."""
+    with system_scope(session, "suspend or resume a tenant"):
+        published = _publish_status(session, actor, tenant_id, reason)
+    return replace(published, outcomes=delivery.deliver() if published.changed else [])
+
+
 def roll_back(session: Session, actor: Actor, delivery: Delivery, version: int, reason: str = "") -> Published:
     """Make an old version live again, as a new publication. Tenants that are gone stay gone, and who is
     suspended now stays suspended."""
@@ -201,6 +209,21 @@ def _publish(
     summary = diff.summary(draft.admitted)
     session.commit()
     return Published(version, changed, summary, verdict.problems, held)
+
+
+def _publish_status(session: Session, actor: Actor, tenant_id: str, reason: str) -> Published:
+    live = store.live(session)
+    name = live.tenants.get(tenant_id) if live else None
+    before = store.tenant(session, name)
+    if live is None or name is None or before is None:
+        return Published(live.version if live else 0, False, "nothing of it is live")
+    status = session.exec(select(Tenant.status).where(Tenant.id == tenant_id)).one()
+    part = replace(before, suspended=status == "suspended")
+    changes = diff.diff_tenants(before, part)
+    parts = {**live.tenants, tenant_id: store.keep(session, part, like=name)}
+    version = _store(session, actor, live, live.installation, parts, changes, [], reason, [tenant_id])
+    session.commit()
+    return Published(version, version != live.version, diff.summary(changes))
 
 
 def _roll_back(session: Session, actor: Actor, version: int, reason: str) -> Published:
@@ -348,8 +371,7 @@ def _restored(session: Session, old: store.Live) -> tuple[model.Installation, di
     states = dict(session.exec(select(Tenant.id, Tenant.status)).all())
     tenants = {tenant_id: parts[name] for tenant_id, name in old.tenants.items() if tenant_id in states}
     for tenant_id, part in tenants.items():
-        if states[tenant_id] == "suspended":
-            tenants[tenant_id] = replace(part, suspended=True)
+        tenants[tenant_id] = replace(part, suspended=states[tenant_id] == "suspended")
     return installation, tenants
 
 

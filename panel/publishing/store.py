@@ -114,17 +114,20 @@ def contributions(session: Session, parts: dict[str, str]) -> dict[str, validate
     return {tenant_id: found for tenant_id, name in parts.items() if (found := known[name]) is not None}
 
 
-def keep(session: Session, part: model.Installation | model.Tenant) -> str:
-    """Store a part unless it is there; its hash."""
+def keep(session: Session, part: model.Installation | model.Tenant, like: str = "") -> str:
+    """Store a part unless it is there; its hash. With `like`, another part's hash, it counts as made when that was:
+    what was saved since is not in it either."""
     doc = codec.encode_part(part)
     name = codec.part_hash(doc)
     if session.get(Part, name) is None:
         is_tenant = isinstance(part, model.Tenant)
         kind = "tenant" if is_tenant else "installation"
         body = codec.canonical(doc).decode()
-        session.add(
-            Part(hash=name, kind=kind, tenant_id=part.id if isinstance(part, model.Tenant) else None, body=body)
-        )
+        row = Part(hash=name, kind=kind, tenant_id=part.id if isinstance(part, model.Tenant) else None, body=body)
+        older = session.get(Part, like) if like else None
+        if older is not None:
+            row.created_at = older.created_at
+        session.add(row)
     return name
 
 

@@ -22,6 +22,15 @@ def verdict(published: Published) -> tuple[str, str]:
     return _live(published), "success"
 
 
+def enforced(published: Published) -> str:
+    """What a suspension, or the end of one, did to calls; as a sentence."""
+    if not published.changed:
+        return "Nothing of it was live."
+    if published.waiting or published.refused:
+        return verdict(published)[0]
+    return f"Enforced {milliseconds(published.ms)} after the edge got it." if published.ms is not None else "Enforced."
+
+
 def milliseconds(ms: float) -> str:
     """As people read it: `3.2 ms`, `140 ms`, `1.3 s`."""
     if ms < 10:

@@ -94,7 +94,7 @@ def detail(session: Session, tenant: Tenant) -> TenantDetail:
 
 
 def suspend(session: Session, actor: Actor, data: Suspend, tenant: Tenant) -> Tenant:
-    """Refuse all calls of the tenant from the next publication on."""
+    """Refuse all calls of the tenant once that is published, which the page does at once."""
     if tenant.status == "suspended":
         raise Invalid(reason=f"{tenant.name} is suspended already.")
     return _set_status(session, actor, tenant, "suspended", data.reason)

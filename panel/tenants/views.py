@@ -9,7 +9,10 @@ from panel import htmx
 from panel.access import provider_page, tenant_page
 from panel.errors import Invalid, NotFound
 from panel.forms import Form
+from panel.models import Tenant
 from panel.paging import page_number
+from panel.publishing import at_hand, words
+from panel.publishing import service as publishing
 from panel.scope import TenantScope, WideScope
 from panel.signedin import actor
 from panel.tenants import service
@@ -50,9 +53,7 @@ def suspend(scope: WideScope, tenant_id: str) -> Response:
         service.suspend(scope.session, actor(), form.valid(), tenant)
     except Invalid as error:
         return _again(scope, tenant_id, error, suspend=form)
-    return htmx.see_other(
-        url_for("tenants.detail", tenant_id=tenant_id), f"{tenant.name} is suspended. Publish to enforce it."
-    )
+    return _enforced(scope, tenant, "is suspended")
 
 
 @bp.post("/provider/tenants/<tenant_id>/resume")
@@ -63,9 +64,14 @@ def resume(scope: WideScope, tenant_id: str) -> Response:
         service.resume(scope.session, actor(), tenant)
     except Invalid as error:
         return htmx.see_other(url_for("tenants.detail", tenant_id=tenant_id), str(error), "warning")
-    return htmx.see_other(
-        url_for("tenants.detail", tenant_id=tenant_id), f"{tenant.name} is active again. Publish to enforce it."
-    )
+    return _enforced(scope, tenant, "is active again")
+
+
+def _enforced(scope: WideScope, tenant: Tenant, state: str) -> Response:
+    """Make the new state live, and say so."""
+    tenant_id, said = tenant.id, f"{tenant.name} {state}."
+    published = publishing.publish_status(scope.session, actor(), at_hand.delivery(), tenant_id, said)
+    return htmx.see_other(url_for("tenants.detail", tenant_id=tenant_id), f"{said} {words.enforced(published)}")
 
 
 @bp.post("/provider/tenants/<tenant_id>/enter")

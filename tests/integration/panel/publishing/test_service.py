@@ -280,3 +280,43 @@ def test_a_tenant_that_is_gone_leaves_the_table(cast: Cast, node: FakeNode) -> N
     assert {part.get("slug") for part in node.parts.values()} == {None, "acme"}
     roll_back(cast, 1)
     assert {part.get("slug") for part in node.parts.values()} == {None, "acme"}
+
+
+def set_status(cast: Cast, status: str, slug: str = "acme") -> Published:
+    with cast.everything() as session:
+        session.exec(select(Tenant).where(Tenant.slug == slug)).one().status = status
+        session.commit()
+    with cast.app.test_request_context(), cast.database.session() as session:
+        return service.publish_status(session, ROOT, at_hand.delivery(), cast.tenant_id(slug))
+
+
+def test_a_suspension_is_live_at_once_and_takes_no_draft_along(cast: Cast, node: FakeNode) -> None:
+    publish_all(cast)
+    add_user(cast, "555")
+    suspended = set_status(cast, "suspended")
+    assert suspended.changed
+    assert suspended.version == node.version == 2
+    part = node.parts[publications(cast)[-1].manifest["tenants"][cast.tenant_id("acme")]]
+    assert part["suspended"] is True
+    assert "555" not in {user["extension"] for user in part["users"]}
+    assert pending(cast).changes, "the draft is still to be published"
+
+    resumed = set_status(cast, "active")
+    assert (resumed.version, node.version) == (3, 3)
+    assert publications(cast)[-1].hash == publications(cast)[0].hash
+
+
+def test_a_suspension_of_a_tenant_that_was_never_live_publishes_nothing(cast: Cast, node: FakeNode) -> None:
+    assert not set_status(cast, "suspended").changed
+    assert publications(cast) == []
+
+
+def test_rolling_back_does_not_bring_a_suspension_back(cast: Cast, node: FakeNode) -> None:
+    publish_all(cast)
+    set_status(cast, "suspended")
+    set_status(cast, "active")
+    add_user(cast, "555")
+    publish(cast)
+    roll_back(cast, 2)
+    part = node.parts[publications(cast)[-1].manifest["tenants"][cast.tenant_id("acme")]]
+    assert part["suspended"] is False

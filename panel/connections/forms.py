@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from panel.forms import Input
 from panel.models import Connection
 from sipd.routing.checks_text import control_fault
+from sipd.routing.lookup import is_address
 from sipd.routing.model import MAX_CALLS, MAX_CALLS_PER_SECOND, MAX_DOMAIN, MAX_EXPIRES, MAX_NAME, MIN_EXPIRES
 
 MAX_SOURCES_TEXT = 4000
@@ -40,6 +41,7 @@ class ConnectionInput(Input):
     """Empty: the same as `host`."""
     outbound_proxy: Annotated[str, Field(max_length=MAX_PROXY), Text] = ""
     sources: Annotated[str, Field(max_length=MAX_SOURCES_TEXT), AfterValidator(checked_lines)] = ""
+    """Empty: `host`, where that is an IP address."""
     strategy: Literal["on_behalf", "none"] = "on_behalf"
     expires: Annotated[int, Field(ge=MIN_EXPIRES, le=MAX_EXPIRES)] = 600
     internal_calls: Literal["through_pbx", "direct_when_possible", "always_direct"] = "through_pbx"
@@ -50,12 +52,14 @@ class ConnectionInput(Input):
     @property
     def row(self) -> dict[str, Any]:
         """The values as the row takes them."""
+        host = self.host.lower()
+        sources = list(dict.fromkeys(self.sources.replace(",", " ").split()))
         return {
             **self.model_dump(),
             "port": self.port or 0,
-            "host": self.host.lower(),
-            "registrar_domain": (self.registrar_domain or self.host).lower(),
-            "sources": list(dict.fromkeys(self.sources.replace(",", " ").split())),
+            "host": host,
+            "registrar_domain": (self.registrar_domain or host).lower(),
+            "sources": sources or ([host] if is_address(host) else []),
         }
 
 

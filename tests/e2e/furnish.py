@@ -1,4 +1,4 @@
-"""An organisation with users, a connection in multi-tenant mode, numbers and rules, all live: by the services, quickly."""
+"""An organisation with users, a connection in multi-tenant mode, numbers and rules, all live by the services."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from panel.connections.forms import ConnectionInput
 from panel.models import Connection, OutboundRule, Tenant, UpstreamAccount
 from panel.publishing.fake import FakeNode
 from tests.cast import Browser, Cast
@@ -74,6 +75,11 @@ def test_create(cast: Cast, alice: Browser) -> None:
         ({"limit_calls": "0"}, "limit_calls"),
     ],
 )
+@pytest.mark.parametrize(("host", "sources"), [("192.0.2.10", ["192.0.2.10"]), ("pbx.example", [])])
+def test_without_sources_an_address_is_its_own(host: str, sources: list[str]) -> None:
+    assert ConnectionInput(name="Office", host=host).row["sources"] == sources
+
+
 def test_what_cannot_be_is_said_beside_its_field(
     cast: Cast, alice: Browser, sent: dict[str, object], field: str
 ) -> None:

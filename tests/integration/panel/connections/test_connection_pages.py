@@ -59,6 +59,11 @@ def test_create(cast: Cast, alice: Browser) -> None:
     assert "connection.created" in cast.actions()
 
 
+@pytest.mark.parametrize(("host", "sources"), [("192.0.2.10", ["192.0.2.10"]), ("pbx.example", [])])
+def test_without_sources_an_address_is_its_own(host: str, sources: list[str]) -> None:
+    assert ConnectionInput(name="Office", host=host).row["sources"] == sources
+
+
 @pytest.mark.parametrize(
     ("sent", "field"),
     [
@@ -75,11 +80,6 @@ def test_create(cast: Cast, alice: Browser) -> None:
         ({"limit_calls": "0"}, "limit_calls"),
     ],
 )
-@pytest.mark.parametrize(("host", "sources"), [("192.0.2.10", ["192.0.2.10"]), ("pbx.example", [])])
-def test_without_sources_an_address_is_its_own(host: str, sources: list[str]) -> None:
-    assert ConnectionInput(name="Office", host=host).row["sources"] == sources
-
-
 def test_what_cannot_be_is_said_beside_its_field(
     cast: Cast, alice: Browser, sent: dict[str, object], field: str
 ) -> None:

@@ -47,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--control-token-file", metavar="FILE")
     run.add_argument("--key-file", metavar="FILE", help="the installation's key; default: key in the state directory")
     run.add_argument("--node", metavar="NAME", help="default: the host's name")
-    run.add_argument("--digest", metavar="NAMES", help="what phones are challenged with; default: SHA-256,MD5")
+    run.add_argument(
+        "--digest", metavar="NAMES", help="what phones are challenged with, in this order; default: MD5,SHA-256"
+    )
     run.add_argument("--log-level", choices=config.LEVELS)
     key = verbs.add_parser("key", help="make a key file")
     key.set_defaults(run=make_key)

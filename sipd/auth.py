@@ -52,19 +52,24 @@ class Authenticator:
         self._random = random_bytes
         self._secret = random_bytes(32)
         self._offered = settings.digest
+        self._md5_only = settings.md5_only_agents
         self._life = settings.nonce_life
         self._memory = settings.nonce_memory
         self._counts: OrderedDict[str, int] = OrderedDict()
         self._nobody = ha1("MD5", "", "", base64.b16encode(random_bytes(16)).decode())
         self._opened: OrderedDict[tuple[str, str], str] = OrderedDict()
 
-    def challenges(self, realm: str, *, stale: bool, now: float) -> list[tuple[str, str]]:
-        """WWW-Authenticate headers, the preferred first (RFC 8760 2.4), all with one nonce."""
+    def challenges(self, realm: str, agent: str, *, stale: bool, now: float) -> list[tuple[str, str]]:
+        """WWW-Authenticate headers, the preferred first (RFC 8760 2.4), all with one nonce.
+
+        `agent` is the request's User-Agent: some give up at what they do not know, instead of passing it over.
+        """
         nonce = self._nonce(realm, now)
+        only_md5 = "MD5" in self._offered and agent.lower().startswith(self._md5_only)
         flag = ", stale=true" if stale else ""
         return [
             ("WWW-Authenticate", f'Digest realm="{realm}", nonce="{nonce}", algorithm={name}, qop="auth"{flag}')
-            for name in self._offered
+            for name in (("MD5",) if only_md5 else self._offered)
         ]
 
     def check(self, request: Message, index: TenantIndex, now: float) -> tuple[Verdict, User | None]:

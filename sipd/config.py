@@ -32,7 +32,7 @@ TEXTS: Mapping[str, str] = {
     "control_token_file": "",
     "key_file": "",
     "node": "",
-    "digest": "SHA-256,MD5",
+    "digest": "MD5,SHA-256",
     "log_level": "info",
 }
 """Settings that are one text each, with their defaults; `listen` is a list beside them."""

@@ -198,9 +198,9 @@ class Dispatcher:
         if verdict is Verdict.GOOD:
             return user
         self._core.events.count(f"auth.{verdict.value}")
-        headers: list[Header] = list(
-            self._authenticator.challenges(index.tenant.primary_domain, stale=verdict is Verdict.STALE, now=now)
-        )
+        agent = tx.request.get("user-agent") or ""
+        realm, stale = index.tenant.primary_domain, verdict is Verdict.STALE
+        headers: list[Header] = list(self._authenticator.challenges(realm, agent, stale=stale, now=now))
         if verdict is Verdict.WRONG:
             self._note(tx, Decision("wrong-credentials", 401, "Unauthorized", tenant=index), now)
         self._answer(tx, 401, now, headers)

@@ -21,10 +21,12 @@ class Settings:
     """A phone that asks for more gets this."""
     default_expires: int = 3600
 
-    digest: tuple[str, ...] = ("SHA-256", "MD5")
+    digest: tuple[str, ...] = ("MD5", "SHA-256")
     """Algorithms that phones are challenged with, in this order, and no others (RFC 8760 2.4).
 
-    Some phones fail at any challenge that they cannot answer, or look at the first only: MD5 alone is for them."""
+    MD5 first: clients that look at the first challenge only are many (docs/decisions/0010)."""
+    md5_only_agents: tuple[str, ...] = ("baresip v0", "baresip v1", "sipsak")
+    """Beginnings of User-Agent, lower-case, of clients that give up when any challenge is not MD5."""
     nonce_life: float = 300.0
     nonce_memory: int = 100_000
     """Nonces whose counter is remembered, the newest."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sipd.auth import PbxAccount, Proof, account_of
 from sipd.events import Events
@@ -27,8 +27,14 @@ from sipd.wire import Wire, bracketed, next_hop
 
 REFRESH_EARLIEST, REFRESH_SPREAD = 0.75, 0.15
 """A refresh is sent after 75 to 90 % of the granted time, so that registrations do not move together."""
+REFRESH_AT_LEAST = 5.0
+"""Seconds between two refreshes, however little a PBX grants."""
 SLOT_MEMORY = 10_000
 """PBX addresses whose pace is remembered."""
+
+
+Place = tuple[str, str, tuple[str, int, str]]
+"""Registrar, user and hop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Wanted:
         return f"{self.account.user} {self.account.connection}"
 
     @property
-    def place(self) -> tuple[str, str, tuple[str, int, str]]:
+    def place(self) -> Place:
         """Which address of record at which PBX."""
         return self.registrar, self.account.username, self.hop
 
@@ -93,6 +99,15 @@ def contact_of(extension: str, domain: str, multi_tenant: bool, wire: Wire, flow
     return f"<sip:{name}@{domain}{port}{transport}>"
 
 
+class Sent(NamedTuple):
+    """What a REGISTER says, also when it is sent once more with credentials."""
+
+    wanted: Wanted
+    contact: str
+    expires: int
+    """0 takes the Contact back."""
+
+
 class Registration:
     """One upstream registration and how it stands."""
 
@@ -106,14 +121,15 @@ class Registration:
         "flow",
         "from_tag",
         "granted",
+        "held",
         "min_expires",
         "next_at",
         "proof",
         "reason",
         "removing",
+        "sent",
         "since",
         "state",
-        "successor",
         "timer",
         "waiting",
         "wanted",
@@ -125,7 +141,9 @@ class Registration:
         self.from_tag = from_tag
         self.cseq = 0
         self.contact = ""
-        """As last sent, with angle brackets."""
+        """As last sent to be bound, with angle brackets."""
+        self.held = ""
+        """The Contact that the PBX has, or may have, accepted: to be taken back before another takes its place."""
         self.state = "trying"
         self.code = 0
         self.reason = ""
@@ -138,16 +156,17 @@ class Registration:
         self.min_expires = 0
         self.attempts = 0
         """Failures in a row."""
+        self.sent: Sent | None = None
+        """What the REGISTER under way says."""
         self.proof: Proof | None = None
         """Of the REGISTER under way."""
         self.removing = False
+        """No longer wanted: to be taken back, and then forgotten."""
         self.waiting = False
-        """A REGISTER is under way: the answer comes before the next one."""
+        """A REGISTER, or the look-up for it, is under way: one at a time, as they share Call-ID and CSeq."""
         self.flow: Flow | None = None
         """How the last REGISTER went out; a stream is also how the PBX's calls come in."""
         self.timer: Timer | None = None
-        self.successor: Registration | None = None
-        """What is registered after this one is removed."""
 
     def record(self) -> dict[str, Any]:
         """For the store: enough to go on with the same Call-ID and a rising CSeq."""
@@ -197,7 +216,8 @@ class Upstream:
         self._cipher = cipher
         self._random = random_bytes
         self._registrations: dict[str, Registration] = {}
-        self._leaving: set[Registration] = set()
+        self._leaving: dict[tuple[str, Place], Registration] = {}
+        """No longer wanted, not yet taken back."""
         self._slots: dict[tuple[str, int, str], float] = {}
         self._next_of_node = 0.0
         self._by_stream: dict[Flow, set[Registration]] = {}
@@ -205,7 +225,7 @@ class Upstream:
 
     def __iter__(self) -> Iterator[Registration]:
         yield from self._registrations.values()
-        yield from self._leaving
+        yield from self._leaving.values()
 
     def __len__(self) -> int:
         return len(self._registrations)
@@ -236,85 +256,67 @@ class Upstream:
             self._kept.clear()
 
     def _begin(self, wanted: Wanted, now: float) -> None:
+        leaving = self._leaving.pop((wanted.key, wanted.place), None)
+        if leaving is not None:  # wanted again before it was gone
+            leaving.removing = False
+            self._registrations[wanted.key] = leaving
+            self._renew(leaving, wanted, now)
+            return
         registration = Registration(wanted, self._wire.token(16), self._wire.token(), now)
         self._registrations[wanted.key] = registration
         record = self._kept.pop(wanted.key, None)
-        if record is None:
-            self._schedule(registration, now, now)
-        elif _same_place(record, wanted):
-            self._resume(registration, record, now)
-        else:
-            registration.call_id, registration.from_tag = record["call_id"], record["from_tag"]
-            registration.cseq = record["cseq"]
-            self._schedule(registration, now, now)
-
-    def _resume(self, registration: Registration, record: dict[str, Any], now: float) -> None:
-        """Go on as before the restart: what is still registered at the PBX is not registered again."""
-        for name in (
-            "call_id",
-            "from_tag",
-            "cseq",
-            "contact",
-            "state",
-            "code",
-            "reason",
-            "since",
-            "expires_at",
-            "granted",
-        ):
-            setattr(registration, name, record[name])
-        registered = record["state"] == "registered" and (record["expires_at"] or 0) > now + 1
-        if registered and tuple(record["contact_key"]) != _contact_key(registration.wanted):
-            self._leave(self._shadow(registration, registration.wanted, now), now)
-            return
-        over_stream = registration.wanted.hop[2] != "udp"  # the old one ended with the old process
-        at = max(now, record["next_at"] or now) if registered and not over_stream else now
+        at = now
+        if record is not None:
+            for name in ("call_id", "from_tag", "cseq"):
+                setattr(registration, name, record[name])
+            if _same_place(record, wanted):
+                at = self._resume(registration, record, now)
         self._schedule(registration, at, now)
 
+    def _resume(self, registration: Registration, record: dict[str, Any], now: float) -> float:
+        """Go on as before the restart; when to send. What is still registered at the PBX is not registered again."""
+        for name in ("contact", "state", "code", "reason", "since", "expires_at", "granted"):
+            setattr(registration, name, record[name])
+        if record["state"] != "registered" or (record["expires_at"] or 0) <= now + 1:
+            registration.state = "trying"
+            return now
+        registration.held = record["contact"]
+        unchanged = tuple(record["contact_key"]) == _contact_key(registration.wanted)
+        over_stream = registration.wanted.hop[2] != "udp"  # the old one ended with the old process
+        return max(now, record["next_at"] or now) if unchanged and not over_stream else now
+
     def _change(self, registration: Registration, new: Wanted, now: float) -> None:
-        """Another place or user at the PBX: leave there. Else a REGISTER with the new Contact replaces the old."""
-        old = registration.wanted
-        if old.place != new.place:
-            del self._registrations[old.key]
-            self._leave(registration, now)
-            self._begin(new, now)
+        """Another place or user at the PBX: leave there, and begin here. Else go on with what is wanted now."""
+        if registration.wanted.place == new.place:
+            self._renew(registration, new, now)
             return
-        moved = registration.state == "registered" and _contact_key(old) != _contact_key(new)
-        registration.wanted = new
+        del self._registrations[new.key]
+        self._leave(registration, now)
+        self._begin(new, now)
+
+    def _renew(self, registration: Registration, wanted: Wanted, now: float) -> None:
+        registration.wanted = wanted
         registration.attempts = 0
-        if moved:
-            self._leave(self._shadow(registration, old, now), now)
-        else:
-            self._schedule(registration, now, now)
-
-    def _shadow(self, registration: Registration, old: Wanted, now: float) -> Registration:
-        """The old Contact, to be removed first: the same Call-ID, so one after the other."""
-        shadow = Registration(old, registration.call_id, registration.from_tag, now)
-        shadow.contact, shadow.state, shadow.cseq = registration.contact, registration.state, registration.cseq
-        shadow.successor = registration
-        if registration.timer is not None:
-            self._timers.cancel(registration.timer)
-            registration.timer = None
-        return shadow
-
-    def _left(self, registration: Registration, now: float) -> None:
-        """The PBX forgot a Contact, or could not be asked to: its successor comes next."""
-        self._leaving.discard(registration)
-        successor = registration.successor
-        if successor is not None and self._registrations.get(successor.wanted.key) is successor:
-            successor.cseq = max(successor.cseq, registration.cseq)
-            self._schedule(successor, now, now)
+        self._schedule(registration, now, now)
 
     def _leave(self, registration: Registration, now: float) -> None:
-        """Ask the PBX to forget a Contact; once, and without insisting."""
-        if registration.wanted.key not in self._registrations:
-            self._events.change("upstream", registration.wanted.key, None)
-        if registration.timer is not None:
-            self._timers.cancel(registration.timer)
+        """Have the PBX forget what it holds; once, and without insisting."""
+        wanted = registration.wanted
+        self._events.change("upstream", wanted.key, None)
+        self._timers.cancel(registration.timer)
+        registration.timer = None
         registration.removing = True
-        if registration.state == "registered" and registration.contact:
-            self._leaving.add(registration)
+        if registration.held or registration.waiting:
+            self._leaving[wanted.key, wanted.place] = registration
+        if registration.held:
             self._schedule(registration, now, now)
+
+    def _left(self, registration: Registration) -> None:
+        """Nothing more is known of it."""
+        self._timers.cancel(registration.timer)
+        key = registration.wanted.key, registration.wanted.place
+        if self._leaving.get(key) is registration:
+            del self._leaving[key]
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream to a PBX ended, and with it the way that calls came in: register again, at the pace."""
@@ -362,24 +364,30 @@ class Upstream:
             return
         registration.waiting = True
         registration.proof = Proof(registration.wanted.account, self._cipher)
-        self._find_way(registration, [], now)
 
-    def _find_way(self, registration: Registration, credentials: list[tuple[str, str]], now: float) -> None:
         def ready(flow: Flow | None, then: float) -> None:
             if flow is None:
-                registration.waiting = False
                 self._failed(registration, "unreachable", 0, "No address for the PBX", then)
-            else:
-                self._send(registration, flow, credentials, then)
+                return
+            registration.sent = self._next(registration, flow)
+            self._send(registration, registration.sent, flow, [], then)
 
         self._wire.when_ready(*registration.wanted.hop, ready, now)
 
-    def _send(self, registration: Registration, flow: Flow, credentials: list[tuple[str, str]], now: float) -> None:
+    def _next(self, registration: Registration, flow: Flow) -> Sent:
+        """What there is to say now: another Contact comes only after the old one was taken back."""
         wanted = registration.wanted
-        if not registration.removing:
-            registration.contact = contact_of(
-                wanted.contact_user, wanted.contact_domain, wanted.multi_tenant, self._wire, flow
-            )
+        contact = contact_of(wanted.contact_user, wanted.contact_domain, wanted.multi_tenant, self._wire, flow)
+        if registration.removing or registration.held not in ("", contact):
+            return Sent(wanted, registration.held or contact, 0)
+        return Sent(wanted, contact, max(wanted.expires, registration.min_expires))
+
+    def _send(
+        self, registration: Registration, sent: Sent, flow: Flow, credentials: list[tuple[str, str]], now: float
+    ) -> None:
+        wanted, contact, expires = sent
+        if expires:
+            registration.contact = contact
             if registration.state != "registered":
                 self._move(registration, "trying", registration.code, registration.reason, now)
         registration.cseq += 1
@@ -387,7 +395,6 @@ class Upstream:
         if flow.reliable:
             self._by_stream.setdefault(flow, set()).add(registration)
         self._save(registration)
-        expires = 0 if registration.removing else max(wanted.expires, registration.min_expires)
         identity = f"<{Uri.build(wanted.account.username, wanted.registrar)}>"
         branch = self._wire.branch()
         data = build.request(
@@ -401,7 +408,7 @@ class Upstream:
                 ("To", identity),
                 ("Call-ID", registration.call_id),
                 ("CSeq", f"{registration.cseq} REGISTER"),
-                ("Contact", f"{registration.contact};expires={expires}"),
+                ("Contact", f"{contact};expires={expires}"),
                 ("Expires", str(expires)),
                 *credentials,
                 ("User-Agent", self._settings.user_agent),
@@ -420,72 +427,95 @@ class Upstream:
             return
         if response.status in (401, 407) and self._answer(tx, registration, response, now):
             return
-        registration.waiting = False
-        if response.status == 423 and self._lengthen(registration, response, now):
+        ok = 200 <= response.status < 300
+        if registration.sent is not None and registration.sent.expires == 0:
+            self._taken_back(registration, now)
+        elif response.status == 423 and self._lengthen(registration, response, now):
             return
-        if 200 <= response.status < 300:
-            self._granted(registration, response, now)
+        elif ok and registration.sent is not None:
+            self._granted(registration, registration.sent, response, now)
         else:
             self._failed(registration, "refused", response.status, response.reason, now, _retry_after(response))
 
     def on_failure(self, tx: ClientTransaction, registration: Registration, reason: str, now: float) -> None:
         """Time-out or transport error."""
-        registration.waiting = False
+        if registration.sent is not None and registration.sent.expires == 0:
+            self._taken_back(registration, now)
+            return
+        if registration.sent is not None and not registration.removing:
+            registration.held = registration.sent.contact  # the answer may have been lost, and not the request
         self._failed(registration, "unreachable", 408, reason, now)
 
     def _answer(self, tx: ClientTransaction, registration: Registration, response: Message, now: float) -> bool:
         """Answer a challenge; a second one with the same nonce is a refusal (wire.md)."""
-        if registration.proof is None:
+        if registration.proof is None or registration.sent is None:
             return False
-        uri = self._request_uri(registration.wanted)
+        uri = self._request_uri(registration.sent.wanted)
         found = registration.proof.headers(response, "REGISTER", uri, self._wire.token())
         if found is not None:
-            self._send(registration, tx.flow, found, now)
+            self._send(registration, registration.sent, tx.flow, found, now)
         return found is not None
 
     def _lengthen(self, registration: Registration, response: Message, now: float) -> bool:
         """423: ask for as long as the PBX demands (RFC 3261 10.2.8), once."""
         text = response.get("min-expires") or ""
         least = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0
-        if least <= max(registration.wanted.expires, registration.min_expires):
+        if registration.removing or least <= max(registration.wanted.expires, registration.min_expires):
             return False
         registration.min_expires = least
+        registration.waiting = False
         self._schedule(registration, now, now)
         return True
 
-    def _granted(self, registration: Registration, response: Message, now: float) -> None:
+    def _taken_back(self, registration: Registration, now: float) -> None:
+        """The PBX forgot a Contact, or could not be asked to: what is wanted comes next."""
+        registration.waiting = False
+        registration.held = ""
         if registration.removing:
-            self._left(registration, now)
+            self._left(registration)
             return
-        granted = self._lifetime(registration, response)
+        self._move(registration, "trying", 0, "", now)
+        self._schedule(registration, now, now)
+
+    def _granted(self, registration: Registration, sent: Sent, response: Message, now: float) -> None:
+        granted = self._lifetime(sent, response)
+        if granted == 0:
+            self._failed(registration, "refused", response.status, "The PBX granted no time", now)
+            return
+        registration.waiting = False
+        registration.held = sent.contact
+        if registration.removing:
+            self._schedule(registration, now, now)
+            return
         registration.granted = granted
         registration.attempts = 0
         registration.expires_at = now + granted
         self._move(registration, "registered", response.status, response.reason, now)
         share = REFRESH_EARLIEST + REFRESH_SPREAD * self._fraction()
         if registration.timer is None:  # else a change is waiting to be sent
-            self._schedule(registration, now + max(1.0, granted * share), now)
+            self._schedule(registration, now + max(REFRESH_AT_LEAST, granted * share), now)
         self._save(registration)
 
-    def _lifetime(self, registration: Registration, response: Message) -> int:
+    def _lifetime(self, sent: Sent, response: Message) -> int:
         """Seconds that the PBX granted to our Contact (RFC 3261 10.2.4)."""
-        asked = max(registration.wanted.expires, registration.min_expires)
-        ours = Uri.parse(registration.contact[1:-1])
+        ours = Uri.parse(sent.contact[1:-1])
         try:
             for contact in response.contacts:
                 text = contact.params.get("expires")
                 if text and text.isascii() and text.isdigit() and same_uri(contact.uri, ours):
-                    return min(int(text), asked) if len(text) < 10 else asked
-            return min(response.expires or asked, asked)
+                    return min(int(text), sent.expires) if len(text) < 10 else sent.expires
+            return min(response.expires or sent.expires, sent.expires)
         except BadMessage:
-            return asked
+            return sent.expires
 
     def _failed(
         self, registration: Registration, state: str, code: int, reason: str, now: float, retry_after: int = 0
     ) -> None:
         """Wait longer after each failure, up to the cap, or as long as the PBX says."""
+        registration.waiting = False
         if registration.removing:
-            self._left(registration, now)
+            if registration.timer is None:  # else what it holds is still to be taken back
+                self._left(registration)
             return
         first, cap = self._settings.retry_first, self._settings.retry_cap
         wait = min(cap, first * 2.0 ** min(registration.attempts, 20))

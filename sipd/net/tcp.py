@@ -277,11 +277,11 @@ class Streams:
             self._user.stream_received(messages, connection.flow)
 
     def broken(self, connection: Connection, error: FramingError) -> None:
-        """The stream cannot be read on: answer if that is possible, and end."""
+        """The stream cannot be read on: answer it and what came before it if that is possible, and end."""
         self.counters["tcp.bad_frames"] += 1
         self._unfinished.drop(connection)
         self._silent.drop(connection)
-        if error.message is None:
+        if error.message is None and not error.before:
             connection.cut()
             return
         self._user.stream_broken(error, connection.flow)

@@ -177,6 +177,16 @@ def test_a_broken_frame_gets_the_cores_answer(tmp_path: Path) -> None:
     run(config(tmp_path, "tcp:127.0.0.1:0"), body)
 
 
+def test_what_came_whole_before_junk_is_answered(tmp_path: Path) -> None:
+    async def body(node: Daemon, core: FakeCore) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", node.listeners[0].port)
+        writer.write(message("A") + b"\n\x00\xff" * 10)
+        assert (await reader.read()).startswith(message("A"))
+        writer.close()
+
+    run(config(tmp_path, "tcp:127.0.0.1:0"), body)
+
+
 def test_answers_still_go_out_at_the_stop(tmp_path: Path) -> None:
     async def body(node: Daemon, core: FakeCore) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", node.listeners[0].port)

@@ -23,7 +23,18 @@ def node(tmp_path: Path) -> Iterator[Node]:
     node.close()
 
 
-def two_tenants(pbx_port: int, transport: str = "udp", *, mode: bool = True, **of_connection: object) -> Table:
+@pytest.fixture
+def md5_node(tmp_path: Path) -> Iterator[Node]:
+    """For phones that fail at any challenge which is not MD5, as Debian's sipp and baresip do."""
+    node = Node(tmp_path)
+    node.start("--digest", "MD5")
+    yield node
+    node.close()
+
+
+def two_tenants(
+    pbx_port: int, transport: str = "udp", *, mode: bool = True, strategy: str = "on_behalf", **of_connection: object
+) -> Table:
     """acme and globex at the same PBX, each with its own registrar domain there and users 101 and 102."""
     tenants = []
     for name in ("acme", "globex"):
@@ -31,6 +42,17 @@ def two_tenants(pbx_port: int, transport: str = "udp", *, mode: bool = True, **o
             "host": PBX_HOST, "port": pbx_port, "transport": transport, "sources": (PBX_HOST,),
             "registrar_domain": f"{name}.pbx.example", **of_connection,
         }  # fmt: skip
-        tenants.append(tenant(name, mode=mode, strategy="on_behalf", of_connection=link))
+        tenants.append(tenant(name, mode=mode, strategy=strategy, of_connection=link))
     routing = table(*tenants)
     return replace(routing, installation=replace(routing.installation, edge_hosts=("127.0.0.1",)))
+
+
+def registered(node: Node) -> int:
+    """How many upstream registrations stand."""
+    return [entry["state"] for entry in node.upstream()].count("registered")
+
+
+def faults(node: Node) -> int:
+    """Errors of the daemon's own so far."""
+    found: int = node.ask("status")["counters"].get("faults", 0)
+    return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from sipd.flow import Flow
@@ -11,28 +9,15 @@ from sipd.message.errors import BadMessage
 from sipd.message.framing import Framer, FramingError
 from sipd.message.scanner import scan
 from tests.unit.core.bench import Bench, two_tenants
-from tests.unit.message.torture import CASES, MISSING, Case
+from tests.unit.message.torture import CASES, MISSING, STREAM_ONLY_WAITS, Case, expected
 
 pytestmark = pytest.mark.skipif(not CASES, reason=MISSING)
-
-STREAM_ONLY_WAITS = {"clerr"}
-"""Content-Length larger than what comes: a stream waits for the rest, and the slow sender is cut (RFC 4475 3.1.2.2)."""
 
 
 def status_of(bench: Bench) -> str:
     """The first final answer, or NONE."""
     codes = [data.split(b" ", 2)[1].decode() for data, _ in bench.sent if data.startswith(b"SIP/2.0 ")]
     return next((code for code in codes if code >= "200"), "NONE")
-
-
-def fits(wanted: str, got: str) -> bool:
-    if wanted == "VALID":
-        return got != "NONE" and got != "400" and (got[0] != "5" or got in ("501", "503", "504"))
-    return re.fullmatch(wanted, got) is not None
-
-
-def expected(case: Case, got: str) -> bool:
-    return any(fits(part, got) for part in (*case.strict_ok.split("|"), *case.liberal_ok.split("|")) if part)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -37,6 +37,8 @@ def program(name: str) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Last, because the browser's driver keeps an event loop in the test's thread until the end of the session.
+    items.sort(key=lambda item: item.path.is_relative_to(HERE / "e2e"))
     for item in items:
         folder = item.path.relative_to(HERE).parts[0]
         item.add_marker(folder if folder in KINDS else "unit")

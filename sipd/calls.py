@@ -665,6 +665,12 @@ class Calls:
         self._cancel_all(call, now, reason)
         self._finish(call, 487, "Request Terminated", now)
 
+    def on_callee_gone(self, branch: Branch, now: float) -> None:
+        """A BYE from what rings, which overtook its answer: that answer is not wanted any more."""
+        if not branch.done:
+            self._cancel(branch, now)
+            self._fail(branch.call, branch, Final(480, "Temporarily Unavailable"), now)
+
     def _cancel_all(self, call: Call, now: float, reason: bytes = b"") -> None:
         """Cancel what is under way; how that ends is of no interest to the call any more."""
         for branch in call.active:

@@ -94,12 +94,13 @@ class InDialog:
         self._calls.stop_ok(dialog)  # who hangs up knows the dialog, and waits for no BYE
         if call.ended:
             return
-        caller = dialog.branch is None
-        if call.pair is None:  # an early dialog: the caller gives up, or a phone takes its ringing back
-            if caller:
+        if call.pair is None:  # an early dialog: the caller gives up, or what rang will not be answered
+            if dialog.branch is None:
                 self._calls.on_cancel(call, now)
+            else:
+                self._calls.on_callee_gone(dialog.branch, now)
             return
-        call.by = "caller" if caller else "callee"
+        call.by = "caller" if dialog.branch is None else "callee"
         self._calls.send_ack(dialog, b"", b"")
         rest = lines_to_pass(tx.request, from_phone=dialog.pinned)
         self._calls.part(dialog.other, now, rest, tx.request.body)
@@ -174,8 +175,8 @@ class InDialog:
         if status in (401, 407):
             status = 403
         self._relay_status(relay, status, response.reason, headers, response.body, now)
-        if status in (408, 481) and tx.method in ("INVITE", "UPDATE"):
-            self._calls.hang_up(peer.call, status, response.reason, now)  # RFC 3261 12.2.1.2
+        if status in (408, 481) and tx.method != "NOTIFY":  # RFC 3261 12.2.1.2; a NOTIFY may have its own dialog
+            self._calls.hang_up(peer.call, status, response.reason, now)
 
     def _late(self, relay: Relay, response: Message) -> None:
         """An answer to an INVITE that is settled: a 2xx gets its ACK, as often as it comes (RFC 3261 13.2.2.4)."""
@@ -227,8 +228,9 @@ class InDialog:
         if relay.cancelled:
             self._relay_status(relay, 487, "Request Terminated", [], b"", now)
             return
-        self._relay_status(relay, 408 if reason == "timeout" else 503, reason.capitalize(), [], b"", now)
-        if tx.method in ("INVITE", "UPDATE"):
+        status = 408 if reason == "timeout" else 503
+        self._relay_status(relay, status, reason.capitalize(), [], b"", now)
+        if status == 408 and tx.method != "NOTIFY":  # a lost stream may be replaced, silence is the end (12.2.1.2)
             self._calls.hang_up(relay.target.call, 408, "No Answer In The Dialog", now)
 
     def on_cancel(self, relay: Relay, now: float, reason: bytes = b"") -> None:

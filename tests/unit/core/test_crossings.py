@@ -77,6 +77,40 @@ def test_bye_crosses_bye() -> None:
     talk.assert_nothing_left()
 
 
+def test_a_bye_overtakes_the_2xx_of_what_rings() -> None:
+    on = Ringing()
+    on.phone.answer(on.invite, 180, "p")
+    on.pbx.take(180)
+    on.phone.send(on.from_phone("BYE", 1))
+    on.pbx.take(480)
+    on.phone.taken()
+    on.phone.answer(on.invite, 200, "p")
+    assert kinds(list(on.phone.taken())) == ["ACK", "BYE"]
+    on.assert_nothing_left()
+
+
+@pytest.mark.parametrize("method", ["INFO", "MESSAGE", "REFER"])
+def test_481_and_silence_inside_the_call_end_it(method: str) -> None:
+    """RFC 3261 12.2.1.2."""
+    talk = Talk()
+    talk.pbx.send(talk.from_pbx(method, 2))
+    talk.phone.answer(talk.phone.take(method), 481)
+    assert kinds(list(talk.pbx.taken())) == [481, "BYE"]
+    talk = Talk()
+    talk.pbx.send(talk.from_pbx(method, 2))
+    talk.bench.pass_time(33)
+    assert kinds(list(talk.pbx.taken()))[:2] == [408, "BYE"]
+    talk.assert_nothing_left()
+
+
+def test_a_notify_that_nobody_wants_leaves_the_call_alone() -> None:
+    talk = Talk()
+    talk.pbx.send(talk.from_pbx("NOTIFY", 2))
+    talk.phone.answer(talk.phone.take("NOTIFY"), 481)
+    talk.pbx.take(481)
+    talk.pbx.nothing()
+
+
 class TestCancel:
     """RFC 3261 9."""
 

@@ -1,0 +1,123 @@
+"""Hundreds of random calls over a network that loses, doubles and reorders: each one ends, and nothing is left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+
+from sipd.flow import Flow
+from tests.unit.core.bench import PBX, Bench, table, tenant
+from tests.unit.core.lossy import Agent, Leg, Network
+from tests.unit.core.talk import assert_nothing_left
+
+CALLS = 60
+"""In each run."""
+NETWORKS: dict[str, dict[str, float]] = {
+    "perfect": {},
+    "late": {"slow": 0.4},
+    "doubled": {"double": 0.4, "slow": 0.2},
+    "lossy": {"loss": 0.1, "double": 0.1, "slow": 0.2},
+    "awful": {"loss": 0.3, "double": 0.3, "slow": 0.3},
+}
+RUNS = [(network, "udp") for network in NETWORKS] + [("perfect", "tcp")]
+
+
+class Town:
+    """A PBX, two phones of acme's 101 and one of 102, one of globex' 101, and what they do with calls by chance."""
+
+    def __init__(self, seed: int, network: Mapping[str, float], transport: str) -> None:
+        self.bench = Bench(table(tenant("acme"), tenant("globex")))
+        self.net = Network(self.bench, seed, **network)
+        self.phones = [
+            self.phone("203.0.113.1", "101", "acme.example", transport),
+            self.phone("203.0.113.2", "101", "acme.example", transport),
+            self.phone("203.0.113.3", "102", "acme.example", transport),
+            self.phone("203.0.113.4", "101", "globex.example", transport),
+        ]
+        self.pbx = Agent(self.net, self.flow(PBX, 5060, transport))
+        self.pbx.plan = lambda leg: self.take(self.pbx, leg)
+
+    def flow(self, host: str, port: int, transport: str) -> Flow:
+        return Flow(transport, host, port, 0 if transport == "udp" else 1)
+
+    def phone(self, host: str, extension: str, domain: str, transport: str) -> Agent:
+        contact = f"<sip:{extension}@{host}:5062>;expires=3600"
+        self.bench.end(host, 5062, transport).register(domain, extension, Contact=contact)
+        phone = Agent(self.net, self.flow(host, 5062, transport), extension)
+        phone.plan = lambda leg: self.take(phone, leg)
+        return phone
+
+    def take(self, agent: Agent, leg: Leg) -> None:
+        """Ring, answer, refuse or do nothing; and then talk, change the session and hang up."""
+        chance, net = self.net.chance, self.net
+        assert leg.invite is not None
+        act = chance.random()
+        if act > 0.05:
+            agent.answer(leg.invite, 180, leg.tag)
+        if act < 0.6:
+            net.at(chance.choice((0.0, 0.1, 3.0)), lambda: agent.finish(leg, 200))
+        elif act < 0.9:
+            net.at(chance.choice((0.0, 2.0)), lambda: agent.finish(leg, chance.choice((486, 480, 603, 500))))
+        for _ in range(chance.choice((0, 0, 1, 3))):
+            net.at(6 * chance.random(), lambda: self.talk(agent, leg))
+        if chance.random() < 0.5:
+            net.at(8 * chance.random(), lambda: agent.bye(leg))
+
+    def talk(self, agent: Agent, leg: Leg) -> None:
+        if leg.final == 200 and not leg.over and leg.waiting is None:
+            agent.ask(leg, self.net.chance.choice(("INVITE", "INFO", "UPDATE")))
+
+    def place(self) -> None:
+        """A call from the PBX or a phone, perhaps cancelled, perhaps hung up."""
+        chance = self.net.chance
+        caller = chance.choice((self.pbx, self.pbx, *self.phones))
+        domain = chance.choice(("acme.example", "globex.example"))
+        cancel_after = chance.choice((0.0, 0.0, 0.0, 0.01, 0.05, 1.0, 4.0))
+        if caller is self.pbx:
+            uri = f"sip:{chance.choice(('101', '101', '102', '999'))}@{domain}"
+            leg = caller.call(uri, "sip:+4930@pbx.example", cancel_after)
+        else:
+            home = "globex.example" if caller is self.phones[3] else "acme.example"
+            leg = caller.call(f"sip:+49301@{home}", f"sip:{caller.extension}@{home}", cancel_after)
+        for _ in range(chance.choice((0, 0, 1, 2))):
+            self.net.at(1 + 8 * chance.random(), lambda: self.talk(caller, leg))
+        if chance.random() < 0.8:
+            self.net.at(0.5 + 10 * chance.random(), lambda: caller.bye(leg))
+
+    def play(self, calls: int) -> None:
+        """Place calls; after a minute everybody hangs up, and time passes."""
+        for _ in range(calls):
+            self.place()
+            self.net.run(self.net.chance.random())
+        self.net.run(60)
+        for agent in (self.pbx, *self.phones):
+            for leg in agent.legs.values():
+                agent.bye(leg)
+        self.net.run(400)
+
+
+@pytest.mark.parametrize(("network", "transport"), RUNS)
+@pytest.mark.parametrize("seed", range(3))
+def test_every_call_ends_and_nothing_is_left(seed: int, network: str, transport: str) -> None:
+    town = Town(seed, NETWORKS[network], transport)
+    town.play(CALLS)
+    assert_nothing_left(town.bench)
+    assert_recorded_once(town.bench)
+    agents = (town.pbx, *town.phones)
+    legs = [leg for agent in agents for leg in agent.legs.values()]
+    assert not [leg.call_id for leg in legs if not leg.over], "left in the call, or without an answer"
+    assert not [leg.call_id for leg in legs if leg.waiting is not None], "an answer without its ACK"
+    assert sum(leg.final == 200 for leg in legs) > CALLS / 4
+    if network != "awful":
+        assert not [method for agent in agents for method in agent.timeouts]
+
+
+def assert_recorded_once(bench: Bench) -> None:
+    """Each call that began has one end, and was answered at most once."""
+    kinds = Counter((e["kind"], e["detail"]["call"]) for e in bench.edge.take_events() if "call" in e["detail"])
+    started = {call for kind, call in kinds if kind == "call.started"}
+    assert started == {call for kind, call in kinds if kind == "call.ended"}
+    assert set(kinds.values()) == {1}
+    assert len(started) > CALLS / 2

@@ -26,6 +26,8 @@ UNDERSTOOD = frozenset(("100rel", "timer", "norefersub", "histinfo", "privacy", 
 MUTE_MEMORY = 100_000
 """Sources whose refusals are counted; the oldest are forgotten."""
 WARN_CODE = 399
+MAX_METHOD = 32
+"""Characters of a method in a record."""
 
 
 class Dispatcher:
@@ -42,9 +44,7 @@ class Dispatcher:
         request = tx.request
         refusal = self._unfit(tx)
         if refusal is not None:
-            status, headers = refusal
-            self._core.events.count(f"unfit.{status}")
-            self._answer(tx, status, now, headers)
+            self._refuse_unfit(tx, *refusal, now)
         elif request.method == "REGISTER":
             self._register(tx, now)
         else:
@@ -72,6 +72,14 @@ class Dispatcher:
             return 481, []
         return None if request.method in OUTSIDE_DIALOG else (405, [ALLOW])
 
+    def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:
+        table, source = self._core.table(), tx.source
+        known = table.sources.find(source.host, source.port, source.transport).known
+        if known or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
+            self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
+        else:
+            self._drop(tx)
+
     # -- who it is from
 
     def _from_anyone(self, tx: ServerTransaction, now: float) -> None:
@@ -90,11 +98,14 @@ class Dispatcher:
     def _unknown_source(self, tx: ServerTransaction, now: float) -> None:
         decision = Decision("unknown-source", 403, "Forbidden")
         if self._muted(tx.source, now):
-            self._core.events.count("muted")
-            tx.owner = self  # no answer at all; the layer forgets the transaction
-            self._core.layer.destroy(tx)
-            return
-        self._refuse(tx, decision, now)
+            self._drop(tx)
+        else:
+            self._refuse(tx, decision, now)
+
+    def _drop(self, tx: ServerTransaction) -> None:
+        """No answer at all."""
+        self._core.events.count("muted")
+        self._core.layer.destroy(tx)
 
     def _muted(self, source: Flow, now: float) -> bool:
         """Count a refusal; whether this source has had so many that it gets no more answers for a while."""
@@ -251,7 +262,7 @@ class Dispatcher:
             tenant=decision.tenant.tenant.id if decision.tenant else "",
             connection=decision.connection.id if decision.connection else "",
             user=decision.user.id if decision.user else "",
-            rule=decision.rule, code=decision.status, reason=decision.reason, method=tx.method,
+            rule=decision.rule, code=decision.status, reason=decision.reason, method=tx.method[:MAX_METHOD],
             source=f"{source.transport}:{source.host}:{source.port}", uri=tx.request.uri.partition(";")[0][:200],
         )  # fmt: skip
 

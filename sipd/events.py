@@ -13,6 +13,11 @@ MAX_WAITING = 100_000
 """Events not yet taken by the shell. More are dropped and counted as `events.dropped`."""
 
 
+def legible(text: str) -> str:
+    """Text of a message, for records: what was no UTF-8 is replaced, as no database takes it."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 class Events:
     """The core's outbox: events and state changes, taken by the shell after each batch."""
 
@@ -39,6 +44,9 @@ class Events:
         if len(self.waiting) >= MAX_WAITING:
             self.counters["events.dropped"] += 1
             return
+        for name, value in detail.items():
+            if isinstance(value, str):
+                detail[name] = legible(value)
         event: Event = {"at": round(now, 3), "kind": kind, "detail": detail}
         for key, value in (("tenant", tenant), ("connection", connection), ("user", user), ("rule", rule)):
             if value:
@@ -49,7 +57,7 @@ class Events:
         self.counters[name] += 1
 
     def change(self, kind: str, key: str, record: dict[str, Any] | None) -> None:
-        """Note state that must survive a restart."""
+        """Note state that must survive a restart. Texts in it are `legible`."""
         self.changes.append((kind, key, record))
 
     def take_events(self) -> list[Event]:

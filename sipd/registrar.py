@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sipd.events import Events
+from sipd.events import Events, legible
 from sipd.flow import Flow
 from sipd.message.address import Address
 from sipd.message.errors import BadMessage
@@ -70,7 +70,8 @@ class Registrar:
         self._events = events
         self._timers = timers
         self._bindings: dict[str, dict[str, Binding]] = {}
-        self._flows: dict[tuple[str, str, int], int] = {}
+        self._flows: dict[tuple[str, str, int], dict[str, Binding]] = {}
+        """Bindings by where they came from, and key."""
         self._expiries: dict[str, Timer] = {}
 
     def __iter__(self) -> Iterator[Binding]:
@@ -119,7 +120,7 @@ class Registrar:
             cseq=request.cseq.number,
             expires=now + self._lifetime(request, contact),
             flow=flow,
-            user_agent=(request.get("user-agent") or "")[:200],
+            user_agent=legible((request.get("user-agent") or "")[:200]),
         )
         old = self._same(user, binding)
         if old is not None and old.call_id == binding.call_id and old.cseq >= binding.cseq:
@@ -175,9 +176,10 @@ class Registrar:
 
     def _keep(self, binding: Binding) -> None:
         of_user = self._bindings.setdefault(binding.user, {})
-        self._count_flow(of_user.get(binding.key), -1)
+        if binding.key in of_user:
+            self._leave_flow(of_user[binding.key])
         of_user[binding.key] = binding
-        self._count_flow(binding, +1)
+        self._flows.setdefault(binding.flow[:3], {})[binding.key] = binding
         self._events.change("binding", binding.key, binding.record())
         self._cancel_expiry(binding)
         self._expiries[binding.key] = self._timers.set(binding.expires, lambda now: self._expire(binding, now))
@@ -187,7 +189,7 @@ class Registrar:
         del of_user[binding.key]
         if not of_user:
             del self._bindings[binding.user]
-        self._count_flow(binding, -1)
+        self._leave_flow(binding)
         self._cancel_expiry(binding)
         self._events.change("binding", binding.key, None)
 
@@ -196,15 +198,11 @@ class Registrar:
         if timer is not None:
             self._timers.cancel(timer)
 
-    def _count_flow(self, binding: Binding | None, step: int) -> None:
-        if binding is None:
-            return
-        key = binding.flow[:3]
-        count = self._flows.get(key, 0) + step
-        if count > 0:
-            self._flows[key] = count
-        else:
-            self._flows.pop(key, None)
+    def _leave_flow(self, binding: Binding) -> None:
+        on_flow = self._flows[binding.flow[:3]]
+        del on_flow[binding.key]
+        if not on_flow:
+            del self._flows[binding.flow[:3]]
 
     def _drop(self, binding: Binding, reason: str, now: float) -> None:
         self._forget(binding)
@@ -222,9 +220,8 @@ class Registrar:
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream ended: phones behind it cannot be reached any more (RFC 5626 4.2)."""
-        if self.has_phone_at(flow):
-            for binding in [b for b in self if b.flow[:3] == flow[:3]]:
-                self._drop(binding, "connection lost", now)
+        for binding in list(self._flows.get(flow[:3], {}).values()):
+            self._drop(binding, "connection lost", now)
 
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
         """In the tenants that changed: users that are gone or disabled, and suspended tenants, lose their bindings."""
@@ -236,8 +233,10 @@ class Registrar:
     def restore(self, record: dict[str, Any], now: float) -> None:
         """Take back a binding from the store; a stream that it used is gone, the address may still answer."""
         binding = Binding.from_record(record)
-        if binding.expires > now and binding.flow.listener < len(self._settings.listeners):
-            self._keep(binding)
+        transport, host, port, listener = binding.flow
+        flow = self._settings.flow_to(host, port, transport, listener)  # there may be other listeners now
+        if binding.expires > now and flow is not None:
+            self._keep(replace(binding, flow=flow))
         else:
             self._events.change("binding", binding.key, None)
 

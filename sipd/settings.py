@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sipd.flow import Listener
+from sipd.flow import Flow, Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,14 @@ class Settings:
     """Forwards followed in one call."""
     zombie_time: float = 32.0
     """How long an ended dialog still passes NOTIFYs on (RFC 5057)."""
+
+    def flow_to(self, host: str, port: int, transport: str, preferred: int = 0) -> Flow | None:
+        """The flow to an address, from the preferred listener if that will do; None when none will."""
+        for number in (preferred, *range(len(self.listeners))):
+            listener = self.listeners[number] if number < len(self.listeners) else None
+            if listener is not None and listener.transport == transport and (":" in listener.host) == (":" in host):
+                return Flow(transport, host, port, number)
+        return None
 
     @property
     def own_hosts(self) -> frozenset[str]:

@@ -52,19 +52,21 @@ class Timers:
         """Run all that are due. One that is set meanwhile waits for the next call, so that this one ends."""
         last = self._set
         due = []
-        while self._heap and self._heap[0][0] <= now:
-            entry = heapq.heappop(self._heap)
-            if entry[1] > last:
-                due.append(entry)
-                continue
-            timer = entry[2]
-            callback, timer.callback = timer.callback, None
-            if callback is None:
-                self._cancelled -= 1
-            else:
-                callback(now)
-        for entry in due:
-            heapq.heappush(self._heap, entry)
+        try:
+            while self._heap and self._heap[0][0] <= now:
+                entry = heapq.heappop(self._heap)
+                if entry[1] > last:
+                    due.append(entry)
+                    continue
+                timer = entry[2]
+                callback, timer.callback = timer.callback, None
+                if callback is None:
+                    self._cancelled -= 1
+                else:
+                    callback(now)
+        finally:  # one that raises takes no other along
+            for entry in due:
+                heapq.heappush(self._heap, entry)
 
     def next(self) -> float | None:
         """When `fire` has something to do; None: never."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sipd.auth import PbxAccount, Proof, account_of
-from sipd.events import Events
+from sipd.events import Events, legible
 from sipd.flow import Flow
 from sipd.message import build
 from sipd.message.errors import BadMessage
@@ -533,7 +533,7 @@ class Upstream:
             return
         if changed:
             registration.since = now
-        registration.state, registration.code, registration.reason = state, code, reason
+        registration.state, registration.code, registration.reason = state, code, legible(reason)
         if state == "trying":
             return
         account = registration.wanted.account

@@ -60,18 +60,10 @@ class Wire:
         suffix = "" if flow.transport == "udp" else f";transport={flow.transport}"
         return f"{bracketed(listener.advertised_host)}:{listener.advertised_port}{suffix}"
 
-    def flow_to(self, host: str, port: int, transport: str) -> Flow | None:
-        """The flow to an address; None when no listener has its transport and family."""
-        v6 = ":" in host
-        for number, listener in enumerate(self.settings.listeners):
-            if listener.transport == transport and (":" in listener.host) == v6:
-                return Flow(transport, host, port, number)
-        return None
-
     def when_ready(self, host: str, port: int, transport: str, ready: Ready, now: float) -> None:
         """Call `ready` with the flow there: at once for addresses and known names, else after a look-up."""
         if is_address(host):
-            ready(self.flow_to(host, port or 5060, transport), now)
+            ready(self.settings.flow_to(host, port or 5060, transport), now)
             return
         query = Query(host, port, transport)
         addresses, until = self._known.get(query, ((), 0.0))
@@ -98,7 +90,7 @@ class Wire:
 
     def _first(self, query: Query, addresses: tuple[str, ...]) -> Flow | None:
         for address in addresses:
-            flow = self.flow_to(address, query.port or 5060, query.transport)
+            flow = self.settings.flow_to(address, query.port or 5060, query.transport)
             if flow is not None:
                 return flow
         return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,3 +93,25 @@ def test_against_a_plain_list(steps: list[tuple[str, int]]) -> None:
             plain = [entry for entry in plain if entry[0] > now]
         assert len(timers) == len(plain)
         assert timers.next() == (min(plain)[0] if plain else None)
+
+
+def test_a_callback_that_raises_costs_itself_only() -> None:
+    timers, fired = Timers(), list[float]()
+
+    def sets_and_raises(now: float) -> None:
+        timers.set(now, fired.append)
+        timers.set(now, raises)
+
+    def raises(now: float) -> None:
+        raise RuntimeError
+
+    timers.set(1.0, sets_and_raises)
+    timers.set(2.0, raises)
+    timers.set(3.0, fired.append)
+    with pytest.raises(RuntimeError):
+        timers.fire(5.0)
+    while timers.next() is not None:
+        with suppress(RuntimeError):
+            timers.fire(6.0)
+    assert len(fired) == 2
+    assert len(timers) == 0

@@ -256,4 +256,4 @@ def ack_of(refusal: Message, uri: str) -> str:
 
 def wire(text: str) -> bytes:
     head, _, body = text.partition("\n\n")
-    return (head.replace("\n", "\r\n") + "\r\n\r\n" + body).encode()
+    return (head.replace("\n", "\r\n") + "\r\n\r\n" + body).encode("utf-8", "surrogateescape")

@@ -201,3 +201,25 @@ def test_refusals_name_rule_connection_and_source() -> None:
     (event,) = bench.events("refused")
     assert (event["rule"], event["tenant"], event["connection"]) == ("unknown-user", "acme", "acme-pbx")
     assert event["detail"]["source"] == f"udp:{PBX}:5060"  # type: ignore[index]
+
+
+def test_what_no_source_may_send_is_an_event_too_and_mutes_a_stranger() -> None:
+    bench = Bench(two_tenants())
+    pbx, stranger = bench.end(PBX), bench.end("198.51.100.99")
+    for end, answers in ((pbx, 30), (stranger, 20)):
+        for number in range(30):
+            uri = "sip:x@acme.example"
+            end.send(end.request("FROB", uri, from_="sip:x@y", to=uri, call_id=f"c{number}"))
+        assert [m.status for m in end.taken()] == [501] * answers
+        events = bench.events("refused")
+        assert len(events) == answers
+        assert {event["rule"] for event in events} == {"unfit"}
+
+
+def test_records_of_refusals_have_a_bound() -> None:
+    bench = Bench(two_tenants())
+    pbx = bench.end(PBX)
+    method, uri = "F" * 5000, "sip:" + "9" * 3000 + "@acme.example"
+    pbx.send(pbx.request(method, uri, from_="sip:x@y", to=uri, call_id="c"))
+    (event,) = bench.events("refused")
+    assert max(len(str(value)) for value in event["detail"].values()) <= 200  # type: ignore[attr-defined]

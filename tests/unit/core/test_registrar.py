@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
-from sipd.flow import Listener
+from sipd.flow import Flow, Listener
 from sipd.message.auth import Challenge, answer
 from sipd.message.message import Message
 from sipd.routing.lookup import compile_table
@@ -216,3 +217,95 @@ def test_a_restart_keeps_the_bindings(bench: Bench, phone: End) -> None:
 def test_hostile_credentials_are_challenged(phone: End) -> None:
     for value in ("Digest", "Digest =", "Basic abc", 'Digest username="', "Digest " + "a=b," * 500, "\x01"):
         assert ask(phone, Authorization=value).status in (400, 401)
+
+
+@pytest.mark.parametrize(
+    ("contact", "uris"),
+    [
+        ('"Smith, John <x>" <sip:a@b>;q=0.5, "\\"" <sip:c,1@d;x=1>', ["sip:a@b", "sip:c,1@d;x=1"]),
+        ("sip:a@b;expires=100, sip:c@d", ["sip:a@b", "sip:c@d"]),
+        ("<sip:a@[2001:db8::1]:5070;transport=tcp>", ["sip:a@[2001:db8::1]:5070;transport=tcp"]),
+        ("<sip:a%20b@c>", ["sip:a%20b@c"]),
+    ],
+)
+def test_contacts_with_quotes_commas_and_brackets(bench: Bench, phone: End, contact: str, uris: list[str]) -> None:
+    assert ask_signed(phone, Contact=contact).status == 200
+    assert sorted(contacts(bench)) == sorted(uris)
+
+
+@pytest.mark.parametrize(
+    "contact",
+    ["<sip:a@b>, *", "<tel:1>", "<sip:@>", "<sip:a@b", '"<sip:a@b>', "<sip:a@b>,", "<sip:" + "a" * 2000 + "@b>", "<>"],
+)
+def test_contacts_that_are_none_are_400(bench: Bench, phone: End, contact: str) -> None:
+    assert ask_signed(phone, Contact=contact).status == 400
+    assert contacts(bench) == []
+
+
+@pytest.mark.parametrize(
+    ("contact", "granted"),
+    [
+        ("<sip:a@b>;expires=4294967295", "3600"),
+        ("<sip:a@b>;expires=99999999999999999999", "3600"),
+        ("<sip:a@b>;expires=x", "3600"),
+        ("<sip:a@b>;expires=60", "60"),
+        ('<sip:a@b>;expires="70"', "70"),
+    ],
+)
+def test_odd_lifetimes(phone: End, contact: str, granted: str) -> None:
+    assert ask_signed(phone, Contact=contact).contacts[0].params["expires"] == granted
+
+
+def test_an_alias_domain_registers_the_same_user(bench: Bench) -> None:
+    acme = replace(tenant("acme"), alias_domains=("acme.test",))
+    bench = Bench(table(replace(acme, users=(replace(acme.users[0], aliases=("alice",)), acme.users[1]))))
+    phone, pbx = bench.end("203.0.113.1", 5062), bench.end(PBX)
+    uri = "sip:acme.test"
+    phone.send(phone.request("REGISTER", uri, from_="sip:alice@acme.test", to="sip:alice@acme.test", call_id="r"))
+    challenge = phone.take(401)
+    more = {"Authorization": credentials(challenge, "101", "REGISTER", uri), "Contact": "<sip:alice@10.0.0.9>"}
+    text = phone.request("REGISTER", uri, from_="sip:alice@acme.test", to="sip:alice@acme.test", call_id="r", **more)
+    phone.send(text)
+    phone.take(200)
+    for called in ("101@acme.example", "alice@acme.test", "101@ACME.test"):
+        pbx.send(pbx.request("INVITE", f"sip:{called}", from_="sip:x@y", to=f"sip:{called}", call_id=called))
+        phone.take("INVITE")
+
+
+def test_algorithms_that_were_not_offered_are_challenged(phone: End) -> None:
+    header = credentials(ask(phone), "101", "REGISTER", DOMAIN)
+    for other in ("MD5-sess", "SHA-512-256", "x"):
+        got = ask(phone, Authorization=re.sub(r"algorithm=[^,]*", f"algorithm={other}", header), Contact="<sip:a@b>")
+        assert got.status == 401
+
+
+def test_a_lost_stream_looks_at_its_own_phones_only(bench: Bench) -> None:
+    ends = [bench.end("203.0.113.1", 40000 + n, "tcp") for n in range(3)]
+    for number, end in enumerate(ends):
+        end.register(Contact=f"<sip:101@10.0.0.{number}>")
+    bench.edge.flow_lost(ends[1].flow, bench.now)
+    assert contacts(bench) == ["sip:101@10.0.0.0", "sip:101@10.0.0.2"]
+    bench.edge.flow_lost(ends[1].flow, bench.now)
+    ends[0].register(Contact="<sip:101@10.0.0.2>")  # moved to another stream
+    bench.edge.flow_lost(ends[2].flow, bench.now)
+    assert contacts(bench) == ["sip:101@10.0.0.0", "sip:101@10.0.0.2"]
+    assert len(bench.edge.registrar._flows) == 1
+
+
+def test_a_restart_with_other_listeners_sends_by_the_right_one(bench: Bench, phone: End) -> None:
+    phone.register()
+    changes = bench.edge.take_changes()
+    listeners = tuple(Listener(t, "192.0.2.1", 5060, "192.0.2.1", 5060) for t in ("tcp", "udp"))
+    again = Bench(settings=Settings(listeners))
+    again.edge.restore(changes, again.now)
+    assert [b.flow for b in again.edge.registrar] == [Flow("udp", "203.0.113.1", 5062, 1)]
+    only_tcp = Bench(settings=Settings(listeners[:1]))
+    only_tcp.edge.restore(changes, only_tcp.now)
+    assert len(only_tcp.edge.registrar) == 0
+
+
+def test_texts_that_are_no_utf8_do_not_stay_so_in_records(bench: Bench, phone: End) -> None:
+    ask_signed(phone, Contact="<sip:a@b>", User_Agent="phone\udcff")
+    for _, _, record in bench.edge.take_changes():
+        assert record is not None
+        str(record).encode()

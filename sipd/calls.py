@@ -22,6 +22,7 @@ from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
 from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
+from sipd.naming import DialogName, renamed
 from sipd.registrar import Binding, Registrar
 from sipd.routing.decision import Decision, Dialled, decide_dialled, decide_outbound
 from sipd.routing.lookup import Compiled, TenantIndex
@@ -183,6 +184,19 @@ class Calls:
         if dialog is None or dialog.remote_tag == theirs:
             return dialog
         return dialog.branch.dialogs.get(theirs) if dialog.branch is not None else None
+
+    def renamed(self, request: Message, index: TenantIndex) -> list[Header]:
+        """Headers of a request that name a call of the tenant, by its name on the other leg."""
+
+        def rename(name: DialogName) -> DialogName | None:
+            dialog = self.dialogs.get((name.call_id, name.asked))
+            if dialog is None or dialog.peer is None or dialog.remote_tag != name.asking:
+                return None
+            if dialog.call.index.tenant.id != index.tenant.id:
+                return None
+            return DialogName(dialog.peer.call_id, dialog.peer.remote_tag, dialog.peer.local_tag)
+
+        return renamed(request, rename)
 
     # -- beginning
 
@@ -399,6 +413,7 @@ class Calls:
         branch.call_id = wire.token(16)
         branch.local_tag = wire.token()
         branch.proof = self.proof(branch.account)
+        branch.headers += self.renamed(call.request, call.index)
         call.branches.append(branch)
         self._send_invite(branch, [], now)
 

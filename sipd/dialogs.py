@@ -11,6 +11,7 @@ from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
 from sipd.message.message import Message
 from sipd.message.uri import Uri
+from sipd.naming import NAMING
 from sipd.timers import Timer
 from sipd.wire import Wire, next_hop
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 NOT_PASSED = frozenset((
     "via", "route", "record-route", "from", "to", "call-id", "cseq", "contact", "max-forwards", "content-length",
     "authorization", "proxy-authorization", "www-authenticate", "proxy-authenticate", "authentication-info",
-    "proxy-authentication-info", "proxy-require", "path", "service-route", "rack",
+    "proxy-authentication-info", "proxy-require", "path", "service-route", "rack", *NAMING,
 ))  # fmt: skip
 """Headers that belong to one leg. All others pass as the bytes that they came in."""
 UNTRUSTED = frozenset((

@@ -58,7 +58,7 @@ class Edge:
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
-        self._dispatcher = Dispatcher(core, self.calls_, Passing(core), authenticator)
+        self._dispatcher = Dispatcher(core, self.calls_, Passing(core, self.calls_), authenticator)
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 

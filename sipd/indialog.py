@@ -138,7 +138,7 @@ class InDialog:
     def _send(self, relay: Relay, credentials: list[Header], now: float) -> None:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
         seq = peer.next_seq()
-        headers: list[Header] = list(credentials)
+        headers: list[Header] = [*credentials, *self._calls.renamed(request, peer.call.index)]
         if request.method == "PRACK":
             headers.append(("RAck", self._rack(request, peer)))
         branch = wire.branch()

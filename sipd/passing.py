@@ -6,7 +6,7 @@ They fork to all phones of a user like calls do; the first 2xx wins, else the be
 from __future__ import annotations
 
 from sipd.auth import Proof, account_of, at_pbx
-from sipd.calls import Core
+from sipd.calls import Calls, Core
 from sipd.dialogs import lines_to_pass, target_of
 from sipd.flow import Flow
 from sipd.message import build
@@ -36,7 +36,7 @@ class Passed:
 class Copy:
     """One of the places, and what to answer a challenge with."""
 
-    __slots__ = ("from_value", "passed", "proof", "rest", "route", "seq", "to_value", "uri")
+    __slots__ = ("call_id", "from_value", "headers", "passed", "proof", "rest", "route", "seq", "to_value", "uri")
 
     def __init__(
         self, passed: Passed, uri: str, from_value: str, to_value: str, rest: bytes, proof: Proof | None = None
@@ -46,6 +46,8 @@ class Copy:
         self.from_value = from_value
         self.to_value = to_value
         self.rest = rest
+        self.headers: list[Header] = []
+        self.call_id = ""
         self.route = ""
         self.proof = proof
         """Of a place that is a PBX."""
@@ -55,8 +57,9 @@ class Copy:
 class Passing:
     """Passes requests to users' phones and to connections."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, calls: Calls) -> None:
         self._core = core
+        self._calls = calls
 
     def to_user(self, tx: ServerTransaction, index: TenantIndex, user: User, trusted: bool, now: float) -> bool:
         """To all phones of a user; False when there are none (RFC 3261 16.5)."""
@@ -66,6 +69,7 @@ class Passing:
         rest = lines_to_pass(tx.request, from_phone=not trusted)
         for binding in bindings:
             copy = Copy(passed, target_of(binding.contact), _from_value(tx.request), to_value, rest)
+            self._name(copy, index)
             self._send(copy, binding.flow, [], now)
         return bool(bindings)
 
@@ -84,6 +88,7 @@ class Passing:
             Proof(account, self._core.cipher),
         )
         hop, copy.route = connection_hop(connection)
+        self._name(copy, index)
 
         def ready(flow: Flow | None, then: float) -> None:
             if flow is None:
@@ -97,6 +102,12 @@ class Passing:
         data = build.response(tx.request, status, None, self._core.wire.token(), headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
 
+    def _name(self, copy: Copy, index: TenantIndex) -> None:
+        """What stays the same when it is sent once more, with credentials (RFC 3261 8.1.3.5)."""
+        copy.call_id = self._core.wire.token(16)
+        copy.from_value += f";tag={self._core.wire.token()}"
+        copy.headers = self._calls.renamed(copy.passed.tx.request, index)
+
     def _send(self, copy: Copy, flow: Flow, credentials: list[Header], now: float) -> None:
         wire: Wire = self._core.wire
         request = copy.passed.tx.request
@@ -109,10 +120,11 @@ class Passing:
                 ("Via", wire.via(flow, branch)),
                 ("Max-Forwards", str(70 if hops is None else max(0, hops - 1))),
                 *([("Route", copy.route)] if copy.route else []),
-                ("From", f"{copy.from_value};tag={wire.token()}"),
+                ("From", copy.from_value),
                 ("To", copy.to_value),
-                ("Call-ID", wire.token(16)),
+                ("Call-ID", copy.call_id),
                 ("CSeq", f"{copy.seq} {request.method}"),
+                *copy.headers,
                 *credentials,
             ],
             request.body,

@@ -181,6 +181,8 @@ def test_a_phones_message_goes_out_with_the_users_account() -> None:
     pbx.answer(first, 401, "p", WWW_Authenticate='Digest realm="pbx", nonce="n", algorithm=MD5, qop="auth"')
     second = pbx.take("MESSAGE")
     assert second.has("authorization")
+    assert (second.call_id, second.from_.tag) == (first.call_id, first.from_.tag)  # RFC 3261 8.1.3.5
+    assert second.cseq.number == first.cseq.number + 1
     pbx.answer(second, 202, "p")
     phone.take(202)
 

@@ -116,6 +116,9 @@ class KamailioRegistrar:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # its own session, so these are its children only
             process.wait(STOP_SECONDS)
+        until = time.monotonic() + STOP_SECONDS
+        while group_lives(process.pid) and time.monotonic() < until:
+            time.sleep(0.01)  # its children end a moment later
 
     def restart(self) -> None:
         """Stop and start again on the same port: all bindings are forgotten."""
@@ -206,3 +209,12 @@ def kamailio_for_tests(folder: Path, **options: Any) -> Iterator[KamailioRegistr
     """For fixtures: started, and stopped whatever happens."""
     with KamailioRegistrar(folder, **options) as running:
         yield running
+
+
+def group_lives(number: int) -> bool:
+    """Whether a process of this group is still there."""
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -351,7 +351,8 @@ class Story:
         first = await asyncio.to_thread(self.acme.publish)
         await asyncio.to_thread(self.globex.switch, on=False)
         second = await asyncio.to_thread(self.globex.publish)
-        sentence = second.find(r'alert-danger[^>]*>.*?<div class="flex-fill[^>]*>([^<]*)')
+        told = re.search(r"'[\d./:]+' is also where .*?these are\.", second.words)
+        sentence = told[0] if told else ""
         still = await self.stage.pbx.call_uri(f"sip:101@{self.globex.domain}", self.stage.edge).final()
         refused = "mode off" in sentence and not live_in(second)
         happened = f"acme's is live, globex's is refused: {sentence.strip()[:96]}…"

@@ -137,14 +137,6 @@ def test_many_calls(sipp: SippAtEdge) -> None:
         assert ended(sipp.node, MANY) == [(200, "caller")] * MANY
 
 
-@pytest.mark.parametrize("transport", ["udp"], indirect=True)
-def test_what_is_lost_is_sent_again(sipp: SippAtEdge) -> None:
-    """The caller's side loses one in twenty messages, in both directions."""
-    with sipp.phone():
-        sipp.call("call", "-lost", "5", calls=30, rate=30)
-        assert ended(sipp.node, 30) == [(200, "caller")] * 30
-
-
 def test_a_wrong_password_is_refused(sipp: SippAtEdge) -> None:
     with pytest.raises(SippError, match="401"):
         sipp.run("phone", "-ap", "wrong")

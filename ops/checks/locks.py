@@ -16,7 +16,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 DIRECT = re.compile(r"tenantry(\[[\w,]+\])? \(pyproject\.toml\)")
 ENTRY = re.compile(
-    r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[\w,-]+\])?==(?P<version>\S+) \\\n(?P<rest>(?:[ ]{4}.*\n?)*)", re.MULTILINE
+    r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[\w,-]+\])?==(?P<version>\S+)(?: ; [^\n\\]+)? \\\n(?P<rest>(?:[ ]{4}.*\n?)*)",
+    re.MULTILINE,
 )
 PROBLEM = "{lock}: {sentence}; run `make lock`"
 

@@ -19,9 +19,13 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from sipd.routing.model import (
     FORMAT,
     Connection,
+    Group,
     Installation,
+    Member,
     Number,
+    Opening,
     OutboundRule,
+    Schedule,
     Table,
     Tenant,
     UpstreamAccount,
@@ -306,11 +310,19 @@ class _Collection:
         Number: "number",
         OutboundRule: "id",
         UpstreamAccount: "connection",
+        Group: "extension",
+        Member: "user",
+        Schedule: "id",
+        Opening: "opens",
     }
     KEYS: typing.ClassVar[dict[type, Callable[[Any], Any]]] = {
         OutboundRule: attrgetter("position", "id"),
         UpstreamAccount: attrgetter("connection"),
+        Member: attrgetter("position", "user"),
+        Opening: attrgetter("day", "opens", "closes"),
     }
+    PARTS: typing.ClassVar[tuple[type, ...]] = (UpstreamAccount, Member, Opening)
+    """Records without an id of their own: named by label in the path of what they belong to."""
 
     def __init__(self, kind: type) -> None:
         self.kind = kind
@@ -338,7 +350,7 @@ class _Collection:
         label = given.get(self.label)
         if self.kind is Tenant:
             return spot.of_tenant(label, index, given.get("id"))
-        if self.kind is UpstreamAccount:
+        if self.kind in self.PARTS:
             return spot.entry(name, label, index)
         return spot.of_item(name, label, index, given.get("id"))
 

@@ -14,9 +14,13 @@ from dataclasses import dataclass
 FORMAT = 1
 """Version of the table's shape. An engine refuses a format that it does not know."""
 
-TRANSPORTS = ("udp", "tcp")
+TRANSPORTS = ("udp", "tcp", "tls", "auto")
+"""Towards a PBX; `auto` lets its DNS records choose (RFC 3263 section 4.1)."""
 STRATEGIES = ("on_behalf", "none")
 INTERNAL_CALLS = ("through_pbx", "direct_when_possible", "always_direct")
+FORKS = ("parallel", "serial")
+GROUP_STRATEGIES = ("all", "in_turn", "round_robin")
+CALLER_IDS = ("account", "from", "asserted", "both")
 
 # Named limits of the contract; the validator quotes them.
 MAX_NAME = 200
@@ -30,6 +34,9 @@ MAX_BINDINGS = 32
 MIN_EXPIRES = 60
 MAX_EXPIRES = 86_400
 MAX_SOURCES = 64
+MAX_MEMBERS = 100
+MAX_OPENINGS = 100
+MAX_HOLIDAYS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +83,22 @@ class User:
     forward_busy: str = ""
     forward_no_answer: str = ""
     forward_unreachable: str = ""
+    do_not_disturb: bool = False
+    """Calls are answered 486 without ringing, and take `forward_busy` if there is one."""
+    schedule: str = ""
+    """Id of the schedule outside of which calls take `forward_closed`; empty: always open."""
+    forward_closed: str = ""
+    fork: str = "parallel"
+    """One of `FORKS`: all phones at once, or one after the other by preference (q, RFC 3261 section 16.6)."""
+    serial_seconds: int = 15
+    """How long each phone rings when `fork` is serial; `ring_seconds` bounds the whole."""
     ring_seconds: int = 60
     """How long the phones ring before the call counts as not answered."""
     max_bindings: int = 10
+    caller_id: str = ""
+    """Number shown to those called through a PBX; empty: the tenant's, else the account's user name."""
+    hide_caller_id: bool = False
+    """Calls go out with `Privacy: id` and an anonymous From (RFC 3323, RFC 3325)."""
     limits: Limits = Limits()
 
 
@@ -96,7 +116,7 @@ class Connection:
     host: str
     """Where the PBX is: IP address or name. IPv6 without brackets."""
     port: int
-    """0: 5060."""
+    """0: that of the DNS records, else 5060, or 5061 over TLS."""
     transport: str
     """One of `TRANSPORTS`."""
     outbound_proxy: str = ""
@@ -109,20 +129,91 @@ class Connection:
     """Seconds asked for in each upstream REGISTER."""
     internal_calls: str = "through_pbx"
     """One of `INTERNAL_CALLS`: how a call to a user of the same tenant goes."""
+    tls_verify: bool = True
+    """Whether the PBX's certificate is checked, against the node's authorities and for the name of its host."""
+    tls_client: str = ""
+    """DNS name that the PBX's client certificate must have when it connects; empty: none is asked for."""
+    caller_id: str = "account"
+    """One of `CALLER_IDS`: where the number shown goes. `account`: nowhere, From is the account; `from`: into From;
+    `asserted`: into P-Asserted-Identity; `both`."""
     limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A user of a ring group and its turn."""
+
+    position: int
+    user: str
+    """Id of the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A ring group: an extension that rings several users. Their own forwards do not apply, do-not-disturb does."""
+
+    id: str
+    extension: str
+    """Unique in the tenant, together with the extensions and aliases of users."""
+    name: str
+    """Display name."""
+    enabled: bool
+    strategy: str
+    """One of `GROUP_STRATEGIES`: all at once, always from the first on, or from the one after who rang first last."""
+    members: tuple[Member, ...] = ()
+    member_seconds: int = 15
+    """How long each member rings when they ring in turn."""
+    ring_seconds: int = 60
+    """How long the group rings before the call counts as not answered."""
+    forward_no_answer: str = ""
+    """What to dial when nobody answers, all are busy, or nobody has a phone."""
+    schedule: str = ""
+    """Id of the schedule outside of which calls take `forward_closed`; empty: always open."""
+    forward_closed: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One stretch of time in each week."""
+
+    day: int
+    """0 is Monday, 6 is Sunday."""
+    opens: str
+    """Local time, `HH:MM`, included."""
+    closes: str
+    """Local time, `HH:MM` up to `24:00`, not included; later than `opens`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Business hours: open in any of the openings, but not on holidays."""
+
+    id: str
+    name: str
+    time_zone: str
+    """IANA name, such as `Europe/Berlin`."""
+    openings: tuple[Opening, ...] = ()
+    holidays: tuple[str, ...] = ()
+    """Local dates, `YYYY-MM-DD`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Number:
-    """A public number of the tenant. Exactly one of `user` and `forward` is set."""
+    """A public number of the tenant. Exactly one of `user`, `group` and `forward` is set."""
 
     id: str
     number: str
     """E.164 with leading +, or digits as the PBX sends them."""
     user: str = ""
     """Id of the user that it rings."""
+    group: str = ""
+    """Id of the ring group that it rings."""
     forward: str = ""
     """What to dial instead."""
+    schedule: str = ""
+    """Id of the schedule outside of which calls take `forward_closed`; empty: always open."""
+    forward_closed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +229,11 @@ class OutboundRule:
     prepend: str
     connection: str
     """Id of the connection."""
+    pattern: str = ""
+    """Matched in whole, beside `prefix`; empty matches all. `X` is a digit, `Z` 1 to 9, `N` 2 to 9, `[1-35]` one of
+    these, a `.` at the end one character or more, a `!` at the end any number of characters."""
+    fallback: str = ""
+    """Id of the connection that is tried when the first one fails (no way there, 408, 5xx); empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +249,14 @@ class Tenant:
     alias_domains: tuple[str, ...] = ()
     users: tuple[User, ...] = ()
     connections: tuple[Connection, ...] = ()
+    groups: tuple[Group, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
     numbers: tuple[Number, ...] = ()
     outbound: tuple[OutboundRule, ...] = ()
     default_connection: str = ""
     """Id of the connection for calls that no outbound rule takes; empty: such calls get 404."""
+    caller_id: str = ""
+    """Number shown for users that have none of their own."""
     limits: Limits = Limits()
 
     @property

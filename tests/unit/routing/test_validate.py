@@ -134,7 +134,7 @@ ERRORS = [
     (with_connection(host="192.0.2.250"), f"{PBX}.host", "is the edge itself"),
     (with_connection(host="voice.example", port=5060), f"{PBX}.host", "is the edge itself"),
     (with_connection(port=65536), f"{PBX}.port", "0 to 65535"),
-    (with_connection(transport="tls"), f"{PBX}.transport", "'tls' is not known here; choose one of udp, tcp"),
+    (with_connection(transport="sctp"), f"{PBX}.transport", "'sctp' is not known here; choose one of udp, tcp"),
     (with_connection(strategy="relay"), f"{PBX}.strategy", "choose one of on_behalf, none"),
     (with_connection(internal_calls=""), f"{PBX}.internal_calls", "choose one of"),
     (with_connection(expires=59), f"{PBX}.expires", "60 to 86400"),

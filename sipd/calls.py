@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sipd.auth import PbxAccount, Proof, account_of, at_pbx
-from sipd.dialogs import Dialog, PendingOk, header_text, lines_to_pass, routes, target_of
+from sipd.dialogs import Dialog, Leg, PendingOk, header_text, lines_to_pass, routes, target_of
 from sipd.events import Events
 from sipd.flow import Flow
 from sipd.limits import CallLimits, LimitReached, Scope
@@ -185,8 +185,8 @@ class Calls:
             return dialog
         return dialog.branch.dialogs.get(theirs) if dialog.branch is not None else None
 
-    def renamed(self, request: Message, index: TenantIndex) -> list[Header]:
-        """Headers of a request that name a call of the tenant, by its name on the other leg."""
+    def renamed(self, request: Message, index: TenantIndex, towards: Connection | None = None) -> list[Header]:
+        """Headers of a request that name a call of the tenant, by its name on the other leg: a PBX's or a phone's."""
 
         def rename(name: DialogName) -> DialogName | None:
             dialog = self.dialogs.get((name.call_id, name.asked))
@@ -196,7 +196,22 @@ class Calls:
                 return None
             return DialogName(dialog.peer.call_id, dialog.peer.remote_tag, dialog.peer.local_tag)
 
-        return renamed(request, rename)
+        return renamed(request, rename, lambda uri: self._host_towards(uri, index, towards))
+
+    def _host_towards(self, uri: Uri, index: TenantIndex, towards: Connection | None) -> str | None:
+        """What a Refer-To names, as a phone of the tenant or the PBX of a connection dials it."""
+        own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
+        at_pbx = any(uri.host in (c.registrar_domain, c.host) for c in index.connections.values())
+        if towards is not None:
+            return towards.registrar_domain if own else None
+        return index.tenant.primary_domain if at_pbx else None
+
+    def connection_of(self, leg: Leg, index: TenantIndex) -> Connection | None:
+        """The connection behind a leg; None for a phone's."""
+        if leg.pinned:
+            return None
+        at = leg.account.connection if leg.account is not None else index.tenant.default_connection
+        return index.connections.get(at)
 
     # -- beginning
 
@@ -413,7 +428,8 @@ class Calls:
         branch.call_id = wire.token(16)
         branch.local_tag = wire.token()
         branch.proof = self.proof(branch.account)
-        branch.headers += self.renamed(call.request, call.index)
+        connection = call.index.connections.get(branch.account.connection) if branch.account else None
+        branch.headers += self.renamed(call.request, call.index, connection)
         call.branches.append(branch)
         self._send_invite(branch, [], now)
 

@@ -16,7 +16,8 @@ from sipd.methods import ALLOW, not_taken
 from sipd.timers import Timer
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
 
-AFTER_BYE = frozenset(("NOTIFY", "BYE"))
+NOT_INSIDE = frozenset(("PUBLISH", "REGISTER"))
+AFTER_BYE = frozenset(("NOTIFY", "SUBSCRIBE", "BYE"))
 """What an ended dialog still takes for a while (RFC 5057, RFC 3515)."""
 
 
@@ -50,7 +51,7 @@ class InDialog:
 
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         request = tx.request
-        status = not_taken(request.method)
+        status = 405 if request.method in NOT_INSIDE else not_taken(request.method)
         if status:
             self.answer(tx, status, now, [ALLOW])
             return
@@ -138,13 +139,17 @@ class InDialog:
     def _send(self, relay: Relay, credentials: list[Header], now: float) -> None:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
         seq = peer.next_seq()
-        headers: list[Header] = [*credentials, *self._calls.renamed(request, peer.call.index)]
+        headers: list[Header] = [*credentials, *self._renamed(request, peer)]
         if request.method == "PRACK":
             headers.append(("RAck", self._rack(request, peer)))
         branch = wire.branch()
         rest = lines_to_pass(request, from_phone=relay.source.pinned)
         data = peer.request(wire, request.method, branch, seq, headers, request.body, rest)
         relay.client = self._core.layer.request(data, request.method, branch, peer.flow, (self, relay), now)
+
+    def _renamed(self, request: Message, peer: Dialog) -> list[Header]:
+        index = peer.call.index
+        return self._calls.renamed(request, index, self._calls.connection_of(peer, index))
 
     def _rack(self, request: Message, peer: Dialog) -> str:
         """RAck names the CSeq of the INVITE, which is another on the other leg (RFC 3262 7.2)."""

@@ -24,6 +24,7 @@ from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.naming import DialogName, renamed
 from sipd.registrar import Binding, Registrar
+from sipd.replacing import find_replaced
 from sipd.routing.decision import Decision, Dialled, decide_dialled, decide_outbound
 from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.routing.model import Connection, Limits, User
@@ -65,8 +66,8 @@ class Call:
 
     __slots__ = (
         "answered_at", "branches", "by", "callee", "caller", "connection", "direction", "ended", "finals", "from_text",
-        "hops", "id", "index", "local_tags", "no_answer", "pair", "request", "ring_timer", "scopes", "started",
-        "to_text", "tx",
+        "hops", "id", "index", "local_tags", "no_answer", "pair", "replaces", "request", "ring_timer", "scopes",
+        "started", "to_text", "tx",
     )  # fmt: skip
 
     def __init__(self, call_id: str, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> None:
@@ -90,6 +91,8 @@ class Call:
         """The A leg's dialog, once answered."""
         self.local_tags: list[str] = []
         """Our tags towards the caller, one per early dialog."""
+        self.replaces = False
+        """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.hops = 0
         self.no_answer = False
         self.ring_timer: Timer | None = None
@@ -179,8 +182,10 @@ class Calls:
 
         Early forks of one INVITE share our tag, and differ in the other end's.
         """
-        dialog = self.dialogs.get((message.call_id, message.to.tag or ""))
-        theirs = message.from_.tag or ""
+        return self._find(message.call_id, message.to.tag or "", message.from_.tag or "")
+
+    def _find(self, call_id: str, ours: str, theirs: str) -> Dialog | None:
+        dialog = self.dialogs.get((call_id, ours))
         if dialog is None or dialog.remote_tag == theirs:
             return dialog
         return dialog.branch.dialogs.get(theirs) if dialog.branch is not None else None
@@ -221,6 +226,8 @@ class Calls:
             raise LocalError("accepted without a tenant")
         call = self._begin(tx, decision.tenant, "in", now)
         call.connection = decision.connection
+        if self._replace(call, now):
+            return
         limit = self._take(call, decision.connection, decision.user, now)
         if limit is not None:
             self._limit(call, limit, decision.user, now)
@@ -233,12 +240,52 @@ class Calls:
         """A call that an authenticated user makes."""
         call = self._begin(tx, index, "out", now)
         call.caller = user
+        if self._replace(call, now):
+            return
         own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
         at_pbx = any(uri.host in (c.registrar_domain, c.host) for c in index.connections.values())
         if own or at_pbx:
             self._dial_as(call, user, decide_dialled(index, uri.user or ""), now)
         else:  # another domain, also another tenant's: like the public, through the PBX
             self._dial_as(call, user, decide_outbound(index, uri.user or ""), now, foreign=uri)
+
+    def _replace(self, call: Call, now: float) -> bool:
+        """An INVITE with Replaces goes to the end that has the dialog, however it is addressed (RFC 3891).
+
+        False when it names no call of the tenant: from a phone it may be one that the PBX knows. It counts for the
+        tenant; not for the user, whose other call it takes over.
+        """
+        replaced = find_replaced(call.request, call.index.tenant.id, self._find)
+        user, leg = call.caller, replaced.leg
+        if not replaced.names and (user is not None or not call.request.has("replaces")):
+            return False
+        call.replaces = True
+        connection = call.connection if user is None else None
+        if leg is not None and user is not None:
+            connection = self.connection_of(leg, call.index)
+        limit = self._take(call, connection, None, now)
+        status = replaced.status
+        if leg is None or (not leg.pinned and (user is None or connection is None)):
+            status = status or 481
+        if limit is not None:
+            self._limit(call, limit, None, now)
+        elif status or leg is None:
+            self._refuse(call, status, build.REASONS[status], now, rule="replaces")
+        elif leg.pinned:
+            self._ring_leg(call, leg, now)
+        elif connection is not None:
+            self._call_out(call, user, connection, Uri.parse(call.request.uri).user or "", now)
+        return True
+
+    def _ring_leg(self, call: Call, leg: Dialog, now: float) -> None:
+        """Ring the phone at the other end of a leg, and no other."""
+        callee = leg.call.caller if leg.branch is None else leg.call.callee
+        if call.caller is not None:
+            call.direction = "internal"
+        call.callee = callee
+        seconds = callee.ring_seconds if callee is not None else self._core.settings.caller_timeout
+        call.ring_timer = self._core.timers.set(now + seconds, lambda at: self._rang_out(call, at))
+        self._ring_at(call, leg.target, leg.flow, leg.remote.partition(";tag=")[0], now)
 
     def _begin(self, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> Call:
         """Raises BadMessage when the request's routes could not be used (RFC 3261 12.1.1)."""
@@ -353,12 +400,12 @@ class Calls:
         self.dial(call, user, target, now)
 
     def _ring_phone(self, call: Call, user: User, binding: Binding, now: float) -> None:
-        wire = self._core.wire
         to_value = f"<{Uri.build(user.extension, call.index.tenant.primary_domain)}>"
-        contact = f"<sip:{wire.hostport(binding.flow)}>"
-        from_value = _without_tag(call.request)
-        uri = target_of(binding.contact)
-        branch = Branch(call, uri, binding.flow, from_value, to_value, contact)
+        self._ring_at(call, target_of(binding.contact), binding.flow, to_value, now)
+
+    def _ring_at(self, call: Call, uri: str, flow: Flow, to_value: str, now: float) -> None:
+        contact = f"<sip:{self._core.wire.hostport(flow)}>"
+        branch = Branch(call, uri, flow, _without_tag(call.request), to_value, contact)
         branch.pinned = True
         branch.rest = lines_to_pass(call.request, from_phone=call.caller is not None)
         self._invite(branch, now)
@@ -630,7 +677,7 @@ class Calls:
         """All branches failed: the user's rule, else the best answer (RFC 3261 16.7 step 6)."""
         final = min(call.finals, key=_rank)
         user = call.callee
-        if user is not None:
+        if user is not None and not call.replaces:
             target = self._forward_after(user, final, no_answer=call.no_answer)
             if target:
                 self._forward(call, user, target, now)
@@ -750,8 +797,9 @@ class Calls:
         )  # fmt: skip
 
     def _bury(self, call: Call, now: float) -> None:
-        """Forget the dialogs, unless a BYE still waits for its turn."""
-        if any(dialog.ok is not None for dialog in _legs(call)):
+        """Forget the dialogs, unless a BYE still waits for its turn, or a transfer is still told of (RFC 5057)."""
+        legs = _legs(call)
+        if any(dialog.ok is not None or any(at > now for at in dialog.usages.values()) for dialog in legs):
             self._core.timers.set(now + T2, lambda at: self._bury(call, at))
             return
         for branch in call.branches:

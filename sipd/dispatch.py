@@ -28,7 +28,10 @@ OPENS_SUBSCRIPTION = frozenset(("SUBSCRIBE", "REFER"))
 """RFC 6665, and the implicit subscription of RFC 3515."""
 STATE_AT_PBX = frozenset(("SUBSCRIBE", "PUBLISH"))
 """What is known of a user is known to the PBX, not to the user's phones (RFC 3903, RFC 4235, RFC 3842)."""
-UNDERSTOOD = frozenset(("100rel", "timer", "norefersub", "histinfo", "privacy", "outbound"))
+UNDERSTOOD = frozenset((
+    "100rel", "199", "answermode", "early-session", "eventlist", "explicitsub", "histinfo", "norefersub", "nosub",
+    "outbound", "precondition", "privacy", "replaces", "resource-priority", "tdialog", "timer",
+))  # fmt: skip
 """Extensions that work end to end through the edge, so that Require may name them (RFC 3261 8.2.2.3)."""
 MUTE_MEMORY = 100_000
 """Sources whose refusals are counted; the oldest are forgotten."""
@@ -176,7 +179,7 @@ class Dispatcher:
 
     def _capabilities(self, tx: ServerTransaction, now: float) -> None:
         """OPTIONS to the edge itself: it is alive (RFC 3261 11.2)."""
-        self._answer(tx, 200, now, [ALLOW, ("Accept", "*/*"), ("Supported", "outbound")])
+        self._answer(tx, 200, now, [ALLOW, ("Accept", "*/*"), ("Supported", ", ".join(sorted(UNDERSTOOD)))])
 
     # -- from a phone
 

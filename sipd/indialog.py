@@ -13,12 +13,15 @@ from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.methods import ALLOW, not_taken
+from sipd.subscriptions import refused_subscription, state_of
 from sipd.timers import Timer
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
 
 NOT_INSIDE = frozenset(("PUBLISH", "REGISTER"))
 AFTER_BYE = frozenset(("NOTIFY", "SUBSCRIBE", "BYE"))
 """What an ended dialog still takes for a while (RFC 5057, RFC 3515)."""
+MAX_USAGES = 8
+"""Event types in one dialog for which NOTIFYs are waited for after its end."""
 
 
 class Relay:
@@ -175,6 +178,8 @@ class InDialog:
         if status < 300 and tx.method in TARGET_REFRESH:
             peer.learn(response, tx.flow, self._core.wire, now)
             headers.append(("Contact", relay.source.contact))
+        if 200 <= status < 300:
+            self._note_usage(relay, response, now)
         if 200 <= status < 300 and tx.method == "INVITE":
             peer.unacked = response.cseq.number
         if status in (401, 407):
@@ -182,6 +187,19 @@ class InDialog:
         self._relay_status(relay, status, response.reason, headers, response.body, now)
         if status in (408, 481) and tx.method != "NOTIFY":  # RFC 3261 12.2.1.2; a NOTIFY may have its own dialog
             self._calls.hang_up(peer.call, status, response.reason, now)
+
+    def _note_usage(self, relay: Relay, response: Message, now: float) -> None:
+        """A REFER or SUBSCRIBE that was taken has NOTIFYs come, also after the BYE, until one says it was the last."""
+        request, life = relay.tx.request, self._core.settings.refer_life
+        event = (request.get("event") or "refer").partition(";")[0].strip().lower()
+        if request.method == "NOTIFY":
+            state = state_of(request)
+            relay.source.usages.pop(event, None)
+            if not state.over and request.has("subscription-state"):
+                relay.source.usages[event] = now + life  # many say 60 seconds, and ring for longer
+        elif request.method == "SUBSCRIBE" or (request.method == "REFER" and not refused_subscription(response)):
+            relay.target.usages = {event: now + life, **dict(list(relay.target.usages.items())[: MAX_USAGES - 1])}
+            relay.target.usages[event] = now + life
 
     def _late(self, relay: Relay, response: Message) -> None:
         """An answer to an INVITE that is settled: a 2xx gets its ACK, as often as it comes (RFC 3261 13.2.2.4)."""

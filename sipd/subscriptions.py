@@ -1,8 +1,8 @@
 """Subscriptions between phones and PBXs (RFC 6665), and what a REFER outside a dialog opens (RFC 3515).
 
 A SUBSCRIBE becomes a `Subscription`: the copies of it that were sent (an `Ask` each), and a `Fork` for each end that
-took it: one dialog with the subscriber, one with the notifier. NOTIFY goes the one way, SUBSCRIBE the other. Bodies pass as
-they are: a dialog-info or presence document names calls and addresses as its writer knows them.
+took it: one dialog with the subscriber, one with the notifier. NOTIFY goes the one way, SUBSCRIBE the other. Bodies
+pass as they are: a dialog-info or presence document names calls and addresses as its writer knows them.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ def state_of(notify: Message) -> State:
     text = pairs.get("expires", "").strip()
     seconds = int(text) if text.isascii() and text.isdigit() and len(text) < 11 else None
     return State(word.lower() == "terminated", seconds)
+
+
+def refused_subscription(response: Message) -> bool:
+    """Whether the answer to a REFER says that no NOTIFY will follow (RFC 4488)."""
+    return (response.get("refer-sub") or "").strip().lower().startswith("false")
 
 
 class Subscription:
@@ -339,7 +344,7 @@ class Subscriptions:
             self._respond(
                 subscription.tx, response.status, response.reason, fork.a.local_tag, headers, response.body, now
             )
-        if (response.get("refer-sub") or "").strip().lower().startswith("false"):  # RFC 4488: nothing will follow
+        if refused_subscription(response):
             self._drop(fork)
         elif subscription.over:
             self._close(fork, "", now)
@@ -588,7 +593,7 @@ class Subscriptions:
                         self._drop(fork)
 
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
-        """In the tenants that changed: when user or connection are gone, or the tenant suspended, both ends are told."""
+        """In the tenants that changed: when user or connection is gone, or the tenant suspended, both ends hear."""
         for subscription in [s for s in self._all if s.index.tenant.id in changed]:
             index = compiled.tenants.get(subscription.index.tenant.id)
             if index is not None and _stays(subscription, index):

@@ -38,12 +38,12 @@ def test_an_attended_transfer_names_the_other_call_as_the_pbx_knows_it() -> None
 
 def test_the_pbx_names_the_phones_other_call() -> None:
     on = Two()
-    named = f"{on.out.call_id};from-tag=q;to-tag={on.out.from_.tag};early-only"
+    named = f"{on.out.call_id};from-tag=q;to-tag={on.out.from_.tag};x=1"
     uri = "sip:101@acme.example"
     more = {"Contact": f"<sip:{PBX}:5060>", "Replaces": named, "Target_Dialog": f"{on.out.call_id};local-tag=x"}
     on.pbx.send(on.pbx.request("INVITE", uri, from_="sip:x@y", to=uri, call_id="r", **more))
     invite = on.phone.take("INVITE")
-    wanted = f"{on.second.call_id};from-tag={on.second.to.tag};to-tag={on.second.from_.tag};early-only"
+    wanted = f"{on.second.call_id};from-tag={on.second.to.tag};to-tag={on.second.from_.tag};x=1"
     assert invite.get("replaces") == wanted
     assert invite.get("target-dialog") == f"{on.out.call_id};local-tag=x"  # no dialog of ours: as it came
 

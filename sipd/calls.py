@@ -29,6 +29,7 @@ from sipd.routing.decision import Decision, Dialled, decide_dialled, decide_outb
 from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.routing.model import Connection, Limits, User
 from sipd.routing.seal import Cipher
+from sipd.session import Sessions, knows_timers, least_of
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction
@@ -128,7 +129,7 @@ class Branch:
 
     __slots__ = (
         "account", "call", "call_id", "cancelled", "contact", "dialogs", "done", "flow", "from_value", "headers",
-        "local_tag", "max_forwards", "pinned", "proof", "rest", "seq", "timer", "to_value", "tx", "uri",
+        "least", "local_tag", "max_forwards", "pinned", "proof", "rest", "seq", "timer", "to_value", "tx", "uri",
     )  # fmt: skip
 
     def __init__(self, call: Call, uri: str, flow: Flow, from_value: str, to_value: str, contact: str) -> None:
@@ -143,6 +144,8 @@ class Branch:
         self.headers: list[Header] = []
         self.rest = b""
         self.max_forwards = 70
+        self.least = 0
+        """Min-SE that its other end asked for (RFC 4028)."""
         self.account: PbxAccount | None = None
         """Whose credentials answer a challenge."""
         self.proof: Proof | None = None
@@ -176,6 +179,7 @@ class Calls:
         self.calls: dict[str, Call] = {}
         self.dialogs: dict[tuple[str, str], Dialog] = {}
         """By our side of it: Call-ID and local tag (RFC 3261 12)."""
+        self.sessions = Sessions(core, self)
 
     def find(self, message: Message) -> Dialog | None:
         """The dialog of a request that came to us: our tag is in its To, the other end's in its From.
@@ -496,6 +500,7 @@ class Calls:
                 ("CSeq", f"{branch.seq} INVITE"),
                 ("Contact", branch.contact),
                 *branch.headers,
+                *self.sessions.offer(branch.call, branch.call.request, branch.least),
                 *credentials,
             ],
             branch.call.request.body,
@@ -517,6 +522,8 @@ class Calls:
             self._ok(branch, response, now)
         elif not branch.done:
             if status in (401, 407) and self._authenticate(branch, response, now):
+                return
+            if status == 422 and self._lengthen(branch, response, now):
                 return
             self._fail(branch.call, branch, _final(response, from_phone=branch.pinned), now)
 
@@ -656,6 +663,18 @@ class Calls:
             self._send_invite(branch, [*found], now)
         return found is not None
 
+    def _lengthen(self, branch: Branch, response: Message, now: float) -> bool:
+        """The session interval was our idea and is too small (RFC 4028 7.4): once more. Of the caller's: 422 passes."""
+        request = branch.call.request
+        least = least_of(response)
+        asked_by_us = not (knows_timers(request) and request.has("session-expires"))
+        if branch.cancelled or not asked_by_us or least <= self.sessions.offered(branch.call, request, branch.least):
+            return False
+        branch.least = least
+        branch.proof = self.proof(branch.account)
+        self._send_invite(branch, [], now)
+        return True
+
     def proof(self, account: PbxAccount | None) -> Proof:
         """For one request to a PBX: what it has answered to challenges."""
         return Proof(account, self._core.cipher)
@@ -783,6 +802,7 @@ class Calls:
         call.ended = True
         self.calls.pop(call.id, None)
         self._core.limits.give_back(call.scopes)
+        self.sessions.stop(call)
         for timer in (call.ring_timer, *(branch.timer for branch in call.branches)):
             if timer is not None:
                 self._core.timers.cancel(timer)
@@ -844,6 +864,9 @@ class Calls:
         a = b.other
         headers: list[Header] = [call.request.lines("record-route"), ("Contact", a.contact)]
         headers.append(lines_to_pass(response, from_phone=b.pinned))
+        if response.status >= 200:
+            least = b.branch.least if b.branch is not None else 0
+            headers += self.sessions.answered(call, call.request, response, now, least)
         data = build.response(
             call.request, response.status, response.reason, a.local_tag, headers, response.body, call.tx.source[1:3]
         )

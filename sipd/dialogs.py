@@ -12,6 +12,7 @@ from sipd.message.errors import BadMessage, LocalError
 from sipd.message.message import Message
 from sipd.message.uri import Uri
 from sipd.naming import NAMING
+from sipd.session import TIMED
 from sipd.timers import Timer
 from sipd.wire import Wire, next_hop
 
@@ -34,16 +35,24 @@ NOT_PASSED_FROM_PHONE = NOT_PASSED | UNTRUSTED
 NOT_PASSED_TO_PHONE = NOT_PASSED | {"p-asserted-identity"}
 """When the caller wants to stay unknown (RFC 3325 section 7)."""
 
+TIMER_HEADERS = frozenset(("session-expires", "min-se", "require"))
+"""In INVITE, UPDATE and their 2xx each leg has its own, made by `session`."""
+_DROP = {
+    (drop, timed): drop | TIMER_HEADERS if timed else drop
+    for drop in (NOT_PASSED, NOT_PASSED_FROM_PHONE, NOT_PASSED_TO_PHONE)
+    for timed in (False, True)
+}
 TARGET_REFRESH = frozenset(("INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"))
 """Methods that carry a Contact (RFC 3261 12.2, RFC 6665 4.4.1)."""
 
 
 def lines_to_pass(message: Message, *, from_phone: bool) -> bytes:
     """The header lines that pass from one leg to the other: of a phone, or of a PBX, towards a phone."""
+    timed = message.method in TIMED and (not message.status or 200 <= message.status < 300)
     if from_phone:
-        return message.rest(NOT_PASSED_FROM_PHONE)
+        return message.rest(_DROP[NOT_PASSED_FROM_PHONE, timed])
     private = "id" in (message.get("privacy") or "").lower().replace(",", ";").split(";")
-    return message.rest(NOT_PASSED_TO_PHONE if private else NOT_PASSED)
+    return message.rest(_DROP[NOT_PASSED_TO_PHONE if private else NOT_PASSED, timed])
 
 
 def routes(message: Message) -> list[str]:

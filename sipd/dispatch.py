@@ -18,6 +18,7 @@ from sipd.registrar import Refused
 from sipd.routing.decision import Decision, decide_dialled, decide_from_pbx, decide_outbound
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
+from sipd.session import too_small
 from sipd.subscriptions import Subscriptions
 from sipd.transaction.layer import ServerTransaction
 
@@ -85,6 +86,9 @@ class Dispatcher:
             return 481, []
         if request.method not in OUTSIDE_DIALOG:
             return 405, [ALLOW]
+        small = too_small(request, self._core.settings)
+        if small is not None:
+            return 422, small
         return self._subscriptions.unfit(request) if request.method == "SUBSCRIBE" else None
 
     def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:

@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sipd.auth import PbxAccount, Proof, account_of, at_pbx
-from sipd.dialogs import Dialog, Leg, PendingOk, header_text, lines_to_pass, routes, target_of
+from sipd.dialogs import (
+    Dialog,
+    Leg,
+    PendingOk,
+    header_text,
+    is_reliable,
+    lines_to_pass,
+    offers_100rel,
+    routes,
+    target_of,
+    unreliable_lines,
+)
 from sipd.events import Events
 from sipd.flow import Flow
 from sipd.limits import CallLimits, LimitReached, Scope
@@ -67,8 +78,8 @@ class Call:
 
     __slots__ = (
         "answered_at", "branches", "by", "callee", "caller", "connection", "direction", "ended", "finals", "from_text",
-        "hops", "id", "index", "local_tags", "no_answer", "pair", "replaces", "request", "ring_timer", "scopes",
-        "started", "to_text", "tx",
+        "hops", "id", "index", "local_tags", "no_answer", "pair", "parent", "replaces", "request", "ring_timer",
+        "scopes", "started", "to_text", "tx",
     )  # fmt: skip
 
     def __init__(self, call_id: str, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> None:
@@ -92,6 +103,8 @@ class Call:
         """The A leg's dialog, once answered."""
         self.local_tags: list[str] = []
         """Our tags towards the caller, one per early dialog."""
+        self.parent: Call | None = None
+        """The call of ours that came back from a PBX as this one."""
         self.replaces = False
         """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.hops = 0
@@ -103,6 +116,12 @@ class Call:
         self.by = "edge"
         self.from_text = _plain_uri(self.request.from_.uri_text)
         self.to_text = _plain_uri(self.request.uri)
+
+    @property
+    def place(self) -> tuple[str | None, str, str | None]:
+        """Whom the caller named."""
+        uri = Uri.parse(self.request.uri)
+        return uri.user, uri.host, uri.param("local-domain")
 
     @property
     def active(self) -> list[Branch]:
@@ -180,6 +199,8 @@ class Calls:
         self.dialogs: dict[tuple[str, str], Dialog] = {}
         """By our side of it: Call-ID and local tag (RFC 3261 12)."""
         self.sessions = Sessions(core, self)
+        self._sent: dict[str, Call] = {}
+        """By the Call-IDs of our INVITEs: a PBX that is a proxy sends them back unchanged."""
 
     def find(self, message: Message) -> Dialog | None:
         """The dialog of a request that came to us: our tag is in its To, the other end's in its From.
@@ -230,7 +251,7 @@ class Calls:
             raise LocalError("accepted without a tenant")
         call = self._begin(tx, decision.tenant, "in", now)
         call.connection = decision.connection
-        if self._replace(call, now):
+        if self._loops(call, now) or self._replace(call, now):
             return
         limit = self._take(call, decision.connection, decision.user, now)
         if limit is not None:
@@ -252,6 +273,19 @@ class Calls:
             self._dial_as(call, user, decide_dialled(index, uri.user or ""), now)
         else:  # another domain, also another tenant's: like the public, through the PBX
             self._dial_as(call, user, decide_outbound(index, uri.user or ""), now, foreign=uri)
+
+    def _loops(self, call: Call, now: float) -> bool:
+        """A PBX sends to the same place what came from there by forwards: refused (RFC 3261 16.3 step 4).
+
+        That our own INVITE comes back for another user is no loop, but how a PBX connects the two.
+        """
+        ancestor = call.parent
+        while ancestor is not None and (ancestor.caller is not None or ancestor.place != call.place):
+            ancestor = ancestor.parent
+        if ancestor is not None:
+            self._take(call, call.connection, None, now)
+            self._refuse(call, 482, "Loop Detected", now, rule="loop")
+        return ancestor is not None
 
     def _replace(self, call: Call, now: float) -> bool:
         """An INVITE with Replaces goes to the end that has the dialog, however it is addressed (RFC 3891).
@@ -296,6 +330,7 @@ class Calls:
         routes(tx.request)
         call = Call(self._core.wire.token(12), tx, index, direction, now)
         tx.owner = call
+        call.parent = self._sent.get(tx.request.call_id)
         self.calls[call.id] = call
         self._core.layer.respond(tx, 100, build.response(tx.request, 100, received=tx.source[1:3]), now)
         return call
@@ -482,6 +517,7 @@ class Calls:
         connection = call.index.connections.get(branch.account.connection) if branch.account else None
         branch.headers += self.renamed(call.request, call.index, connection)
         call.branches.append(branch)
+        self._sent[branch.call_id] = call
         self._send_invite(branch, [], now)
 
     def _send_invite(self, branch: Branch, credentials: list[Header], now: float) -> None:
@@ -685,12 +721,24 @@ class Calls:
         """One branch is over without an answer; the last one settles the call."""
         if branch is not None:
             self._end_branch(branch)
+            self._tell_early_end(call, branch, final.status, now)
             self._forget_all(branch)
         call.finals.append(final)
         if final.status >= 600 and call.pair is None:  # RFC 3261 16.7 step 5: for all phones of the user
             self._cancel_all(call, now)
         if not call.active and call.pair is None and not call.ended:
             self._settle(call, now)
+
+    def _tell_early_end(self, call: Call, branch: Branch, status: int, now: float) -> None:
+        """199 to a caller that takes it: this early dialog is over while others still ring (RFC 6228)."""
+        if call.pair is not None or call.ended or not call.active or "199" not in call.request.split("supported"):
+            return
+        for dialog in branch.dialogs.values():
+            if dialog.peer is not None:
+                headers: list[Header] = [("Contact", dialog.peer.contact), ("Reason", f"SIP;cause={status}")]
+                source, tag = call.tx.source[1:3], dialog.peer.local_tag
+                data = build.response(call.request, 199, None, tag, headers, b"", source)
+                self._core.layer.respond(call.tx, 199, data, now)
 
     def _settle(self, call: Call, now: float) -> None:
         """All branches failed: the user's rule, else the best answer (RFC 3261 16.7 step 6)."""
@@ -803,6 +851,9 @@ class Calls:
         self.calls.pop(call.id, None)
         self._core.limits.give_back(call.scopes)
         self.sessions.stop(call)
+        call.parent = None
+        for branch in call.branches:
+            self._sent.pop(branch.call_id, None)
         for timer in (call.ring_timer, *(branch.timer for branch in call.branches)):
             if timer is not None:
                 self._core.timers.cancel(timer)
@@ -863,7 +914,11 @@ class Calls:
         """Pass a B leg's 1xx or 2xx to the caller in the A leg's own dialog."""
         a = b.other
         headers: list[Header] = [call.request.lines("record-route"), ("Contact", a.contact)]
-        headers.append(lines_to_pass(response, from_phone=b.pinned))
+        if response.status < 200 and is_reliable(response) and not offers_100rel(call.request):
+            headers.append(unreliable_lines(response, from_phone=b.pinned))
+            self._prack(b, response, now)
+        else:
+            headers.append(lines_to_pass(response, from_phone=b.pinned))
         if response.status >= 200:
             least = b.branch.least if b.branch is not None else 0
             headers += self.sessions.answered(call, call.request, response, now, least)
@@ -872,6 +927,16 @@ class Calls:
         )
         self._core.layer.respond(call.tx, response.status, data, now)
         return data
+
+    def _prack(self, b: Dialog, response: Message, now: float) -> None:
+        """Acknowledge a provisional answer that was made reliable though nobody asked for it: else it never ends."""
+        rseq = response.get("rseq") or ""
+        if rseq.isascii() and rseq.isdigit() and len(rseq) < 11 and int(rseq) != b.pracked:
+            b.pracked = int(rseq)
+            wire, cseq = self._core.wire, response.cseq
+            branch, headers = wire.branch(), [("RAck", f"{rseq} {cseq.number} {cseq.method}")]
+            data = b.request(wire, "PRACK", branch, b.next_seq(), [*headers])
+            self._core.layer.request(data, "PRACK", branch, b.flow, None, now)
 
     def send_ack(self, dialog: Dialog, rest: bytes, body: bytes) -> None:
         """ACK the 2xx that waits for it (RFC 3261 13.2.2.4): outside any transaction, with a branch of its own."""

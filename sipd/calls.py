@@ -35,7 +35,7 @@ from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.naming import DialogName, renamed
 from sipd.registrar import Binding, Registrar
-from sipd.replacing import find_replaced
+from sipd.replacing import find_replaced, find_target
 from sipd.routing.decision import Decision, Dialled, decide_dialled, decide_outbound
 from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.routing.model import Connection, Limits, User
@@ -227,6 +227,10 @@ class Calls:
             return DialogName(dialog.peer.call_id, dialog.peer.remote_tag, dialog.peer.local_tag)
 
         return renamed(request, rename, lambda uri: self._host_towards(uri, index, towards))
+
+    def target_leg(self, request: Message, index: TenantIndex) -> Dialog | None:
+        """The leg of the call that a request outside of it is about."""
+        return find_target(request, index.tenant.id, self._find)
 
     def _host_towards(self, uri: Uri, index: TenantIndex, towards: Connection | None) -> str | None:
         """What a Refer-To names, as a phone of the tenant or the PBX of a connection dials it."""

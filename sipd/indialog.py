@@ -12,7 +12,7 @@ from sipd.flow import Flow
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
-from sipd.methods import ALLOW, not_taken
+from sipd.methods import ALLOW, not_taken, not_understood
 from sipd.session import TIMED, too_small
 from sipd.subscriptions import refused_subscription, state_of
 from sipd.timers import Timer
@@ -69,12 +69,15 @@ class InDialog:
             return
         dialog.remote_seq = max(number, dialog.remote_seq)
         small = too_small(request, self._core.settings)
+        missing = not_understood(request)
         if dialog.pinned:
             dialog.flow = tx.source  # where the phone is now: NATs give out new ports
         if request.method == "BYE":
             self._bye(tx, dialog, now)
         elif request.max_forwards == 0:
             self.answer(tx, 483, now)
+        elif missing is not None:
+            self.answer(tx, 420, now, missing)
         elif small is not None:
             self.answer(tx, 422, now, small)
         elif dialog.call.ended and request.method not in AFTER_BYE:

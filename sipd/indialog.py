@@ -166,6 +166,7 @@ class InDialog:
 
     def _send(self, relay: Relay, credentials: list[Header], now: float) -> None:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
+        self._calls.reach(peer, now)
         seq = peer.next_seq()
         headers: list[Header] = [*credentials, *self._renamed(request, peer)]
         if request.method in TIMED:

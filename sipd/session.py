@@ -212,6 +212,7 @@ class Sessions:
 
     def _ask(self, probe: Probe, credentials: list[Header], now: float) -> None:
         leg, wire = probe.leg, self._core.wire
+        self._calls.reach(leg, now)
         branch = wire.branch()
         data = leg.request(wire, "OPTIONS", branch, leg.next_seq(), credentials)
         self._core.layer.request(data, "OPTIONS", branch, leg.flow, (self, probe), now)

@@ -258,3 +258,14 @@ def test_a_phone_that_connects_anew_is_reached_there(method: str) -> None:
     on.pbx.send(on.pbx.within(ok, method, 2))
     again.take(method)
     on.phone.nothing()
+
+
+@pytest.mark.parametrize("method", ["REFER", "NOTIFY", "INFO"])
+def test_only_a_session_refresh_changes_where_a_call_goes(method: str) -> None:
+    """A proxy may mend the Contact of an INVITE, and not that of a REFER (RFC 5057 5.1)."""
+    talk = Talk()
+    talk.pbx.send(talk.from_pbx(method, 2, Contact="<sip:nowhere@unknown.example>"))
+    talk.phone.answer(talk.phone.take(method), 200)
+    talk.pbx.take(200)
+    talk.phone.send(talk.from_phone("INFO", 1))
+    assert talk.pbx.take("INFO").uri == f"sip:{PBX}:5060"

@@ -1023,7 +1023,7 @@ class Calls:
             self._finish(call, code, reason, now)
             return
         for dialog in _legs(call):
-            self.part(dialog, now)
+            self.part(dialog, now, f"Reason: SIP;cause={code}\r\n".encode())  # RFC 3326
         self.end(call, code, reason, now)
 
     def describe(self, tenant: str | None) -> Iterator[dict[str, Any]]:

@@ -28,7 +28,7 @@ MAX_USAGES = 8
 class Relay:
     """One request on its way from one leg to the other."""
 
-    __slots__ = ("_service", "cancelled", "client", "proof", "source", "target", "timer", "tx")
+    __slots__ = ("_service", "cancelled", "client", "proof", "seq", "source", "target", "timer", "tx")
 
     def __init__(self, service: InDialog, tx: ServerTransaction, source: Dialog, target: Dialog, proof: Proof) -> None:
         self._service = service
@@ -37,6 +37,8 @@ class Relay:
         self.target = target
         self.proof = proof
         self.client: ClientTransaction | None = None
+        self.seq = 0
+        """CSeq on the other leg."""
         self.cancelled = False
         self.timer: Timer | None = None
         """How long an INVITE may stay without news (RFC 3261 16.6, timer C)."""
@@ -169,7 +171,7 @@ class InDialog:
     def _send(self, relay: Relay, credentials: list[Header], now: float) -> None:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
         self._calls.reach(peer, now)
-        seq = peer.next_seq()
+        seq = relay.seq = peer.next_seq()
         headers: list[Header] = [*credentials, *self._renamed(request, peer)]
         if request.method in TIMED:
             headers += self._calls.sessions.offer(peer.call, request)
@@ -185,9 +187,13 @@ class InDialog:
         return self._calls.renamed(request, index, self._calls.connection_of(peer, index))
 
     def _rack(self, request: Message, peer: Dialog) -> str:
-        """RAck names the CSeq of the INVITE, which is another on the other leg (RFC 3262 7.2)."""
+        """RAck names the CSeq of an INVITE, the first or a later one; it is another on the other leg (RFC 3262 7.2)."""
         words = (request.get("rack") or "").split()
-        seq = peer.branch.seq if peer.branch is not None else peer.call.request.cseq.number
+        later: Relay | None = peer.pending
+        if later is not None and words[1:2] == [str(later.tx.request.cseq.number)]:
+            seq = later.seq
+        else:
+            seq = peer.branch.seq if peer.branch is not None else peer.call.request.cseq.number
         return f"{words[0]} {seq} INVITE" if words and words[0].isdigit() else "0 0 INVITE"
 
     def on_response(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:

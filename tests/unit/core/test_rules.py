@@ -150,6 +150,21 @@ class TestPrack:
         on.phone.answer(on.invite, 200, "p")
         assert statuses(on.pbx) == [183, 200]
 
+    @pytest.mark.parametrize("side", ["pbx", "phone"])
+    def test_of_a_reinvite(self, side: str) -> None:
+        talk = Talk()
+        here, there = (talk.pbx, talk.phone) if side == "pbx" else (talk.phone, talk.pbx)
+        make = talk.from_pbx if side == "pbx" else talk.from_phone
+        here.send(
+            make("INVITE", 7, body="offer", Supported="100rel", Contact=f"<sip:{here.flow.host}:{here.flow.port}>")
+        )
+        here.take(100)
+        got = there.take("INVITE")
+        there.answer(got, 183, body="answer", **RELIABLE)
+        here.take(183)
+        here.send(make("PRACK", 8, RAck="1 7 INVITE"))
+        assert there.take("PRACK").get("rack") == f"1 {got.cseq.number} INVITE"
+
     def test_421_passes_with_what_is_required(self) -> None:
         on = Ringing()
         on.phone.answer(on.invite, 421, "p", Require="100rel")

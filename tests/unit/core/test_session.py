@@ -133,7 +133,9 @@ class TestRefresh:
         on.bench.pass_time(299)
         on.phone.nothing()
         on.bench.pass_time(2)
-        on.phone.answer(on.phone.take("BYE"), 200)
+        bye = on.phone.take("BYE")
+        assert bye.get("reason") == "SIP;cause=408"
+        on.phone.answer(bye, 200)
         on.pbx.answer(on.pbx.take("BYE"), 200)
         assert ended(on.bench) == [(408, "Session Expired")]
         on.assert_nothing_left()

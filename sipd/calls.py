@@ -216,15 +216,10 @@ class Calls:
         return dialog.branch.dialogs.get(theirs) if dialog.branch is not None else None
 
     def reach(self, dialog: Dialog, now: float) -> None:
-        """A phone whose stream ended is reached over the one with which it registered anew (RFC 5626 5.3)."""
-        registrar, call = self._core.registrar, dialog.call
-        if not dialog.pinned or not dialog.flow.reliable or registrar.has_phone_at(dialog.flow):
-            return
-        user = call.caller if dialog.branch is None else call.callee
-        for binding in registrar.bindings(user.id, now) if user is not None else ():
-            if target_of(binding.contact) == dialog.target:
-                dialog.flow = binding.flow
-                return
+        """Send to where the phone is now."""
+        user = dialog.call.caller if dialog.branch is None else dialog.call.callee
+        if dialog.pinned and user is not None:
+            dialog.flow = self._core.registrar.flow_of(user.id, dialog.target, dialog.flow, now)
 
     def renamed(self, request: Message, index: TenantIndex, towards: Connection | None = None) -> list[Header]:
         """Headers of a request that name a call of the tenant, by its name on the other leg: a PBX's or a phone's."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from sipd.dialogs import target_of
 from sipd.events import Events, legible
 from sipd.flow import Flow
 from sipd.message.address import Address
@@ -20,6 +21,11 @@ from sipd.timers import Timer, Timers
 
 MAX_CONTACT = 1024
 """Characters of one Contact that is kept; longer: 400."""
+
+MAX_MOVES = 1000
+"""Changes of address of phones that are remembered, the newest."""
+MOST_MOVES = 3
+"""Of one phone that are followed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,8 @@ class Registrar:
         self._flows: dict[tuple[str, str, int], dict[str, Binding]] = {}
         """Bindings by where they came from, and key."""
         self._expiries: dict[str, Timer] = {}
+        self._moved: dict[tuple[str, Flow], Flow] = {}
+        """Of a user's phone: where it was, and where it is now."""
 
     def __iter__(self) -> Iterator[Binding]:
         for of_user in self._bindings.values():
@@ -89,6 +97,17 @@ class Registrar:
     def has_phone_at(self, flow: Flow) -> bool:
         """Whether a phone registered over this flow."""
         return flow[:3] in self._flows
+
+    def flow_of(self, user_id: str, target: str, flow: Flow, now: float) -> Flow:
+        """Where a phone is that was last heard of at `flow`: it may have registered anew from another port of its NAT,
+        or with the same Contact over another stream (RFC 5626 5.3)."""
+        for _ in range(MOST_MOVES):
+            flow = self._moved.get((user_id, flow), flow)
+        if flow.reliable and flow[:3] not in self._flows:
+            for binding in self.bindings(user_id, now):
+                if target_of(binding.contact) == target:
+                    return binding.flow
+        return flow
 
     def register(self, request: Message, index: TenantIndex, user: User, flow: Flow, now: float) -> list[str]:
         """Do what an authenticated REGISTER asks, all of it or nothing; the Contact values of the answer.
@@ -168,11 +187,20 @@ class Registrar:
             if old is not None and old.key != binding.key:
                 self._forget(old)
             self._keep(binding)
+            if old is not None and old.flow != binding.flow:
+                self._remember_move(user, old.flow, binding.flow)
             if old is None or old.flow != binding.flow:
                 self._note(binding, "binding.added", "registered", now)
         live = sorted(self._bindings.get(user.id, {}).values(), key=lambda b: b.expires)
         for binding in live[: max(0, len(live) - user.max_bindings)]:
             self._drop(binding, "limit of phones", now)
+
+    def _remember_move(self, user: User, old: Flow, new: Flow) -> None:
+        """For what goes on with the phone that was there."""
+        self._moved.pop((user.id, new), None)  # it is back
+        self._moved[user.id, old] = new
+        if len(self._moved) > MAX_MOVES:
+            del self._moved[next(iter(self._moved))]
 
     def _keep(self, binding: Binding) -> None:
         of_user = self._bindings.setdefault(binding.user, {})

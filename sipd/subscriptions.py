@@ -18,6 +18,7 @@ from sipd.dialogs import Leg, lines_to_pass, routes, target_of
 from sipd.flow import Flow
 from sipd.message import build
 from sipd.message.build import Header
+from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.methods import ALLOW
@@ -329,8 +330,10 @@ class Subscriptions:
             if found is not None:
                 self._send(ask, tx.flow, [*found], now)
                 return
-        if response.status < 300:
+        if response.status < 300 and response.to.tag and _usable(response):
             self._taken(ask, response, now)
+        elif response.status < 300:
+            self._failed(ask, None, 502, now)
         else:
             self._failed(ask, response, response.status, now)
 
@@ -548,9 +551,12 @@ class Subscriptions:
 
     def _send_on(self, relay: Relay, credentials: list[Header], now: float) -> None:
         request, there, wire = relay.tx.request, relay.there, self._core.wire
+        subscription = relay.fork.ask.subscription
+        if there.pinned:
+            there.flow = self._core.registrar.flow_of(subscription.user.id, there.target, there.flow, now)
         branch = wire.branch()
         rest = lines_to_pass(request, from_phone=relay.here.pinned)
-        index = relay.fork.ask.subscription.index
+        index = subscription.index
         named = self._calls.renamed(request, index, self._calls.connection_of(there, index))
         data = there.request(
             wire,
@@ -661,6 +667,15 @@ def _stays(subscription: Subscription, index: TenantIndex) -> bool:
     connection = subscription.connection
     known = connection is None or connection.id in index.connections
     return known and not index.tenant.suspended and subscription.user.id in index.users_by_id
+
+
+def _usable(response: Message) -> bool:
+    """Whether a dialog can be made of it (RFC 3261 12.1.2)."""
+    try:
+        routes(response)
+    except BadMessage:
+        return False
+    return True
 
 
 def _rank(status: int) -> int:

@@ -260,15 +260,18 @@ def test_a_phone_that_moves_is_answered_where_it_is() -> None:
     moved.take("INVITE")
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
 @pytest.mark.parametrize("method", ["INFO", "BYE"])
-def test_a_phone_that_connects_anew_is_reached_there(method: str) -> None:
-    on = Ringing(transport="tcp")
+def test_a_phone_that_registers_anew_is_reached_there(method: str, transport: str) -> None:
+    """Its stream ended, or its NAT gave it another port."""
+    on = Ringing(transport=transport)
     on.phone.answer(on.invite, 200, "p", Contact="<sip:101@10.0.0.9:5062>")
     ok = on.pbx.take(200)
     on.pbx.send(on.pbx.within(ok, "ACK", 1))
     on.phone.take("ACK")
-    on.bench.edge.flow_lost(on.phone.flow, on.bench.now)
-    again = on.bench.end(PHONE[0], 6000, "tcp")
+    if transport == "tcp":
+        on.bench.edge.flow_lost(on.phone.flow, on.bench.now)
+    again = on.bench.end(PHONE[0], 6000, transport)
     again.register()
     on.pbx.send(on.pbx.within(ok, method, 2))
     again.take(method)

@@ -152,6 +152,17 @@ def test_a_redirection_is_not_the_subscribers_to_follow() -> None:
     assert not on.phone.take(480).has("contact")
 
 
+@pytest.mark.parametrize("change", [("To", "<sip:102@pbx.example>"), ("Record-Route", "nonsense")])
+def test_a_2xx_of_which_no_dialog_can_be_made_is_502(change: tuple[str, str]) -> None:
+    on = Watching()
+    keep = on.sent.lines("via") + on.sent.lines("from") + on.sent.lines("call-id") + on.sent.lines("cseq")
+    lines = {"To": "<sip:102@pbx.example>;tag=n", "Expires": "600"} | dict([change])
+    text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    on.pbx.send(b"SIP/2.0 200 OK\r\n" + keep + text.encode() + b"Content-Length: 0\r\n\r\n")
+    on.phone.take(502)
+    on.assert_nothing_left()
+
+
 def test_a_pbx_that_never_answers_is_408() -> None:
     on = Watching()
     on.bench.pass_time(33)
@@ -285,6 +296,14 @@ class TestInside:
         moved.send(on.refresh(ok, 9))
         on.pbx.answer(on.pbx.take("SUBSCRIBE"), 200, Expires="600")
         moved.take(200)
+        on.pbx.send(on.notify(1))
+        moved.take("NOTIFY")
+
+    def test_a_phone_that_registers_anew_gets_its_notify_there(self) -> None:
+        on = Watching()
+        on.accepted()
+        moved = on.bench.end(PHONE[0], 6000)
+        moved.register()
         on.pbx.send(on.notify(1))
         moved.take("NOTIFY")
 

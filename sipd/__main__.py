@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from sipd import commands, config
+from sipd import commands, config, handmade
 from sipd.daemon import Daemon
 from sipd.edge import Edge
 from sipd.routing.model import TRANSPORTS
@@ -66,6 +66,15 @@ def parser() -> argparse.ArgumentParser:
     route.add_argument("--source", required=True, metavar="ADDRESS[:PORT]", help="where the PBX sends from")
     route.add_argument("--transport", default="udp", choices=TRANSPORTS)
     route.add_argument("--uri", required=True, metavar="URI", help="the Request-URI, such as sip:101@acme.example")
+    seal = verbs.add_parser("seal", help="print a table written by hand, with its `plain:` passwords sealed")
+    seal.set_defaults(run=lambda asked: handmade.seal_file(asked.table, key_of(asked)))
+    load = verbs.add_parser("load", help="seal, check, and load a table written by hand into a running node")
+    load.set_defaults(run=lambda asked: handmade.load_file(asked.table, key_of(asked), asked.control, asked.version))
+    load.add_argument("--control", required=True, metavar="PATH", type=Path)
+    load.add_argument("--version", metavar="NUMBER", type=int, help="default: one more than the node's")
+    for command in (seal, load):
+        command.add_argument("table", metavar="TABLE", help="a whole table in one JSON file, or - for standard input")
+        command.add_argument("--key-file", metavar="FILE", type=Path, help="the installation's key")
     for name in commands.PRINTERS:
         verb = verbs.add_parser(name, help=f"print the {name} of a running node")
         verb.set_defaults(run=ask_node, ask=name)
@@ -94,6 +103,18 @@ def make_key(asked: argparse.Namespace) -> int:
     config.write_key(asked.file)
     print(f"New key in {asked.file}. The panel and all nodes of an installation use the same one; keep a copy.")
     return commands.OK
+
+
+def key_of(asked: argparse.Namespace) -> handmade.OpenCipher:
+    """The installation's key, from the option or TENANTRY_KEY_FILE."""
+
+    def opened() -> AESSIV:
+        path = asked.key_file or os.environ.get("TENANTRY_KEY_FILE")
+        if not path:
+            raise config.ConfigError("Name the installation's key with --key-file FILE, or in TENANTRY_KEY_FILE.")
+        return AESSIV(config.read_key(Path(path)))
+
+    return opened
 
 
 def ask_node(asked: argparse.Namespace) -> int:

@@ -53,7 +53,7 @@ format: $(DEV) ## let ruff put the code into shape
 	@$(PY) -m ruff check --fix-only --quiet .
 	@$(PY) -m ruff format .
 
-bench: setup ## what the edge costs for each registration and call: alone, and beside Kamailio
+bench: $(DEV) ## what the edge costs for each registration and call: alone, and beside Kamailio
 	@$(PY) bench/run.py
 	@exec $(PY) bench/wire.py $(ARGS)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from sipd.auth import Authenticator, Verdict, at_pbx, find_realms
-from sipd.calls import Calls, Core
+from sipd.calls import Core
 from sipd.flow import Flow
+from sipd.hunting import Hunting
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
@@ -33,9 +34,9 @@ MAX_METHOD = 32
 class Dispatcher:
     """Decides who a request is from and who gets it; every refusal is an event with its rule."""
 
-    def __init__(self, core: Core, calls: Calls, passing: Passing, authenticator: Authenticator) -> None:
+    def __init__(self, core: Core, hunting: Hunting, passing: Passing, authenticator: Authenticator) -> None:
         self._core = core
-        self._calls = calls
+        self._hunting = hunting
         self._passing = passing
         self._authenticator = authenticator
         self._refusals: OrderedDict[tuple[str, str, int], tuple[int, float]] = OrderedDict()
@@ -141,7 +142,7 @@ class Dispatcher:
             else:
                 self._refuse(tx, decision, now)
         elif request.method == "INVITE":
-            self._calls.from_pbx(tx, decision, now)
+            self._hunting.from_pbx(tx, decision, now)
         elif decision.user is not None and decision.tenant is not None:
             self._to_user(tx, decision.tenant, decision.user, decision.connection, now)
         else:  # what a number forwards to is dialled, not written to
@@ -180,7 +181,7 @@ class Dispatcher:
         if index.user(sender.user or "") is not user or sender.host not in index.tenant.domains:
             self._refuse(tx, Decision("not-own-identity", 403, "Forbidden", tenant=index, user=user), now)
         elif request.method == "INVITE":
-            self._calls.from_phone(tx, index, user, uri, now)
+            self._hunting.from_phone(tx, index, user, uri, now)
         elif request.method == "OPTIONS" and uri.user is None:
             self._capabilities(tx, now)
         else:

@@ -54,7 +54,7 @@ class Hunting:
         own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
         at_pbx = any(uri.host in (c.registrar_domain, c.host) for c in index.connections.values())
         if own or at_pbx:
-            self._dial_as(call, user, decide_dialled(index, uri.user or ""), now)
+            self._dial_as(call, user, decide_dialled(index, uri.user or "", now), now)
         else:  # another domain, also another tenant's: like the public, through the PBX
             self._dial_as(call, user, decide_outbound(index, uri.user or ""), now, foreign=uri)
 
@@ -142,7 +142,7 @@ class Hunting:
         if call.hops > self._core.settings.max_forward_hops:
             self._calls.refuse(call, 480, "Too Many Forwards", now, rule="forward-loop")
             return
-        dialled = decide_dialled(call.index, target)
+        dialled = decide_dialled(call.index, target, now)
         if dialled.user is not None:
             self.ring(call, dialled.user, now)
         elif dialled.forward:

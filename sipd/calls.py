@@ -15,6 +15,7 @@ from sipd.auth import PbxAccount, Proof, account_of
 from sipd.dialogs import Dialog, PendingOk, header_text, lines_to_pass, routes
 from sipd.events import Events
 from sipd.flow import Flow
+from sipd.history import Forward
 from sipd.limits import CallLimits, Scope
 from sipd.message import build
 from sipd.message.build import Header
@@ -22,9 +23,10 @@ from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.naming import DialogName, renamed
-from sipd.registrar import Registrar
+from sipd.registrar import Registrar, preference
+from sipd.rounds import Round
 from sipd.routing.lookup import Compiled, TenantIndex
-from sipd.routing.model import Connection, User
+from sipd.routing.model import Connection, Group, User
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
@@ -59,9 +61,9 @@ class Call:
     """One call, from the INVITE that began it to the end of both legs."""
 
     __slots__ = (
-        "answered_at", "branches", "by", "callee", "caller", "connection", "direction", "ended", "finals", "from_text",
-        "hops", "id", "index", "local_tags", "no_answer", "pair", "request", "ring_timer", "scopes", "started",
-        "to_text", "tx",
+        "answered_at", "asked", "branches", "by", "callee", "caller", "connection", "direction", "ended", "forwarding",
+        "forwards", "from_text", "group", "id", "index", "local_tags", "pair", "payers", "request", "round", "scopes",
+        "started", "to_text", "tx", "visited",
     )  # fmt: skip
 
     def __init__(self, call_id: str, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> None:
@@ -76,18 +78,28 @@ class Call:
         self.connection: Connection | None = None
         """Where a call from a PBX came in."""
         self.callee: User | None = None
-        """The user whose phones ring now."""
+        """The user who answered, or whose phones ring now."""
+        self.group: Group | None = None
+        """The group that rings now."""
+        self.asked = ""
+        """User part of who was called in the beginning."""
+        self.payers: tuple[User, ...] = ()
+        """Users with whose account the call may go out, in order."""
+        self.forwards: list[Forward] = []
+        """Forwards that were followed."""
+        self.visited: set[str] = set()
+        """Ids of the users and groups that the call came to."""
         self.scopes: list[Scope] = []
+        """What the call counts in now; each is there as often as it counts."""
+        self.round: Round | None = None
+        """What rings now."""
         self.branches: list[Branch] = []
-        self.finals: list[Final] = []
-        """Answers of the branches of this round that failed."""
         self.pair: Dialog | None = None
         """The A leg's dialog, once answered."""
         self.local_tags: list[str] = []
         """Our tags towards the caller, one per early dialog."""
-        self.hops = 0
-        self.no_answer = False
-        self.ring_timer: Timer | None = None
+        self.forwarding: Dialog | None = None
+        """The early dialog with the caller in which we tell of forwards."""
         self.started = now
         self.answered_at: float | None = None
         self.ended = False
@@ -110,7 +122,7 @@ class Final:
     """Lines that pass to the caller."""
     body: bytes = b""
     redirect: str = ""
-    """User part of the first Contact of a 3xx."""
+    """URI of the preferred Contact of a 3xx."""
     rule: str = ""
     """Why the edge says so, when it is not the other end's word."""
 
@@ -119,12 +131,22 @@ class Branch:
     """One INVITE that we sent for a call, and the dialogs that its answers made."""
 
     __slots__ = (
-        "account", "call", "call_id", "cancelled", "contact", "dialogs", "done", "flow", "from_value", "headers",
-        "local_tag", "max_forwards", "pinned", "proof", "rest", "seq", "timer", "to_value", "tx", "uri",
+        "account", "call", "call_id", "cancelled", "connection", "contact", "dialogs", "done", "flow", "from_value",
+        "headers", "local_tag", "max_forwards", "pinned", "proof", "rang", "rest", "round", "scopes", "seq", "timer",
+        "to_value", "tx", "uri", "user",
     )  # fmt: skip
 
     def __init__(self, call: Call, uri: str, flow: Flow, from_value: str, to_value: str, contact: str) -> None:
         self.call = call
+        self.round: Round | None = None
+        self.user: User | None = None
+        """Whose phone it is, or as whom the call goes out."""
+        self.connection: Connection | None = None
+        """Through which it goes out."""
+        self.scopes: list[Scope] = []
+        """What counts as long as this branch lives."""
+        self.rang = False
+        """Whether more than 100 came back."""
         self.uri = uri
         self.flow = flow
         self.from_value = from_value
@@ -163,8 +185,11 @@ class Bye:
 class Hunting(Protocol):
     """Where a call goes next: see `hunting`."""
 
-    def settle(self, call: Call, now: float) -> None:
-        """Everything that rang for the call has failed."""
+    def failed(self, branch: Branch, final: Final, now: float) -> None:
+        """A branch is over without an answer."""
+
+    def answered(self, branch: Branch) -> None:
+        """The first answer came."""
 
 
 class Calls:
@@ -264,7 +289,7 @@ class Calls:
         elif not branch.done:
             if status in (401, 407) and self._authenticate(branch, response, now):
                 return
-            self.fail(branch.call, branch, _final(response, from_phone=branch.pinned), now)
+            self.fail(branch, _final(response, from_phone=branch.pinned), now)
 
     def on_stray_response(self, response: Message, now: float) -> None:
         """A 2xx after its transaction is gone: acknowledged again, so that the other end stops sending it."""
@@ -284,16 +309,15 @@ class Calls:
         """Time-out (408) or transport error (503), RFC 3261 8.1.3.1."""
         if isinstance(sent, Branch) and not sent.done:
             final = Final(408 if reason == "timeout" else 503, reason.capitalize(), rule="unreachable")
-            self.fail(sent.call, sent, final, now)
+            self.fail(sent, final, now)
 
     def _provisional(self, branch: Branch, response: Message, now: float) -> None:
         call = branch.call
         if branch.cancelled:
             return
         if branch.timer is not None:
-            self._core.timers.cancel(branch.timer)
-            again = now + self._core.settings.caller_timeout
-            branch.timer = self._core.timers.set(again, lambda at: self.too_long(branch, at))
+            self.watch(branch, now)
+        branch.rang = branch.rang or response.status > 100
         if response.status == 100 or call.pair is not None or call.ended:
             return
         dialog = self._dialog(branch, response)
@@ -334,24 +358,25 @@ class Calls:
 
     def _pair(self, b: Dialog, now: float) -> None:
         """Put the A leg's dialog beside the B leg's; from now on requests find them."""
-        a = self._a_dialog(b.call, now)
+        a = self._a_dialog(b.call, b.branch.user if b.branch is not None else None, now)
         a.peer, b.peer = b, a
         self.dialogs[a.call_id, a.local_tag] = a
         # Forked early dialogs share our tag; requests from the other end find the right one by its own tag.
         self.dialogs.setdefault((b.call_id, b.local_tag), b)
 
-    def _a_dialog(self, call: Call, now: float) -> Dialog:
+    def _a_dialog(self, call: Call, user: User | None, now: float) -> Dialog:
+        """A dialog with the caller; `user` is who answers a PBX's challenges in it."""
         request, wire = call.request, self._core.wire
         a = Dialog(call, request.call_id, wire.token(), call.tx.source, pinned=call.caller is not None)
         a.remote_tag = request.from_.tag or ""
         a.local, a.remote = f"{header_text(request, 'to')};tag={a.local_tag}", header_text(request, "from")
         a.remote_seq = request.cseq.number
         a.route_set = routes(request)
-        if call.connection is not None and call.callee is not None:
-            a.account = account_of(call.index, call.callee, call.connection)
+        if call.connection is not None and user is not None:
+            a.account = account_of(call.index, user, call.connection)
         domain = call.index.tenant.primary_domain
-        user = Uri.parse(request.uri).user
-        name = f"{quote_user(user)}@" if user else ""
+        asked = Uri.parse(request.uri).user
+        name = f"{quote_user(asked)}@" if asked else ""
         a.target = f"sip:{bracketed(call.tx.source.host)}:{call.tx.source.port}"  # where there is no Contact
         a.contact = f"<sip:{name}{wire.hostport(call.tx.source)};local-domain={domain}>"
         a.learn(request, call.tx.source, wire, now)
@@ -363,7 +388,7 @@ class Calls:
         dialog = self._dialog(branch, response)
         if dialog is None:
             if not branch.done:
-                self.fail(call, branch, Final(502, "Bad Gateway", rule="bad-answer"), now)
+                self.fail(branch, Final(502, "Bad Gateway", rule="bad-answer"), now)
             return
         if dialog.acks or dialog.unacked:  # the same 2xx again
             self.ack_again(dialog, response)
@@ -382,12 +407,14 @@ class Calls:
             self._pair(dialog, now)
         call.pair = dialog.other
         call.answered_at = now
-        if call.ring_timer is not None:
-            self._core.timers.cancel(call.ring_timer)
+        if dialog.branch is not None:
+            self.hunting.answered(dialog.branch)
         for branch in call.active:
             self.cancel(branch, now, ELSEWHERE)
         for branch in call.branches:
             self._forget_all(branch, but=dialog)
+        if call.forwarding is not None:
+            self.forget(call.forwarding)
         self.dialogs[dialog.call_id, dialog.local_tag] = dialog
         data = self._relay_answer(call, dialog, response, now)
         self.await_ack(dialog.other, call.tx, data, now)
@@ -408,22 +435,24 @@ class Calls:
 
     # -- when it fails
 
-    def fail(self, call: Call, branch: Branch | None, final: Final, now: float) -> None:
-        """One branch is over without an answer; the last one settles the call."""
-        if branch is not None:
-            self._end_branch(branch)
-            self._forget_all(branch)
-        call.finals.append(final)
-        if final.status >= 600 and call.pair is None:  # RFC 3261 16.7 step 5: for all phones of the user
-            self.cancel_all(call, now)
-        if not call.active and call.pair is None and not call.ended:
-            self.hunting.settle(call, now)
+    def fail(self, branch: Branch, final: Final, now: float) -> None:
+        """A branch is over without an answer; what comes then is for `hunting` to say."""
+        self._end_branch(branch)
+        self._forget_all(branch)
+        self.hunting.failed(branch, final, now)
+
+    def watch(self, branch: Branch, now: float) -> None:
+        """Timer C (RFC 3261 16.6) begins, or begins anew."""
+        self._core.timers.cancel(branch.timer)
+        branch.timer = self._core.timers.set(
+            now + self._core.settings.caller_timeout, lambda at: self.too_long(branch, at)
+        )
 
     def too_long(self, branch: Branch, now: float) -> None:
         """Timer C: no news from the PBX."""
         if not branch.done:
             self.cancel(branch, now)
-            self.fail(branch.call, branch, Final(408, "Request Timeout", rule="timeout"), now)
+            self.fail(branch, Final(408, "Request Timeout", rule="timeout"), now)
 
     def refuse(
         self, call: Call, status: int, reason: str, now: float, headers: Sequence[Header] = (), *, rule: str = ""
@@ -458,13 +487,32 @@ class Calls:
         """A BYE from what rings, which overtook its answer: that answer is not wanted any more."""
         if not branch.done:
             self.cancel(branch, now)
-            self.fail(branch.call, branch, Final(480, "Temporarily Unavailable"), now)
+            self.fail(branch, Final(480, "Temporarily Unavailable"), now)
 
     def cancel_all(self, call: Call, now: float, reason: bytes = b"") -> None:
         """Cancel what is under way; how that ends is of no interest to the call any more."""
         for branch in call.active:
+            self.cancel_branch(branch, now, reason)
+
+    def cancel_branch(self, branch: Branch, now: float, reason: bytes = b"") -> None:
+        if not branch.done:
             self.cancel(branch, now, reason)
             self._end_branch(branch)
+
+    def tell_forwarded(self, call: Call, now: float) -> None:
+        """181 to the caller, in an early dialog of its own (RFC 3261 21.1.3, 12.1.1).
+
+        Not to one that wants every provisional answer acknowledged: it may not be sent otherwise (RFC 3262 3).
+        """
+        if "100rel" in (tag.lower() for tag in call.request.split("require")):
+            return
+        if call.forwarding is None:
+            call.forwarding = a = self._a_dialog(call, None, now)
+            self.dialogs[a.call_id, a.local_tag] = a
+        a = call.forwarding
+        headers: list[Header] = [call.request.lines("record-route"), ("Contact", a.contact)]
+        data = build.response(call.request, 181, None, a.local_tag, headers, b"", call.tx.source[1:3])
+        self._core.layer.respond(call.tx, 181, data, now)
 
     def cancel(self, branch: Branch, now: float, reason: Header = b"") -> None:
         if branch.cancelled or branch.tx is None:
@@ -494,17 +542,19 @@ class Calls:
         call.ended = True
         self.calls.pop(call.id, None)
         self._core.limits.give_back(call.scopes)
-        for timer in (call.ring_timer, *(branch.timer for branch in call.branches)):
-            if timer is not None:
-                self._core.timers.cancel(timer)
+        call.scopes = []
+        if call.round is not None:
+            call.round.stop(self._core.timers)
+        for branch in call.branches:
+            self._core.timers.cancel(branch.timer)
         for dialog in _legs(call):
             if dialog.pending is not None:
                 dialog.pending.give_up(now)
         self._core.timers.set(now + self._core.settings.zombie_time, lambda at: self._bury(call, at))
         self._core.events.add(
-            now, "call.ended", tenant=call.index.tenant.id, user=_user_id(call), call=call.id,
-            **{"from": call.from_text}, to=call.to_text, direction=call.direction, started=call.started,
-            answered=call.answered_at, ended=now, code=code, reason=reason, by=call.by,
+            now, "call.ended", tenant=call.index.tenant.id, connection=_connection_id(call), user=_user_id(call),
+            call=call.id, **{"from": call.from_text}, to=call.to_text, direction=call.direction, started=call.started,
+            answered=call.answered_at, ended=now, code=code, reason=reason, by=call.by, **_rang(call),
         )  # fmt: skip
 
     def _bury(self, call: Call, now: float) -> None:
@@ -514,6 +564,8 @@ class Calls:
             return
         for branch in call.branches:
             self._forget_all(branch)
+        if call.forwarding is not None:
+            self.forget(call.forwarding)
 
     def _forget_all(self, branch: Branch, but: Dialog | None = None) -> None:
         """Forget a branch's dialogs and those of the A leg beside them."""
@@ -652,6 +704,30 @@ def _user_id(call: Call) -> str:
     return user.id if user else ""
 
 
+def _connection_id(call: Call) -> str:
+    """Of the PBX that called, else of the one that was called last."""
+    out = [branch.connection for branch in call.branches if branch.connection is not None]
+    connection = call.connection or (out[-1] if out else None)
+    return connection.id if connection is not None else ""
+
+
+def _rang(call: Call) -> dict[str, Any]:
+    """Whom the call came to in the end, for its record: a group, extensions or a number, and forwards before that."""
+    last = call.round
+    detail: dict[str, Any] = {}
+    if call.group is not None:
+        detail["group"] = call.group.extension
+    if last is not None and last.outbound:
+        detail["rang"] = [Uri.parse(branch.uri).user or "" for branch in last.branches[-1:]]
+    elif call.pair is not None and call.callee is not None:
+        detail["rang"] = [call.callee.extension]
+    elif last is not None:
+        detail["rang"] = list(dict.fromkeys(branch.user.extension for branch in last.branches if branch.user))
+    if call.forwards:
+        detail["forwards"] = [f"{forward.by} {forward.why.reason} {forward.target}" for forward in call.forwards]
+    return detail
+
+
 def _legs(call: Call) -> tuple[Dialog, ...]:
     """The pair of dialogs of an answered call."""
     return (call.pair, call.pair.other) if call.pair is not None else ()
@@ -665,14 +741,18 @@ def _plain_uri(text: str) -> str:
 def _final(response: Message, *, from_phone: bool) -> Final:
     """What of a failure passes to the caller. A challenge does not: its credentials are not the caller's."""
     status, reason = response.status, response.reason
-    redirect = ""
     if status in (401, 407):
         return Final(403, "Refused By The PBX")
     if 300 <= status < 400:
-        try:
-            contacts = response.contacts
-        except BadMessage:
-            contacts = []
-        redirect = (contacts[0].uri.user or "") if contacts else ""
-        return Final(480, "Temporarily Unavailable", redirect=redirect)
-    return Final(status, reason, lines_to_pass(response, from_phone=from_phone), response.body, redirect)
+        return Final(480, "Temporarily Unavailable", redirect=_redirect(response))
+    return Final(status, reason, lines_to_pass(response, from_phone=from_phone), response.body)
+
+
+def _redirect(response: Message) -> str:
+    """The Contact of a 3xx with the highest q (RFC 3261 8.1.3.4)."""
+    try:
+        contacts = response.contacts
+    except BadMessage:
+        return ""
+    preferred = max(contacts, key=preference, default=None)
+    return preferred.uri_text if preferred is not None else ""

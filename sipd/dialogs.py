@@ -31,19 +31,26 @@ UNTRUSTED = frozenset((
 ))  # fmt: skip
 """Claims that a phone may not make towards the PBX (RFC 3325 section 5)."""
 NOT_PASSED_FROM_PHONE = NOT_PASSED | UNTRUSTED
-NOT_PASSED_TO_PHONE = NOT_PASSED | {"p-asserted-identity"}
+NOT_PASSED_TO_PHONE = NOT_PASSED | {"p-asserted-identity", "p-preferred-identity", "remote-party-id"}
 """When the caller wants to stay unknown (RFC 3325 section 7)."""
+
+NONE: frozenset[str] = frozenset()
 
 TARGET_REFRESH = frozenset(("INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"))
 """Methods that carry a Contact (RFC 3261 12.2, RFC 6665 4.4.1)."""
 
 
-def lines_to_pass(message: Message, *, from_phone: bool) -> bytes:
-    """The header lines that pass from one leg to the other: of a phone, or of a PBX, towards a phone."""
+def lines_to_pass(message: Message, *, from_phone: bool, besides: frozenset[str] = NONE) -> bytes:
+    """The header lines that pass from one leg to the other: of a phone, or of a PBX, towards a phone.
+
+    `besides` names more that do not pass.
+    """
     if from_phone:
-        return message.rest(NOT_PASSED_FROM_PHONE)
-    private = "id" in (message.get("privacy") or "").lower().replace(",", ";").split(";")
-    return message.rest(NOT_PASSED_TO_PHONE if private else NOT_PASSED)
+        drop = NOT_PASSED_FROM_PHONE
+    else:
+        private = "id" in (message.get("privacy") or "").lower().replace(",", ";").replace(" ", "").split(";")
+        drop = NOT_PASSED_TO_PHONE if private else NOT_PASSED
+    return message.rest(drop | besides if besides else drop)
 
 
 def routes(message: Message) -> list[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from sipd.auth import Authenticator, Verdict, at_pbx, find_realms
-from sipd.calls import Calls, Core
+from sipd.callerid import is_anonymous
+from sipd.calls import Core
 from sipd.flow import Flow
+from sipd.hunting import Hunting
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
@@ -17,7 +19,7 @@ from sipd.passing import Passing
 from sipd.registrar import Refused
 from sipd.routing.decision import Decision, decide_dialled, decide_from_pbx, decide_outbound
 from sipd.routing.lookup import TenantIndex
-from sipd.routing.model import Connection, User
+from sipd.routing.model import Connection, Group, User
 from sipd.transaction.layer import ServerTransaction
 
 OUTSIDE_DIALOG = frozenset(("INVITE", "OPTIONS", "REGISTER", "MESSAGE", "NOTIFY", "INFO", "REFER"))
@@ -33,9 +35,9 @@ MAX_METHOD = 32
 class Dispatcher:
     """Decides who a request is from and who gets it; every refusal is an event with its rule."""
 
-    def __init__(self, core: Core, calls: Calls, passing: Passing, authenticator: Authenticator) -> None:
+    def __init__(self, core: Core, hunting: Hunting, passing: Passing, authenticator: Authenticator) -> None:
         self._core = core
-        self._calls = calls
+        self._hunting = hunting
         self._passing = passing
         self._authenticator = authenticator
         self._refusals: OrderedDict[tuple[str, str, int], tuple[int, float]] = OrderedDict()
@@ -142,12 +144,11 @@ class Dispatcher:
             else:
                 self._refuse(tx, decision, now)
         elif request.method == "INVITE":
-            self._calls.from_pbx(tx, decision, now)
+            self._hunting.from_pbx(tx, decision, now)
         elif decision.user is not None and decision.tenant is not None:
             self._to_user(tx, decision.tenant, decision.user, decision.connection, now)
-        elif decision.group is not None:  # it has no phones of its own to write to
-            decision.rule, decision.status, decision.reason = "group", 480, "Temporarily Unavailable"
-            self._refuse(tx, decision, now)
+        elif decision.group is not None and decision.tenant is not None:
+            self._to_group(tx, decision.tenant, decision.group, decision.connection, now)
         else:  # what a number forwards to is dialled, not written to
             decision.rule, decision.status, decision.reason = "unknown-user", 404, "Not Found"
             self._refuse(tx, decision, now)
@@ -159,6 +160,15 @@ class Dispatcher:
         if not self._passing.to_user(tx, index, user, connection is not None, now):
             refusal = Decision("no-binding", 480, "Temporarily Unavailable", "", index, connection, user)
             self._refuse(tx, refusal, now)
+
+    def _to_group(
+        self, tx: ServerTransaction, index: TenantIndex, group: Group, connection: Connection | None, now: float
+    ) -> None:
+        """A MESSAGE to a ring group is for all its members; other requests have no one end there."""
+        members = index.members[group.id] if tx.method == "MESSAGE" else ()
+        if not self._passing.to_users(tx, index, group.extension, members, connection is not None, now):
+            rule = "no-binding" if tx.method == "MESSAGE" else "group"
+            self._refuse(tx, Decision(rule, 480, "Temporarily Unavailable", "", index, connection), now)
 
     def _capabilities(self, tx: ServerTransaction, now: float) -> None:
         """OPTIONS to the edge itself: it is alive (RFC 3261 11.2)."""
@@ -174,17 +184,19 @@ class Dispatcher:
         if request.method == "OPTIONS" and uri.user is None and self._core.registrar.has_phone_at(tx.source):
             self._capabilities(tx, now)
             return
-        index = table.tenant_of(sender.host) or (table.tenant_of(realm) if realm else None)
+        unknown = is_anonymous(sender)  # a caller who stays unknown is told by where the request goes (RFC 3323 4.1)
+        index = table.tenant_of(uri.host if unknown else sender.host) or (table.tenant_of(realm) if realm else None)
         if index is None:
             self._refuse(tx, Decision("foreign-sender", 403, "Forbidden"), now)
             return
         user = self._authenticated(tx, index, now)
         if user is None:
             return
-        if index.user(sender.user or "") is not user or sender.host not in index.tenant.domains:
+        own = index.user(sender.user or "") is user and sender.host in index.tenant.domains
+        if not own and not (unknown and request.method == "INVITE"):
             self._refuse(tx, Decision("not-own-identity", 403, "Forbidden", tenant=index, user=user), now)
         elif request.method == "INVITE":
-            self._calls.from_phone(tx, index, user, uri, now)
+            self._hunting.from_phone(tx, index, user, uri, now)
         elif request.method == "OPTIONS" and uri.user is None:
             self._capabilities(tx, now)
         else:
@@ -202,7 +214,7 @@ class Dispatcher:
                 target = str(Uri.build(uri.user, uri.host, uri.port))
             self._passing.to_connection(tx, index, user, dialled.connection, target, now)
         elif dialled.group is not None:
-            self._refuse(tx, Decision("group", 480, "Temporarily Unavailable", tenant=index, user=user), now)
+            self._to_group(tx, index, dialled.group, None, now)
         else:
             self._refuse(tx, Decision(dialled.rule, 404, "Not Found", tenant=index, user=user), now)
 

@@ -11,6 +11,7 @@ from sipd.calls import Call, Calls, Core
 from sipd.dispatch import Dispatcher
 from sipd.events import Change, Event, Events
 from sipd.flow import Flow, Query
+from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.limits import CallLimits
 from sipd.message import build
@@ -58,7 +59,7 @@ class Edge:
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
-        self._dispatcher = Dispatcher(core, self.calls_, Passing(core, self.calls_), authenticator)
+        self._dispatcher = Dispatcher(core, Hunting(core, self.calls_), Passing(core, self.calls_), authenticator)
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 

@@ -5,6 +5,8 @@ They fork to all phones of a user like calls do; the first 2xx wins, else the be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sipd.auth import Proof, account_of, at_pbx
 from sipd.calls import Calls, Core
 from sipd.dialogs import lines_to_pass, target_of
@@ -13,6 +15,8 @@ from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.message.uri import Uri
+from sipd.registrar import preference
+from sipd.rounds import MAX_BRANCHES
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
@@ -63,9 +67,22 @@ class Passing:
 
     def to_user(self, tx: ServerTransaction, index: TenantIndex, user: User, trusted: bool, now: float) -> bool:
         """To all phones of a user; False when there are none (RFC 3261 16.5)."""
-        bindings = self._core.registrar.bindings(user.id, now)
+        return self.to_users(tx, index, user.extension, [user], trusted, now)
+
+    def to_users(
+        self,
+        tx: ServerTransaction,
+        index: TenantIndex,
+        extension: str,
+        users: Sequence[User],
+        trusted: bool,
+        now: float,
+    ) -> bool:
+        """To all phones of the users behind an extension, at most `MAX_BRANCHES` of them; False when there are none."""
+        bindings = [binding for user in users for binding in self._core.registrar.bindings(user.id, now)]
+        bindings = sorted(bindings, key=preference, reverse=True)[:MAX_BRANCHES]
         passed = Passed(tx, len(bindings), to_phone=True)
-        to_value = f"<{Uri.build(user.extension, index.tenant.primary_domain)}>"
+        to_value = f"<{Uri.build(extension, index.tenant.primary_domain)}>"
         rest = lines_to_pass(tx.request, from_phone=not trusted)
         for binding in bindings:
             copy = Copy(passed, target_of(binding.contact), _from_value(tx.request), to_value, rest)

@@ -240,6 +240,7 @@ class Connection(asyncio.Protocol):
             self._tls.close()
             self._send_encrypted(self._tls)
         self.closing = True
+        self.ready.set()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
             self._streams.linger(self)
@@ -247,6 +248,7 @@ class Connection(asyncio.Protocol):
     def cut(self) -> None:
         """End now; what was not sent is lost."""
         self.closing = True
+        self.ready.set()
         if self._transport is not None:
             self._transport.abort()
 

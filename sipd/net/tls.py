@@ -95,7 +95,9 @@ class Certificates:
         return Tls(self._servers[0].context, server_side=True)
 
     def connect(self, name: str, *, verify: bool) -> Tls:
-        """For a connection that we make to a server that shall be `name`, a DNS name or IP address."""
+        """For a connection that we make to a server that shall be `name`, a DNS name or IP address. Raises TlsError."""
+        if verify and not name:  # `ssl` would then look for no name at all
+            raise TlsError("there is no name that the certificate could be for")
         return Tls(self._checked if verify else self._unchecked, server_side=False, name=name)
 
     def reload(self) -> str:
@@ -213,7 +215,7 @@ class Tls:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         try:
             self._object = context.wrap_bio(self._in, self._out, server_side=server_side, server_hostname=name or None)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise TlsError(str(error)) from error
         self.ready = False
         """Whether the handshake is done."""
@@ -267,7 +269,7 @@ class Tls:
             return False
         except ssl.SSLCertVerificationError as error:
             raise TlsError(f"the certificate is not believed: {error.verify_message}") from error
-        except (ssl.SSLError, OSError) as error:
+        except (OSError, ValueError) as error:  # ValueError: no name to look for
             raise TlsError(_why(error)) from error
         self.ready = True
         self.verified = frozenset(dns_names(self._object.getpeercert() or {}))

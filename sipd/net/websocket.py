@@ -28,7 +28,18 @@ _quiet.setLevel(logging.WARNING)  # the library tells of every connection that e
 class WebSocket:
     """One connection. After `ended` nothing more comes out of it, but `output` is still to be sent."""
 
-    __slots__ = ("_begun", "_fed", "_parts", "_protocol", "_refusal", "_text", "ended", "faulty", "ready", "unfinished")
+    __slots__ = (
+        "_begun",
+        "_head",
+        "_parts",
+        "_protocol",
+        "_refusal",
+        "_text",
+        "ended",
+        "faulty",
+        "ready",
+        "unfinished",
+    )
 
     def __init__(self, origins: Sequence[str] = ()) -> None:
         """`origins` are the only values of Origin that are taken; none given: any, or none at all."""
@@ -41,7 +52,8 @@ class WebSocket:
         self._parts = bytearray()
         self._begun = False
         self._text = False
-        self._fed = 0
+        self._head = bytearray()
+        """The request as far as it has come, until it is answered."""
         self._refusal = b""
         self.ready = False
         """Whether the handshake is done."""
@@ -54,22 +66,43 @@ class WebSocket:
 
     def feed(self, data: bytes) -> list[bytes | Ping]:
         """The messages that are complete now; a Ping is the keep-alive of RFC 7118 section 6 (RFC 5626 4.4.1)."""
-        if self.ended:
-            return []
-        if not self.ready and self._too_large(data):
-            return []
-        self._protocol.receive_data(data)
         done: list[bytes | Ping] = []
-        events = self._protocol.events_received()
-        for event in events:
+        if not self.ready and not self.ended:
+            data = self._shake_hands(data)
+        if self.ready and not self.ended and data:
+            self._read(data, done)
+        return done
+
+    def _shake_hands(self, data: bytes) -> bytes:
+        """The request that asks for the WebSocket; what comes after it is frames, and read once it is accepted."""
+        searched = max(len(self._head) - 3, 0)
+        self._head += data
+        end = self._head.find(b"\r\n\r\n", searched) + 4
+        if len(self._head) > limits.HANDSHAKE_BYTES and not 4 <= end <= limits.HANDSHAKE_BYTES:
+            self._refusal = TOO_LARGE
+            self._end(faulty=True)
+            return b""
+        rest = bytes(self._head[end:]) if end >= 4 else b""
+        self._protocol.receive_data(data[: len(data) - len(rest)])
+        for event in self._protocol.events_received():
             if isinstance(event, Request):
                 self._answer(event)
-            elif isinstance(event, Frame):
+        if self.ready:
+            self._head.clear()
+        elif self._protocol.close_expected():
+            self._end(faulty=True)
+        return rest
+
+    def _read(self, data: bytes, done: list[bytes | Ping]) -> None:
+        self._protocol.receive_data(data)
+        events = self._protocol.events_received()
+        for event in events:
+            if isinstance(event, Frame):
                 self._take(event, done)
-        self.unfinished = self._begun or (self.ready and not events)
-        if self._protocol.close_expected() or self._protocol.parser_exc is not None:
-            self._end(faulty=self._protocol.parser_exc is not None or not self.ready)
-        return done
+        self.unfinished = self._begun or not events
+        fault = self._protocol.parser_exc is not None
+        if not self.ended and (fault or self._protocol.close_expected()):
+            self._end(faulty=fault)
 
     def frame(self, message: bytes) -> bytes:
         """A SIP message as one WebSocket message: text when it is UTF-8, else binary (RFC 7118 section 4.2)."""
@@ -100,15 +133,6 @@ class WebSocket:
         data = b"".join(self._protocol.data_to_send()) + self._refusal
         self._refusal = b""
         return data
-
-    def _too_large(self, data: bytes) -> bool:
-        """Whether the handshake has grown over its limit; the answer is given then."""
-        self._fed += len(data)
-        if self._fed <= limits.HANDSHAKE_BYTES:
-            return False
-        self._refusal = TOO_LARGE
-        self._end(faulty=True)
-        return True
 
     def _answer(self, request: Request) -> None:
         """Accept or refuse the handshake. Without the subprotocol `sip` it is refused (RFC 7118 section 5.1)."""
@@ -142,7 +166,7 @@ class WebSocket:
         self.ended = True
         self.faulty = faulty
         self.unfinished = False
-        self._parts = bytearray()
+        self._parts, self._head = bytearray(), bytearray()
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -41,8 +41,24 @@ def parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="run a node", description="Flags override TENANTRY_* variables and the file.")
     run.set_defaults(run=run_node)
     run.add_argument("--config", metavar="FILE", help="settings in TOML, named as these flags with _ for -")
-    run.add_argument("--listen", action="append", metavar="TRANSPORT:ADDRESS:PORT", help="may be given many times")
-    run.add_argument("--advertise", metavar="HOST[:PORT]", help="how others reach this node")
+    run.add_argument(
+        "--listen",
+        action="append",
+        metavar="TRANSPORT:ADDRESS:PORT[=HOST[:PORT]]",
+        help="udp, tcp, tls, ws or wss; after = how others reach it; may be given many times",
+    )
+    run.add_argument("--advertise", metavar="HOST[:PORT]", help="how others reach listeners that do not say so")
+    run.add_argument(
+        "--tls-certificate", action="append", metavar="CHAIN[=KEY]", help="PEM; many times: chosen by server name"
+    )
+    run.add_argument("--tls-authorities", metavar="FILE", help="who signs PBXs' certificates; default: the system's")
+    run.add_argument(
+        "--tls-client-authorities", metavar="FILE", help="ask those who connect for a certificate signed by these"
+    )
+    run.add_argument("--tls-client-certificate", metavar="CHAIN[=KEY]", help="shown to PBXs that we connect to")
+    run.add_argument(
+        "--ws-origin", action="append", metavar="ORIGIN", help="take WebSockets of these pages only; default: any"
+    )
     run.add_argument("--state", metavar="DIR", help="bindings, events and the last good table")
     run.add_argument("--control", metavar="PATH", help="Unix socket; default: control.sock in the state directory")
     run.add_argument("--control-tcp", metavar="ADDRESS:PORT")

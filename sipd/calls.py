@@ -8,7 +8,7 @@ dialogs is joined. What happens inside the dialogs is in `indialog`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sipd.auth import PbxAccount, Proof, account_of
@@ -55,6 +55,8 @@ class Core:
     cipher: Cipher
     table: Callable[[], Compiled]
     """The table in force now."""
+    peer_names: dict[Flow, frozenset[str]] = field(default_factory=dict)
+    """DNS names in the verified certificates of those at the other end of TLS connections, as long as these last."""
 
 
 class Call:

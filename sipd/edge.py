@@ -10,7 +10,7 @@ from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
 from sipd.dispatch import Dispatcher
 from sipd.events import Change, Event, Events
-from sipd.flow import Flow, Query
+from sipd.flow import Flow, Query, TlsName
 from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.limits import CallLimits
@@ -52,7 +52,7 @@ class Edge:
         self.layer = Layer(self, self.wire.send, self.timers, timing)
         self.registrar = Registrar(settings, self.events, self.timers)
         self.upstream = Upstream(settings, self.wire, self.layer, self.timers, self.events, cipher, random_bytes)
-        core = Core(
+        self.core = core = Core(
             settings, self.wire, self.layer, self.timers, self.events, CallLimits(), self.registrar, cipher,
             lambda: self.compiled,
         )  # fmt: skip
@@ -60,6 +60,9 @@ class Edge:
         self._in_dialog = InDialog(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self._dispatcher = Dispatcher(core, Hunting(core, self.calls_), Passing(core, self.calls_), authenticator)
+        self.tls_names: dict[tuple[str, str, int], TlsName] = {}
+        """By transport, host and port: who shall be at the other end of a TLS connection that is opened there. Without
+        an entry it is the host itself, verified."""
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 
@@ -113,9 +116,14 @@ class Edge:
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream ended: its transactions fail at once, its phones are gone."""
+        self.core.peer_names.pop(flow, None)
         self._guarded(lambda: self.layer.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.registrar.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.upstream.flow_lost(flow, now), None, None)
+
+    def peer_verified(self, flow: Flow, names: frozenset[str]) -> None:
+        """The peer of a TLS connection has a certificate that we believe, for these DNS names; until `flow_lost`."""
+        self.core.peer_names[flow] = names
 
     def resolved(self, query: Query, addresses: list[str], now: float) -> None:
         """Answer to a look-up; empty: it failed."""

@@ -43,6 +43,7 @@ class Requests:
         counters: Mapping[str, int],
         clock: Callable[[], float],
         acted: Callable[[], None],
+        reload_certificates: Callable[[], str] = str,
     ) -> None:
         self._node = node
         self._core = core
@@ -51,6 +52,7 @@ class Requests:
         self._counters = counters
         self._clock = clock
         self._acted = acted
+        self._reload_certificates = reload_certificates
         self._started = clock()
 
     def handlers(self) -> dict[str, Handler]:
@@ -63,6 +65,7 @@ class Requests:
             "registrations": self.registrations,
             "calls": self.calls,
             "renew": self.renew,
+            "reload-certificates": self.reload_certificates,
         }
 
     async def hello(self, request: Doc, began: float) -> Doc:
@@ -106,6 +109,12 @@ class Requests:
         renewed = self._core.renew(tenant, connection, self._clock())
         self._acted()
         return {"renewed": renewed}
+
+    async def reload_certificates(self, request: Doc, began: float) -> Doc:
+        problem = self._reload_certificates()
+        if problem:
+            raise RequestError(f"{problem} The certificates in use stay.")
+        return {}
 
 
 def release() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sipd.flow import Flow, Listener
+from sipd.flow import DEFAULT_PORTS, Flow, Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,11 @@ class Settings:
     """How long an ended dialog still passes NOTIFYs on (RFC 5057)."""
 
     def flow_to(self, host: str, port: int, transport: str, preferred: int = 0) -> Flow | None:
-        """The flow to an address, from the preferred listener if that will do; None when none will."""
+        """The flow to an address, from the preferred listener if that will do; None when none will.
+
+        Port 0 is the transport's own. A ws or wss flow leads somewhere only while its phone is connected (RFC 7118).
+        """
+        port = port or DEFAULT_PORTS.get(transport, 0)
         for number in (preferred, *range(len(self.listeners))):
             listener = self.listeners[number] if number < len(self.listeners) else None
             if listener is not None and listener.transport == transport and (":" in listener.host) == (":" in host):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from sipd.flow import Flow, Listener, Query
+from sipd.flow import WEB, Flow, Listener, Query
 from sipd.message.errors import BadMessage
 from sipd.message.uri import Uri
 from sipd.routing.lookup import is_address
@@ -57,13 +57,13 @@ class Wire:
     def hostport(self, flow: Flow) -> str:
         """How the other side of `flow` reaches us: host, port and, for streams, the transport."""
         listener = self.listener(flow)
-        suffix = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        suffix = transport_param(flow.transport)
         return f"{bracketed(listener.advertised_host)}:{listener.advertised_port}{suffix}"
 
     def when_ready(self, host: str, port: int, transport: str, ready: Ready, now: float) -> None:
         """Call `ready` with the flow there: at once for addresses and known names, else after a look-up."""
         if is_address(host):
-            ready(self.settings.flow_to(host, port or 5060, transport), now)
+            ready(self.settings.flow_to(host, port, transport), now)
             return
         query = Query(host, port, transport)
         addresses, until = self._known.get(query, ((), 0.0))
@@ -90,7 +90,7 @@ class Wire:
 
     def _first(self, query: Query, addresses: tuple[str, ...]) -> Flow | None:
         for address in addresses:
-            flow = self.settings.flow_to(address, query.port or 5060, query.transport)
+            flow = self.settings.flow_to(address, query.port, query.transport)
             if flow is not None:
                 return flow
         return None
@@ -99,6 +99,11 @@ class Wire:
 def bracketed(host: str) -> str:
     """An IPv6 address as it stands in a URI or Via."""
     return f"[{host}]" if ":" in host else host
+
+
+def transport_param(transport: str) -> str:
+    """`;transport=` of a URI that leads to one of our listeners. RFC 7118 knows `ws` only, also where it is secure."""
+    return "" if transport == "udp" else ";transport=ws" if transport in WEB else f";transport={transport}"
 
 
 def next_hop(uri: str, default_transport: str = "udp") -> tuple[str, int, str]:

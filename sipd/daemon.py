@@ -10,6 +10,7 @@ import errno
 import fcntl
 import logging
 import os
+import random
 import resource
 import signal
 import socket
@@ -167,7 +168,8 @@ class Daemon:
             config.node, self._core, self._reloader, self._store.spool, self._counters, self._clock.now, self._soon
         )
         self._control = Control(requests.handlers(), self._counters, token)
-        self._resolver = Resolver(self._resolved, self._counters)
+        draw = random.SystemRandom().randrange
+        self._resolver = Resolver(self._resolved, self._counters, self.listeners, draw, config.dns_servers)
         hosts = {index: listener.host for index, listener in enumerate(self.listeners)}
         self._streams = Streams(asyncio.get_running_loop(), self, hosts, self._counters)
         self._udp: dict[int, UdpListener] = {}

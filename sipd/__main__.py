@@ -59,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--ws-origin", action="append", metavar="ORIGIN", help="take WebSockets of these pages only; default: any"
     )
+    run.add_argument(
+        "--dns-server",
+        action="append",
+        metavar="ADDRESS[:PORT]",
+        help="in place of the system's; may be given many times",
+    )
     run.add_argument("--state", metavar="DIR", help="bindings, events and the last good table")
     run.add_argument("--control", metavar="PATH", help="Unix socket; default: control.sock in the state directory")
     run.add_argument("--control-tcp", metavar="ADDRESS:PORT")

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import logging
 import os
+import random
 import resource
 import signal
 import socket
@@ -23,7 +24,7 @@ from typing import Any, Protocol
 from sipd.config import Config, ConfigError, ListenOn, advertised_of, read_token
 from sipd.control import Control
 from sipd.disk import Checkpointer
-from sipd.flow import Flow, Listener, Query, TlsName
+from sipd.flow import Answer, Flow, Listener, Query, TlsName
 from sipd.message.framing import FramingError
 from sipd.net.resolve import Resolver
 from sipd.net.streams import Security, Streams, bind_tcp
@@ -71,7 +72,7 @@ class Core(Asked, Protocol):
     @property
     def tls_names(self) -> Mapping[tuple[str, str, int], TlsName]: ...
 
-    def resolved(self, query: Query, addresses: list[str], now: float) -> None: ...
+    def resolved(self, query: Query, answer: Answer, now: float) -> None: ...
 
     def handle_timer(self, now: float) -> None: ...
 
@@ -186,7 +187,8 @@ class Daemon:
             self.reload_certificates,
         )  # fmt: skip
         self._control = Control(requests.handlers(), self._counters, token)
-        self._resolver = Resolver(self._resolved, self._counters)
+        draw = random.SystemRandom().randrange
+        self._resolver = Resolver(self._resolved, self._counters, self.listeners, draw, config.dns_servers)
         hosts = {index: listener.host for index, listener in enumerate(self.listeners)}
         security = Security(self._certificates, self._tls_name, config.ws_origins)
         self._streams = Streams(asyncio.get_running_loop(), self, hosts, self._counters, security=security)
@@ -279,8 +281,8 @@ class Daemon:
         """Who shall be there, as the core knows."""
         return self._core.tls_names.get(flow[:3])
 
-    def _resolved(self, query: Query, addresses: list[str]) -> None:
-        self._tell("resolved", self._core.resolved, query, addresses, self._clock.now())
+    def _resolved(self, query: Query, answer: Answer) -> None:
+        self._tell("resolved", self._core.resolved, query, answer, self._clock.now())
         self._soon()
 
     def _swap(self, compiled: Compiled) -> None:

@@ -56,9 +56,29 @@ class Listener(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A host name that the core wants resolved before it can send."""
+    """A host name that the core wants resolved before it can send (RFC 3263)."""
 
     host: str
     port: int
-    """0: the default of the transport."""
+    """0: what the records say, else the default of the transport."""
     transport: str
+    """Of a flow, or "auto": what the records say."""
+
+
+class Target(NamedTuple):
+    """One place to send to."""
+
+    host: str
+    """IP address, IPv6 without brackets."""
+    port: int
+    transport: str
+
+
+class Answer(NamedTuple):
+    """What a look-up found."""
+
+    targets: tuple[Target, ...] = ()
+    """In order of preference, weights already drawn (RFC 2782). Empty: nothing was found."""
+    ttl: float = 0.0
+    """Seconds: the lowest of the records. Of an empty answer: how long the name has nothing; 0 when the resolver
+    failed, which says nothing about the name."""

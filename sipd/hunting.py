@@ -455,10 +455,10 @@ class Hunting:
         branch = Branch(
             call,
             target_of(binding.contact),
-            binding.flow,
+            [binding.flow],
             callerid.shown_to_phone(call.request, call.index, call.caller),
             str(own or f"<{Uri.build(user.extension, domain)}>"),
-            f"<sip:{self._core.wire.hostport(binding.flow)}>",
+            lambda flow: f"<sip:{self._core.wire.hostport(flow)}>",
         )
         branch.pinned = True
         branch.user = user
@@ -497,16 +497,16 @@ class Hunting:
         hop, loose = connection_hop(connection)
         round_.waiting += 1
 
-        def ready(flow: Flow | None, then: float) -> None:
+        def ready(flows: Sequence[Flow], then: float) -> None:
             round_.waiting -= 1
             if call.round is not round_ or call.ended:
                 self._release(call, held)
                 return
-            if flow is None:
+            if not flows:
                 self._release(call, held)
                 self._place_failed(round_, None, Final(503, "PBX Unreachable", rule="unreachable"), then)
                 return
-            branch = self._outbound_branch(call, route, flow)
+            branch = self._outbound_branch(call, route, flows)
             branch.round = round_
             branch.scopes = held
             round_.branches.append(branch)
@@ -515,9 +515,9 @@ class Hunting:
             self._calls.watch(branch, then)
             self._calls.invite(branch, then)
 
-        self._core.wire.when_ready(*hop, ready, now)
+        self._core.wire.find(*hop, ready, now, verify=connection.tls_verify)
 
-    def _outbound_branch(self, call: Call, route: Route, flow: Flow) -> Branch:
+    def _outbound_branch(self, call: Call, route: Route, flows: Sequence[Flow]) -> Branch:
         """The INVITE for a PBX, from who the PBX knows (wire.md: From phones)."""
         connection, user, account = route.connection, route.user, route.account
         target = at_pbx(connection, route.number)
@@ -528,9 +528,10 @@ class Hunting:
         private = self._stays_unknown(call, user)
         number = callerid.number_of(call.index, user, identity)
         from_value, shown = callerid.shown_to_pbx(connection, identity, number, _display(call, user), private=private)
-        domain = call.index.tenant.primary_domain
-        contact = contact_of(extension, domain, connection.multi_tenant, self._core.wire, flow)
-        branch = Branch(call, target, flow, from_value, f"<{target}>", contact)
+        domain, mode, wire = call.index.tenant.primary_domain, connection.multi_tenant, self._core.wire
+        branch = Branch(
+            call, target, flows, from_value, f"<{target}>", lambda flow: contact_of(extension, domain, mode, wire, flow)
+        )
         branch.user = user
         branch.connection = connection
         branch.account = account

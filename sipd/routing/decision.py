@@ -237,7 +237,7 @@ def destination(
         return closed
     if isinstance(station, Group):
         members = len(index.members[station.id])
-        _tell(steps, rule, True, f"{user_part!r} leads to group {station.extension}, {members} members in use")
+        _tell(steps, rule, True, f"{user_part!r} leads to group {station.extension}, members in use: {members}")
         return Destination(rule, group=station)
     _tell(steps, rule, True, f"{user_part!r} leads to {station.extension}")
     return Destination(rule, user=station)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sipd.auth import PbxAccount, Proof, account_of
-from sipd.dialogs import Dialog, PendingOk, header_text, lines_to_pass, routes
+from sipd.dialogs import Dialog, Leg, PendingOk, header_text, lines_to_pass, routes
 from sipd.events import Events
 from sipd.flow import Flow
 from sipd.history import Forward
@@ -29,6 +29,7 @@ from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.routing.model import Connection, Group, User
 from sipd.routing.seal import Cipher
 from sipd.sending import Sender, Sending
+from sipd.session import Sessions, knows_timers, least_of
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction
@@ -66,8 +67,8 @@ class Call:
 
     __slots__ = (
         "answered_at", "asked", "branches", "by", "callee", "caller", "connection", "direction", "ended", "forwarding",
-        "forwards", "from_text", "group", "id", "index", "local_tags", "pair", "payers", "request", "round", "scopes",
-        "started", "to_text", "tx", "visited",
+        "forwards", "from_text", "group", "id", "index", "local_tags", "pair", "payers", "replaces", "request", "round",
+        "scopes", "started", "to_text", "tx", "visited",
     )  # fmt: skip
 
     def __init__(self, call_id: str, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> None:
@@ -104,6 +105,8 @@ class Call:
         """Our tags towards the caller, one per early dialog."""
         self.forwarding: Dialog | None = None
         """The early dialog with the caller in which we tell of forwards."""
+        self.replaces = False
+        """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.started = now
         self.answered_at: float | None = None
         self.ended = False
@@ -136,8 +139,8 @@ class Branch:
 
     __slots__ = (
         "account", "call", "call_id", "cancelled", "connection", "contact", "contact_over", "dialogs", "done", "flow",
-        "flows", "from_value", "headers", "local_tag", "max_forwards", "pinned", "proof", "rang", "rest", "round",
-        "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
+        "flows", "from_value", "headers", "least", "local_tag", "max_forwards", "pinned", "proof", "rang", "rest",
+        "round", "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
     )  # fmt: skip
 
     def __init__(
@@ -174,6 +177,8 @@ class Branch:
         self.headers: list[Header] = []
         self.rest = b""
         self.max_forwards = 70
+        self.least = 0
+        """Min-SE that its other end asked for (RFC 4028)."""
         self.account: PbxAccount | None = None
         """Whose credentials answer a challenge."""
         self.proof: Proof | None = None
@@ -220,20 +225,23 @@ class Calls:
         self.calls: dict[str, Call] = {}
         self.dialogs: dict[tuple[str, str], Dialog] = {}
         """By our side of it: Call-ID and local tag (RFC 3261 12)."""
+        self.sessions = Sessions(core, self)
 
     def find(self, message: Message) -> Dialog | None:
         """The dialog of a request that came to us: our tag is in its To, the other end's in its From.
 
         Early forks of one INVITE share our tag, and differ in the other end's.
         """
-        dialog = self.dialogs.get((message.call_id, message.to.tag or ""))
-        theirs = message.from_.tag or ""
+        return self.find_named(message.call_id, message.to.tag or "", message.from_.tag or "")
+
+    def find_named(self, call_id: str, ours: str, theirs: str) -> Dialog | None:
+        dialog = self.dialogs.get((call_id, ours))
         if dialog is None or dialog.remote_tag == theirs:
             return dialog
         return dialog.branch.dialogs.get(theirs) if dialog.branch is not None else None
 
-    def renamed(self, request: Message, index: TenantIndex) -> list[Header]:
-        """Headers of a request that name a call of the tenant, by its name on the other leg."""
+    def renamed(self, request: Message, index: TenantIndex, towards: Connection | None = None) -> list[Header]:
+        """Headers of a request that name a call of the tenant, by its name on the other leg: a PBX's or a phone's."""
 
         def rename(name: DialogName) -> DialogName | None:
             dialog = self.dialogs.get((name.call_id, name.asked))
@@ -243,7 +251,22 @@ class Calls:
                 return None
             return DialogName(dialog.peer.call_id, dialog.peer.remote_tag, dialog.peer.local_tag)
 
-        return renamed(request, rename)
+        return renamed(request, rename, lambda uri: self._host_towards(uri, index, towards))
+
+    def _host_towards(self, uri: Uri, index: TenantIndex, towards: Connection | None) -> str | None:
+        """What a Refer-To names, as a phone of the tenant or the PBX of a connection dials it."""
+        own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
+        at_pbx = any(uri.host in (c.registrar_domain, c.host) for c in index.connections.values())
+        if towards is not None:
+            return towards.registrar_domain if own else None
+        return index.tenant.primary_domain if at_pbx else None
+
+    def connection_of(self, leg: Leg, index: TenantIndex) -> Connection | None:
+        """The connection behind a leg; None for a phone's."""
+        if leg.pinned:
+            return None
+        at = leg.account.connection if leg.account is not None else index.tenant.default_connection
+        return index.connections.get(at)
 
     # -- beginning
 
@@ -264,7 +287,8 @@ class Calls:
         branch.call_id = wire.token(16)
         branch.local_tag = wire.token()
         branch.proof = self.proof(branch.account)
-        branch.headers += self.renamed(call.request, call.index)
+        connection = call.index.connections.get(branch.account.connection) if branch.account else None
+        branch.headers += self.renamed(call.request, call.index, connection)
         call.branches.append(branch)
         self._send_invite(branch, [], now)
 
@@ -291,6 +315,7 @@ class Calls:
                 ("CSeq", f"{branch.seq} INVITE"),
                 ("Contact", branch.contact),
                 *branch.headers,
+                *self.sessions.offer(branch.call, branch.call.request, branch.least),
                 *credentials,
             ],
             branch.call.request.body,
@@ -311,6 +336,8 @@ class Calls:
             self._ok(branch, response, now)
         elif not branch.done:
             if status in (401, 407) and self._authenticate(branch, response, now):
+                return
+            if status == 422 and self._lengthen(branch, response, now):
                 return
             self.fail(branch, _final(response, from_phone=branch.pinned), now)
 
@@ -464,6 +491,18 @@ class Calls:
             self._send_invite(branch, [*found], now)
         return found is not None
 
+    def _lengthen(self, branch: Branch, response: Message, now: float) -> bool:
+        """The session interval was our idea and is too small (RFC 4028 7.4): once more. Of the caller's: 422 passes."""
+        request = branch.call.request
+        least = least_of(response)
+        asked_by_us = not (knows_timers(request) and request.has("session-expires"))
+        if branch.cancelled or not asked_by_us or least <= self.sessions.offered(branch.call, request, branch.least):
+            return False
+        branch.least = least
+        branch.proof = self.proof(branch.account)
+        self._send_invite(branch, [], now)
+        return True
+
     def proof(self, account: PbxAccount | None) -> Proof:
         """For one request to a PBX: what it has answered to challenges."""
         return Proof(account, self._core.cipher)
@@ -578,6 +617,7 @@ class Calls:
         self.calls.pop(call.id, None)
         self._core.limits.give_back(call.scopes)
         call.scopes = []
+        self.sessions.stop(call)
         if call.round is not None:
             call.round.stop(self._core.timers)
         for branch in call.branches:
@@ -593,8 +633,9 @@ class Calls:
         )  # fmt: skip
 
     def _bury(self, call: Call, now: float) -> None:
-        """Forget the dialogs, unless a BYE still waits for its turn."""
-        if any(dialog.ok is not None for dialog in _legs(call)):
+        """Forget the dialogs, unless a BYE still waits for its turn, or a transfer is still told of (RFC 5057)."""
+        legs = _legs(call)
+        if any(dialog.ok is not None or any(at > now for at in dialog.usages.values()) for dialog in legs):
             self._core.timers.set(now + T2, lambda at: self._bury(call, at))
             return
         for branch in call.branches:
@@ -641,6 +682,9 @@ class Calls:
         a = b.other
         headers: list[Header] = [call.request.lines("record-route"), ("Contact", a.contact)]
         headers.append(lines_to_pass(response, from_phone=b.pinned))
+        if response.status >= 200:
+            least = b.branch.least if b.branch is not None else 0
+            headers += self.sessions.answered(call, call.request, response, now, least)
         data = build.response(
             call.request, response.status, response.reason, a.local_tag, headers, response.body, call.tx.source[1:3]
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from sipd import callerid
 from sipd.auth import account_of, at_pbx
 from sipd.calls import Branch, Call, Calls, Core, Final
-from sipd.dialogs import lines_to_pass, target_of
+from sipd.dialogs import Dialog, lines_to_pass, target_of
 from sipd.flow import Flow
 from sipd.history import (
     BUSY,
@@ -36,6 +36,7 @@ from sipd.message.address import Address
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
 from sipd.message.uri import Uri
+from sipd.replacing import find_replaced
 from sipd.rounds import BUSY as BUSY_ANSWERS
 from sipd.rounds import (
     FAILED_THERE,
@@ -79,7 +80,7 @@ class Hunting:
         call = self._calls.begin(tx, decision.tenant, "in", now)
         call.connection = decision.connection
         call.asked = Uri.parse(tx.request.uri).user or ""
-        if not self._take(call, decision.connection, decision.user, now):
+        if self._replace(call, now) or not self._take(call, decision.connection, decision.user, now):
             return
         if decision.user is not None:
             self._ring(call, decision.user, now)
@@ -94,6 +95,8 @@ class Hunting:
         call.caller = user
         call.asked = uri.user or ""
         call.payers = (user,)
+        if self._replace(call, now):
+            return
         if self._is_here(index, uri.host):
             dialled, foreign = decide_dialled(index, call.asked, now), None
         else:  # another domain, also another tenant's: like the public, through the PBX
@@ -137,7 +140,7 @@ class Hunting:
         ]
         if call.connection is not None:
             scopes.append((("connection", call.connection.id), call.connection.limits))
-        if call.caller is not None:
+        if call.caller is not None and not call.replaces:  # else it takes over another call of the user's
             scopes.append((("user", call.caller.id), call.caller.limits))
         limit = self._hold(call, scopes, now)
         if limit is not None:
@@ -157,6 +160,43 @@ class Hunting:
             if scope in call.scopes:
                 call.scopes.remove(scope)
                 self._core.limits.give_back([scope])
+
+    # -- in the place of another call
+
+    def _replace(self, call: Call, now: float) -> bool:
+        """An INVITE with Replaces goes to the end that has the dialog, however it is addressed (RFC 3891).
+
+        False when it names no call of the tenant: from a phone it may be one that the PBX knows.
+        """
+        replaced = find_replaced(call.request, call.index.tenant.id, self._calls.find_named)
+        user, leg, status = call.caller, replaced.leg, replaced.status
+        if not replaced.names and (user is not None or not call.request.has("replaces")):
+            return False
+        call.replaces = True
+        connection = call.connection if user is None else None
+        if leg is not None and user is not None:
+            connection = self._calls.connection_of(leg, call.index)
+        if leg is None or (not leg.pinned and (user is None or connection is None)):
+            status = status or 481
+        if not self._take(call, connection, user, now):
+            return True
+        if status or leg is None:
+            self._calls.refuse(call, status, build.REASONS[status], now, rule="replaces")
+        elif leg.pinned:
+            self._ring_leg(call, leg, now)
+        elif connection is not None:
+            self._call_out(call, [(connection, call.asked)], now)
+        return True
+
+    def _ring_leg(self, call: Call, leg: Dialog, now: float) -> None:
+        """Ring the phone at the other end of a leg, and no other."""
+        callee = leg.call.caller if leg.branch is None else leg.branch.user
+        if call.caller is not None:
+            call.direction = "internal"
+        round_ = call.round = Round(call, [])
+        seconds = callee.ring_seconds if callee is not None else self._core.settings.caller_timeout
+        round_.ring_timer = self._core.timers.set(now + seconds, lambda at: self._rang_out(round_, at))
+        self._ring_at(round_, callee, leg.target, leg.flow, leg.remote.partition(";tag=")[0], now)
 
     # -- where it goes
 
@@ -449,22 +489,25 @@ class Hunting:
     # -- branches
 
     def _ring_phone(self, round_: Round, phone: Phone, now: float) -> None:
-        call, user, binding = round_.call, phone.user, phone.binding
-        domain, group = call.index.tenant.primary_domain, round_.group
+        user, binding = phone.user, phone.binding
+        domain, group = round_.call.index.tenant.primary_domain, round_.group
         own = Address(group.name, Uri.build(group.extension, domain), {}) if group is not None else None
-        branch = Branch(
-            call,
-            target_of(binding.contact),
-            [binding.flow],
-            callerid.shown_to_phone(call.request, call.index, call.caller),
-            str(own or f"<{Uri.build(user.extension, domain)}>"),
-            lambda flow: f"<sip:{self._core.wire.hostport(flow)}>",
-        )
+        to_value = str(own or f"<{Uri.build(user.extension, domain)}>")
+        reached = user.extension if group is not None else ""
+        self._ring_at(round_, user, target_of(binding.contact), binding.flow, to_value, now, reached)
+
+    def _ring_at(
+        self, round_: Round, user: User | None, uri: str, flow: Flow, to_value: str, now: float, reached: str = ""
+    ) -> None:
+        """Ring one phone; `reached` is the extension by which a group reaches it."""
+        call, wire = round_.call, self._core.wire
+        from_value = callerid.shown_to_phone(call.request, call.index, call.caller)
+        branch = Branch(call, uri, [flow], from_value, to_value, lambda there: f"<sip:{wire.hostport(there)}>")
         branch.pinned = True
         branch.user = user
         branch.round = round_
         round_.branches.append(branch)
-        told = self._history(call, user.extension if group is not None else "")
+        told = self._history(call, reached)
         branch.headers += told
         branch.rest = lines_to_pass(
             call.request, from_phone=call.caller is not None, besides=TOLD if told else frozenset()

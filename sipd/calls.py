@@ -231,6 +231,7 @@ class Calls:
         call = Call(self._core.wire.token(12), tx, index, direction, now)
         tx.owner = call
         self.calls[call.id] = call
+        self._core.events.leg(tx.request.call_id, call.id, tenant=index.tenant.id, call=True)
         self._core.layer.respond(tx, 100, build.response(tx.request, 100, received=tx.source[1:3]), now)
         return call
 
@@ -286,6 +287,7 @@ class Calls:
         return limit
 
     def _limit(self, call: Call, limit: LimitReached, user: User | None, now: float) -> None:
+        self._core.events.step(call.id, f"limit-{limit.rule}", "the limit is reached", passed=False)
         if limit.status == 486 and user is not None and user.forward_busy:
             self._forward(call, user, user.forward_busy, now)
             return
@@ -330,6 +332,7 @@ class Calls:
 
     def _forward(self, call: Call, user: User, target: str, now: float) -> None:
         """Another round: what became of the one before does not count any more."""
+        self._core.events.step(call.id, "forward", f"user {user.extension} forwards to {target}")
         call.callee = None
         call.finals = []
         call.no_answer = False
@@ -415,6 +418,8 @@ class Calls:
         branch.proof = self.proof(branch.account)
         branch.headers += self.renamed(call.request, call.index)
         call.branches.append(branch)
+        self._core.events.leg(branch.call_id, call.id)
+        self._core.events.step(call.id, "leg", f"INVITE to {branch.uri.partition(';')[0]}")
         self._send_invite(branch, [], now)
 
     def _send_invite(self, branch: Branch, credentials: list[Header], now: float) -> None:
@@ -656,7 +661,8 @@ class Calls:
     ) -> None:
         """The edge itself ends a call that was not answered; counted and told as an event."""
         self._core.events.add(
-            now, "refused", tenant=call.index.tenant.id, rule=rule, code=status, reason=reason, method="INVITE",
+            now, "refused", tenant=call.index.tenant.id, rule=rule, call=call.id, code=status, reason=reason,
+            method="INVITE",
             source=f"{call.tx.source.transport}:{call.tx.source.host}:{call.tx.source.port}", uri=call.to_text,
         )  # fmt: skip
         self._finish(call, status, reason, now, headers)

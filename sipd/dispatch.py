@@ -15,7 +15,7 @@ from sipd.message.uri import Uri
 from sipd.methods import ALLOW, not_taken
 from sipd.passing import Passing
 from sipd.registrar import Refused
-from sipd.routing.decision import Decision, decide_dialled, decide_from_pbx, decide_outbound
+from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.transaction.layer import ServerTransaction
@@ -131,10 +131,13 @@ class Dispatcher:
             self._capabilities(tx, now)
             return
         local_domain = uri.param("local-domain") or ""
-        table = self._core.table()
+        table, tracer = self._core.table(), self._core.events.tracer
+        steps: list[Step] | None = None if tracer is None else []
         decision = decide_from_pbx(
-            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain
+            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, steps
         )
+        if tracer is not None and steps:
+            tracer.decided(steps, f"rule {decision.rule}" if decision.accepted else "")
         if not decision.accepted:
             if decision.rule == "unknown-source":
                 self._unknown_source(tx, now)

@@ -25,6 +25,7 @@ from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
 from sipd.timers import Timers
+from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
 from sipd.upstream import Upstream
 from sipd.wire import Wire
@@ -45,7 +46,9 @@ class Edge:
     ) -> None:
         self.compiled = compile_table(EMPTY, edge_hosts=settings.own_hosts)
         """The table in force; knows nobody before the first `load`."""
-        self.events = Events()
+        self.tracer = Tracer(settings.trace_sample) if settings.trace else None
+        """What was said, for people; None: tracing is off."""
+        self.events = Events(self.tracer)
         self.timers = Timers()
         self.wire = Wire(settings, random_bytes)
         self.layer = Layer(self, self.wire.send, self.timers, timing)
@@ -70,8 +73,12 @@ class Edge:
             message = scan(data)
             check(message)
         except BadMessage as bad:
+            if self.tracer is not None:
+                self.tracer.received(data, flow, now, "", self.wire.outbox)
             self._malformed(bad, flow)
             return
+        if self.tracer is not None:
+            self.tracer.received(data, flow, now, message.call_id, self.wire.outbox)
         self._guarded(lambda: self.layer.receive(message, flow, now), message, flow)
 
     def bad_frame(self, error: FramingError, flow: Flow, now: float) -> None:
@@ -112,15 +119,23 @@ class Edge:
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream ended: its transactions fail at once, its phones are gone."""
+        self._tick(now)
         self._guarded(lambda: self.layer.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.registrar.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.upstream.flow_lost(flow, now), None, None)
 
     def resolved(self, query: Query, addresses: list[str], now: float) -> None:
         """Answer to a look-up; empty: it failed."""
+        self._tick(now)
         self._guarded(lambda: self.wire.resolved(query, addresses, now), None, None)
 
+    def _tick(self, now: float) -> None:
+        """For the trace: what the core says now is no message's doing."""
+        if self.tracer is not None:
+            self.tracer.tick(now, self.wire.outbox)
+
     def handle_timer(self, now: float) -> None:
+        self._tick(now)
         self._guarded(lambda: self.timers.fire(now), None, None)
 
     def next_timer(self) -> float | None:
@@ -129,6 +144,7 @@ class Edge:
 
     def load(self, compiled: Compiled, now: float) -> None:
         """Swap the table, at the cost of what changed. Calls in progress keep what they were decided with."""
+        self._tick(now)
         changed = compiled.changed_since(self.compiled)
         self.compiled = compiled
         self.registrar.load(compiled, changed, now)
@@ -146,6 +162,8 @@ class Edge:
 
     def datagrams_to_send(self) -> list[tuple[bytes, Flow]]:
         taken, self.wire.outbox = self.wire.outbox, []
+        if self.tracer is not None:
+            self.tracer.sent(taken)
         return taken
 
     def lookups_to_start(self) -> list[Query]:

@@ -415,6 +415,11 @@ class Upstream:
             ],
         )
         self._events.count("upstream.sent")
+        account = wanted.account
+        self._events.leg(
+            registration.call_id, registration.call_id,
+            tenant=account.tenant, user=account.user, connection=account.connection,
+        )  # fmt: skip
         self._layer.request(data, "REGISTER", branch, flow, (self, registration), now)
 
     def _request_uri(self, wanted: Wanted) -> str:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from sipd import commands, config
 from sipd.daemon import Daemon
 from sipd.edge import Edge
+from sipd.redact import BODIES
 from sipd.routing.model import TRANSPORTS
 
 
@@ -51,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
         "--digest", metavar="NAMES", help="what phones are challenged with, in this order; default: MD5,SHA-256"
     )
     run.add_argument("--log-level", choices=config.LEVELS)
+    run.add_argument("--trace", choices=("on", "off"), help="whether calls are traced; default: on")
+    run.add_argument("--trace-sample", metavar="SHARE", help="share of calls that is traced, 0 to 1; default: 1")
+    run.add_argument("--trace-bodies", choices=BODIES, help="message bodies in traces; default: sdp, without its keys")
+    run.add_argument("--trace-megabytes", metavar="N", help="traces on disk; 0: in memory only; default: 256")
+    run.add_argument("--trace-days", metavar="N", help="age of traces on disk; default: 7")
     key = verbs.add_parser("key", help="make a key file")
     key.set_defaults(run=make_key)
     key.add_argument("file", metavar="FILE", type=Path)

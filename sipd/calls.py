@@ -864,6 +864,15 @@ class Calls:
             self.part(dialog, now)
         self.end(call, code, reason, now)
 
+    def named(self, name: str) -> Call | None:
+        """A call in progress by its id, or by the Call-ID of a leg."""
+        if name in self.calls:
+            return self.calls[name]
+        for call in self.calls.values():
+            if name == call.request.call_id or any(name == branch.call_id for branch in call.branches):
+                return call
+        return None
+
     def describe(self, tenant: str | None) -> Iterator[dict[str, Any]]:
         """Calls in progress, for people: docs/architecture.md, `calls`."""
         for call in self.calls.values():

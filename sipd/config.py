@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from sipd.redact import BODIES
 from sipd.routing.seal import KEY_BYTES
+from sipd.traces import KEEPING, Keeping
 
 TOKEN_CHARACTERS = 16
 """Shortest token of the control channel that is accepted."""
@@ -34,6 +36,11 @@ TEXTS: Mapping[str, str] = {
     "node": "",
     "digest": "MD5,SHA-256",
     "log_level": "info",
+    "trace": "on",
+    "trace_sample": "1",
+    "trace_bodies": "sdp",
+    "trace_megabytes": "256",
+    "trace_days": "7",
 }
 """Settings that are one text each, with their defaults; `listen` is a list beside them."""
 LISTEN = ("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")
@@ -78,6 +85,12 @@ class Config:
     log_level: str
     digest: tuple[str, ...] = DIGESTS
     """Algorithms that phones are challenged with, in this order."""
+    trace: bool = True
+    """Whether calls are traced at all."""
+    trace_sample: float = 1.0
+    """Share of calls, 0 to 1."""
+    keeping: Keeping = KEEPING
+    """How much of the traces is on disk."""
 
 
 def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
@@ -153,6 +166,33 @@ def parse_digest(text: str) -> tuple[str, ...]:
     if not names or not set(names) <= set(DIGESTS) or len(set(names)) < len(names):
         raise ConfigError(f'digest "{text}" is no list of {" and ".join(DIGESTS)}; write it like SHA-256,MD5 or MD5.')
     return names
+
+
+def parse_trace(text: str) -> bool:
+    """`on` or `off`. Raises ConfigError."""
+    if text not in ("on", "off"):
+        raise ConfigError(f'trace "{text}" is neither on nor off.')
+    return text == "on"
+
+
+def parse_keeping(found: Mapping[str, str]) -> Keeping:
+    """The settings of traces on disk. Raises ConfigError."""
+    bodies = found["trace_bodies"]
+    if bodies not in BODIES:
+        raise ConfigError(f'trace_bodies "{bodies}" is none of {", ".join(BODIES)}.')
+    megabytes = parse_number("trace_megabytes", found["trace_megabytes"], 0, 1_000_000)
+    return Keeping(int(megabytes), parse_number("trace_days", found["trace_days"], 0, 3650), bodies)
+
+
+def parse_number(name: str, text: str, low: float, high: float) -> float:
+    """A number in its range. Raises ConfigError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not low <= value <= high:
+        raise ConfigError(f'{name} "{text}" is no number from {low:g} to {high:g}.')
+    return value
 
 
 def is_address(host: str) -> bool:
@@ -277,6 +317,9 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str]) -> Config:
         node=found["node"] or socket.gethostname(),
         log_level=level,
         digest=parse_digest(found["digest"]),
+        trace=parse_trace(found["trace"]),
+        trace_sample=parse_number("trace_sample", found["trace_sample"], 0, 1),
+        keeping=parse_keeping(found),
     )
 
 

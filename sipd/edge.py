@@ -49,6 +49,8 @@ class Edge:
         self.tracer = Tracer(settings.trace_sample) if settings.trace else None
         """What was said, for people; None: tracing is off."""
         self.events = Events(self.tracer)
+        if self.tracer is not None:
+            self.tracer.counters = self.events.counters
         self.timers = Timers()
         self.wire = Wire(settings, random_bytes)
         self.layer = Layer(self, self.wire.send, self.timers, timing)
@@ -189,6 +191,37 @@ class Edge:
     def calls(self, tenant: str | None, now: float) -> list[dict[str, Any]]:
         """docs/architecture.md, `calls`."""
         return list(self.calls_.describe(tenant))
+
+    def hang_up(self, name: str, tenant: str | None, code: int, reason: str, now: float) -> str:
+        """End a call by its id or a leg's Call-ID, both legs properly; the call's id, empty when there is none.
+
+        `code` and `reason` are the caller's answer when nobody answered yet.
+        """
+        self._tick(now)
+        call = self.calls_.named(name)
+        if call is None or tenant not in (None, call.index.tenant.id):
+            return ""
+        self._guarded(lambda: self.calls_.hang_up(call, code, reason, now), None, None)
+        return call.id
+
+    def vitals(self) -> dict[str, int]:
+        """How many there are of what a node holds in memory."""
+        subscriptions = getattr(self, "subscriptions", None)
+        found = {
+            "calls": len(self.calls_.calls),
+            "dialogs": len(self.calls_.dialogs),
+            "client_transactions": self.layer.clients,
+            "server_transactions": self.layer.servers,
+            "bindings": len(self.registrar),
+            "upstream": len(self.upstream),
+            "timers": len(self.timers),
+            "traces": len(self.tracer) if self.tracer is not None else 0,
+            "trace_bytes": self.tracer.held if self.tracer is not None else 0,
+        }
+        try:
+            return found | {"subscriptions": len(subscriptions)} if subscriptions is not None else found
+        except TypeError:
+            return found
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""

@@ -62,8 +62,9 @@ class Events:
     def leg(
         self, call_id: str, of: str, *, tenant: str = "", user: str = "", connection: str = "", call: bool = False
     ) -> None:
-        """For the trace: a leg begins, of `of`: a call's id (`call` when the leg begins the call), or the Call-ID of the
-        leg that it goes on from."""
+        """For the trace: a leg begins. It is one of `of`, a call's id (`call`: it begins the call) or the Call-ID of
+        the leg that it goes on from.
+        """
         if self.tracer is not None:
             self.tracer.leg(call_id, of, tenant, user, connection, call=call)
 

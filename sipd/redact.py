@@ -11,11 +11,11 @@ import re
 GONE = b"(removed)"
 """What stands where a secret was."""
 BODIES = ("sdp", "all", "none")
-"""Which bodies are kept: session descriptions (without their keys), all, none. The others are told by type and length."""
+"""Which bodies are kept: session descriptions without their keys, all, none. Of the others type and length are told."""
 
 _SIGNS = (
-    b"authori", b"authentication-info", b"passw", b"secret", b"token", b"api", b"response", b"cnonce", b"rspauth",
-    b"auts", b"crypto", b"ice-pwd", b"key-mgmt", b"k=", b"k ",
+    b"auth", b"passw", b"secret", b"token", b"api", b"response", b"cnonce", b"auts", b"crypto", b"ice-pwd", b"key-mgmt",
+    b"\nk", b"\rk",
 )  # fmt: skip
 """Lower case. Most messages have none of them, and are not looked at any further."""
 _uri_with_password = re.compile(rb"sip(?:s?:|s?%3a)[^\s@>]*(?::|%3a)[^\s@>]*@").search

@@ -110,9 +110,9 @@ class Trace:
     """One call, or what else has Call-IDs of its own."""
 
     __slots__ = (
-        "answered", "by", "bytes", "code", "connection", "direction", "dropped", "ended", "from_text", "id", "kind",
-        "legs", "messages", "new_steps", "next_no", "reason", "ringing", "rule", "saved", "since", "steps", "tenant",
-        "to_text", "touched", "unsaved_since", "user",
+        "answered", "by", "code", "connection", "direction", "dropped", "ended", "from_text", "id", "kind",
+        "legs", "messages", "new_steps", "next_no", "reason", "ringing", "rule", "saved", "since", "size",
+        "steps", "tenant", "to_text", "touched", "unsaved_since", "user",
     )  # fmt: skip
 
     def __init__(self, id_: str, kind: str, now: float) -> None:
@@ -134,7 +134,7 @@ class Trace:
         """How many of `messages`, from the first, were given to the store."""
         self.steps: list[Doc] = []
         self.new_steps = 0
-        self.bytes = 0
+        self.size = 0
         self.dropped = 0
         self.next_no = 0
         self.unsaved_since: float | None = None
@@ -144,25 +144,25 @@ class Trace:
 
     def add(self, said: Said, limits: TraceLimits) -> int:
         """Keep a message; by how many bytes the trace has grown."""
-        before = self.bytes
+        before = self.size
         self.messages.append(said)
-        self.bytes += len(said.data)
+        self.size += len(said.data)
         head = limits.head if self.kind in ("call", "request") else 0
-        while len(self.messages) > self.limit(limits) or self.bytes > limits.trace_bytes:
+        while len(self.messages) > self.limit(limits) or self.size > limits.trace_bytes:
             at = head if len(self.messages) > head + 1 else 0
             if len(self.messages) <= 1:
                 break
             gone = self.messages.pop(at)
-            self.bytes -= len(gone.data)
+            self.size -= len(gone.data)
             if at < self.saved:
                 self.saved -= 1
             else:
                 self.dropped += 1
-        return self.bytes - before
+        return self.size - before
 
     def forget_messages(self) -> int:
         """Give up the messages in memory; how many bytes that frees."""
-        freed, self.bytes = self.bytes, 0
+        freed, self.size = self.size, 0
         self.dropped += len(self.messages) - self.saved
         self.messages = []
         self.saved = 0
@@ -238,7 +238,7 @@ class Tracer:
         return len(self._by_id)
 
     @property
-    def bytes(self) -> int:
+    def held(self) -> int:
         """Of all messages in memory, but for those that are not sorted yet."""
         return self._bytes
 

@@ -213,6 +213,7 @@ def test_what_the_core_is_asked(tmp_path: Path) -> None:
         assert (await client.ask("registrations", tenant="t1"))["bindings"][0]["tenant"] == "t1"
         assert (await client.ask("calls"))["calls"][0]["id"] == "c1"
         assert await client.ask("renew", tenant="t1", connection="c1") == {"ok": True, "renewed": 3}
+        assert core.told[-1] == ("renew", "t1", "c1")
         assert await client.ask("hangup", call="c1", tenant="t-acme") == {"ok": True, "call": "c1"}
         assert core.told[-1] == ("hang_up", "c1", "t-acme", 480, "Hung Up By The Operator")
         assert (await client.ask("hangup", call="c1", tenant="t-globex"))["ok"] is False
@@ -220,7 +221,6 @@ def test_what_the_core_is_asked(tmp_path: Path) -> None:
         assert (await client.ask("hangup", call="c1", reason="a\r\nb"))["ok"] is False
         assert await client.ask("traces") == {"ok": True, "traces": [], "tracing": False}
         assert "Tracing is off" in (await client.ask("trace", trace="c1"))["error"]
-        assert core.told[-1] == ("renew", "t1", "c1")
 
     run(config(tmp_path, "udp:127.0.0.1:0"), body)
 

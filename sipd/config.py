@@ -104,6 +104,14 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
     return _checked(_listen(flags, environment, from_file), found)
 
 
+def find_control(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path:
+    """The control socket of the node with these settings, for commands that ask it. Raises ConfigError."""
+    file = flags.get("config") or environment.get("TENANTRY_CONFIG")
+    from_file = read_toml(Path(str(file))) if file else {}
+    control = _first("control", flags, environment, from_file, "")
+    return Path(control or Path(_first("state", flags, environment, from_file, TEXTS["state"])) / "control.sock")
+
+
 def read_toml(path: Path) -> dict[str, object]:
     """The file's settings; unknown names are refused. Raises ConfigError."""
     try:

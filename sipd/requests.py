@@ -130,12 +130,12 @@ class Requests:
         return {"events": events, "next": events[-1]["id"] if events else after}
 
     async def registrations(self, request: Doc, began: float) -> Doc:
-        found = self._core.registrations(tenant_of(request), self._clock())
+        found = self._core.registrations(self._tenant(request), self._clock())
         user = optional_text(request, "user")
         return {name: [row for row in rows if user in (None, row["user"])] for name, rows in found.items()}
 
     async def calls(self, request: Doc, began: float) -> Doc:
-        return {"calls": self._core.calls(tenant_of(request), self._clock())}
+        return {"calls": self._core.calls(self._tenant(request), self._clock())}
 
     async def renew(self, request: Doc, began: float) -> Doc:
         tenant, connection = text(request, "tenant"), optional_text(request, "connection")
@@ -144,7 +144,7 @@ class Requests:
         return {"renewed": renewed}
 
     async def hangup(self, request: Doc, began: float) -> Doc:
-        name, tenant = text(request, "call"), tenant_of(request)
+        name, tenant = text(request, "call"), self._tenant(request)
         code = whole(request, "code", 400, 699, default=HANG_UP_CODE)
         reason = optional_text(request, "reason") or HANG_UP_REASON
         if len(reason) > REASON_LENGTH or not reason.isprintable():
@@ -158,7 +158,7 @@ class Requests:
     # Traces
 
     async def traces(self, request: Doc, began: float) -> Doc:
-        wanted = wanted_of(request)
+        wanted = wanted_of(request, self._tenant(request))
         tracer = self._core.tracer
         here: Iterable[Trace] = () if tracer is None else tracer
         found = {
@@ -172,7 +172,7 @@ class Requests:
         return {"traces": newest[: wanted.limit], "tracing": tracer is not None}
 
     async def trace(self, request: Doc, began: float) -> Doc:
-        name, tenant = text(request, "trace"), tenant_of(request)
+        name, tenant = text(request, "trace"), self._tenant(request)
         tracer = self._core.tracer
         here = tracer.find(name) if tracer is not None else None
         kept = await self._in_thread(self._traces.read, here.id if here else name) if self._traces else None
@@ -181,10 +181,21 @@ class Requests:
         whole_trace = together(here, kept, self._bodies)
         if whole_trace is None or tenant not in (None, whole_trace["tenant"]):
             why = "" if tracer is not None else " Tracing is off."
-            raise RequestError(f"There is no trace of {name!r}; sipd trace --last 20 lists the newest.{why}")
+            raise RequestError(f"There is no trace of {name!r}; sipd trace lists the newest.{why}")
         if tenant is not None:
             whole_trace["steps"] = [for_tenant(step) for step in whole_trace["steps"]]
         return {"trace": whole_trace}
+
+    def _tenant(self, request: Doc) -> str | None:
+        """`tenant_of`, or, for people, a tenant by id, slug or domain as `tenant_name`. Raises RequestError."""
+        if "tenant_name" not in request or "tenant" in request:
+            return tenant_of(request)
+        name = text(request, "tenant_name").lower()
+        compiled = self._reloader.running.compiled
+        for id_, index in compiled.tenants.items():
+            if name in (id_.lower(), index.tenant.slug.lower()) or name in index.tenant.domains:
+                return id_
+        raise RequestError(f"The table has no tenant {name!r}: give its id, short name or domain.")
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
@@ -198,13 +209,13 @@ def tenant_of(request: Doc) -> str | None:
     return text(request, "tenant") if "tenant" in request else None
 
 
-def wanted_of(request: Doc) -> Wanted:
+def wanted_of(request: Doc, tenant: str | None) -> Wanted:
     """Raises RequestError."""
     kind = optional_text(request, "kind") or ""
     if kind and kind not in KINDS:
         raise RequestError(f'"kind" is none of {", ".join(KINDS)}.')
     return Wanted(
-        tenant=tenant_of(request),
+        tenant=tenant,
         user=optional_text(request, "user") or "",
         number=optional_text(request, "number") or "",
         kind=kind,

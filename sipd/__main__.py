@@ -83,8 +83,30 @@ def parser() -> argparse.ArgumentParser:
     route.add_argument("--source", required=True, metavar="ADDRESS[:PORT]", help="where the PBX sends from")
     route.add_argument("--transport", default="udp", choices=TRANSPORTS)
     route.add_argument("--uri", required=True, metavar="URI", help="the Request-URI, such as sip:101@acme.example")
+    add_replay(verbs)
     add_asking(verbs)
     return top
+
+
+def add_replay(verbs: Verbs[argparse.ArgumentParser]) -> None:
+    """`sipd replay`."""
+    replay = verbs.add_parser(
+        "replay",
+        help="run captured requests against a table, and print what it decides",
+        description="FILE is a pcap or pcapng, what sipd trace --json printed, or a text with each message behind a "
+        "line `--- udp:ADDRESS:PORT` that says where it came from. No password is checked: a phone is who its From says.",
+    )
+    replay.add_argument("file", metavar="FILE")
+    replay.add_argument("--table", required=True, metavar="TABLE", help="a whole table in one JSON file")
+    replay.add_argument("--edge", metavar="ADDRESS", default="", help="only requests to this address")
+    replay.add_argument("--explain", action="store_true", help="print each rule that was tried")
+    replay.add_argument("--compare", action="store_true", help="exit with 1 when a captured answer is another")
+    replay.add_argument("--json", action="store_true")
+    replay.set_defaults(
+        run=lambda asked: commands.replay(
+            asked.file, asked.table, asked.edge, explained=asked.explain, compare=asked.compare, as_json=asked.json
+        )
+    )
 
 
 def add_asking(verbs: Verbs[argparse.ArgumentParser]) -> None:

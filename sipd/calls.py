@@ -237,6 +237,7 @@ class Calls:
 
     def _dial_as(self, call: Call, user: User, dialled: Dialled, now: float, foreign: Uri | None = None) -> None:
         """What a user dialled, by the connection's rule for calls inside the tenant."""
+        self._core.events.step(call.id, "decision", f"rule {dialled.rule}")
         connection = dialled.connection
         number = dialled.number
         callee = dialled.user

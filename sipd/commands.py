@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sipd import ladder
+from sipd import replay as replaying
 from sipd.config import Address, ConfigError, is_address, parse_address
 from sipd.routing import codec
 from sipd.routing.decision import Decision, explain
@@ -64,11 +65,7 @@ def check(path: str, as_json: bool, out: TextIO = sys.stdout) -> int:
 def route(path: str, source: str, transport: str, uri: str, as_json: bool, out: TextIO = sys.stdout) -> int:
     """Print who gets an INVITE from `source` for `uri`, and why. Raises UnreadableError."""
     host, port = parse_source(source)
-    table, problems = read_table(path)
-    if table is not None:
-        problems = [problem for problem in validate(table) if problem.severity == "error"]
-    if table is None or problems:
-        raise UnreadableError(f"The table has {len(problems)} errors; see them with: sipd check {path}")
+    table = good_table(path)
     try:
         decision = explain(compile_table(table), host, port, transport, uri)
     except ValueError as error:
@@ -130,6 +127,36 @@ def verdict(decision: Decision) -> str:
         return f"{decision.status} {decision.reason}{warning}, by rule {decision.rule}"
     target = f"user {found['user']}" if found["user"] else f"forwarded to {found['forward']}"
     return f"{target} of tenant {found['tenant']}, over connection {found['connection']}, by rule {decision.rule}"
+
+
+def replay(path: str, table_path: str, edge: str, *, explained: bool, compare: bool, as_json: bool) -> int:
+    """Run a capture against a table. Raises UnreadableError."""
+    table = good_table(table_path)
+    if edge and not is_address(edge):
+        raise UnreadableError(f'edge "{edge}" is no IP address.')
+    try:
+        if Path(path).stat().st_size > replaying.FILE_BYTES:
+            raise UnreadableError(f"{path} has more than {replaying.FILE_BYTES} bytes; cut it, as with editcap -c.")
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror}.") from error
+    report = replaying.run(data, table, edge)
+    if as_json:
+        print_json(replaying.as_dict(report), sys.stdout)
+    else:
+        for line in replaying.lines(report, explained=explained):
+            print(line)
+    return WITH_ERRORS if compare and report.differing else OK
+
+
+def good_table(path: str) -> Table:
+    """A table without errors from its file. Raises UnreadableError."""
+    table, problems = read_table(path)
+    if table is not None:
+        problems = [problem for problem in validate(table) if problem.severity == "error"]
+    if table is None or problems:
+        raise UnreadableError(f"The table has {len(problems)} errors; see them with: sipd check {path}")
+    return table
 
 
 # Asking a node

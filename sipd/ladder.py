@@ -15,6 +15,8 @@ TIME_WIDTH = 10
 MIN_RUNG = 17
 """Columns between two lifelines at least; ends that do not fit share the last lifeline."""
 MAX_RUNG = 34
+TITLE = 21
+"""Columns for the name of the last lifeline: an IPv4 address and a port."""
 
 Doc = dict[str, Any]
 
@@ -117,7 +119,7 @@ class Ladder:
             end = _end(message)
             if end not in ends:
                 ends.append(end)
-        room = width - TIME_WIDTH - 2
+        room = width - TIME_WIDTH - 2 - TITLE
         most = max(2, room // MIN_RUNG + 1)  # lifelines, with the edge's
         self._ends = ends
         self._shared = len(ends) + 1 > most
@@ -143,9 +145,10 @@ class Ladder:
         for end in self._ends[1:]:
             column = self._column(end)
             names[column] = end[1] if column not in names else "others"
-        line = [" "] * (self._at[-1] + self._rung)
+        line = [" "] * (self._at[-1] + TITLE)
         for column, name in names.items():
-            short = name if len(name) < self._rung else name[: self._rung - 2] + "~"
+            room = TITLE if column == len(self._at) - 1 else self._rung - 1
+            short = name if len(name) <= room else name[: room - 1] + "~"
             begin = self._at[column]
             line[begin : begin + len(short)] = short
         yield "".join(line).rstrip()

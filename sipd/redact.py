@@ -114,7 +114,7 @@ def _params(text: bytes) -> bytes:
             return GONE
         name, value = found.groups()
         harmless, named = name.lower() in HARMLESS, name.lower() in NAMED
-        parts.append(name + b"=" + (value if harmless else GONE) if harmless or named else GONE)
+        parts.append(name + b"=" + (value if harmless else b'"' + GONE + b'"') if harmless or named else GONE)
         position = found.end()
     return _without_passwords(b", ".join(parts))
 
@@ -125,7 +125,7 @@ def _without_passwords(text: bytes) -> bytes:
     What looks like the proof of a password goes too, wherever it stands.
     """
     text = _password.sub(rb"\1" + GONE + b"@", text)
-    return _proof.sub(rb"\1\2" + GONE, _header_in_uri.sub(rb"\1" + GONE, text))
+    return _proof.sub(rb'\1\2"' + GONE + b'"', _header_in_uri.sub(rb"\1" + GONE, text))
 
 
 def _body(head: bytes, body: bytes, bodies: str, suspect: bool) -> bytes:

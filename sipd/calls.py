@@ -276,6 +276,7 @@ class Calls:
         call = Call(self._core.wire.token(12), tx, index, direction, now)
         tx.owner = call
         self.calls[call.id] = call
+        self._core.events.leg(tx.request.call_id, call.id, tenant=index.tenant.id, call=True)
         self._core.layer.respond(tx, 100, build.response(tx.request, 100, received=tx.source[1:3]), now)
         return call
 
@@ -290,6 +291,8 @@ class Calls:
         connection = call.index.connections.get(branch.account.connection) if branch.account else None
         branch.headers += self.renamed(call.request, call.index, connection)
         call.branches.append(branch)
+        self._core.events.leg(branch.call_id, call.id)
+        self._core.events.step(call.id, "leg", f"INVITE to {branch.uri.partition(';')[0]}")
         self._send_invite(branch, [], now)
 
     def _send_invite(self, branch: Branch, credentials: list[Header], now: float) -> None:
@@ -533,7 +536,8 @@ class Calls:
     ) -> None:
         """The edge itself ends a call that was not answered; counted and told as an event."""
         self._core.events.add(
-            now, "refused", tenant=call.index.tenant.id, rule=rule, code=status, reason=reason, method="INVITE",
+            now, "refused", tenant=call.index.tenant.id, rule=rule, call=call.id, code=status, reason=reason,
+            method="INVITE",
             source=f"{call.tx.source.transport}:{call.tx.source.host}:{call.tx.source.port}", uri=call.to_text,
         )  # fmt: skip
         self.finish(call, status, reason, now, headers)
@@ -766,6 +770,15 @@ class Calls:
         for dialog in _legs(call):
             self.part(dialog, now)
         self.end(call, code, reason, now)
+
+    def named(self, name: str) -> Call | None:
+        """A call in progress by its id, or by the Call-ID of a leg."""
+        if name in self.calls:
+            return self.calls[name]
+        for call in self.calls.values():
+            if name == call.request.call_id or any(name == branch.call_id for branch in call.branches):
+                return call
+        return None
 
     def describe(self, tenant: str | None) -> Iterator[dict[str, Any]]:
         """Calls in progress, for people: docs/architecture.md, `calls`."""

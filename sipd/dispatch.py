@@ -17,8 +17,8 @@ from sipd.message.uri import Uri
 from sipd.methods import ALLOW, not_taken
 from sipd.passing import Passing
 from sipd.registrar import Refused
-from sipd.routing.decision import Decision, decide_dialled, decide_from_pbx, decide_outbound
-from sipd.routing.lookup import TenantIndex
+from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound
+from sipd.routing.lookup import NOBODY, TenantIndex
 from sipd.routing.model import Connection, Group, User
 from sipd.session import too_small
 from sipd.subscriptions import Subscriptions
@@ -94,9 +94,8 @@ class Dispatcher:
         return self._subscriptions.unfit(request) if request.method == "SUBSCRIBE" else None
 
     def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:
-        table, source = self._core.table(), tx.source
-        known = table.sources.find(source.host, source.port, source.transport).known
-        if known or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
+        source = tx.source
+        if self._is_a_pbx(source) or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
             self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
         else:
             self._drop(tx)
@@ -109,12 +108,17 @@ class Dispatcher:
         realm = next((r for r in find_realms(tx.request) if table.tenant_of(r)), None)
         if realm is not None or self._core.registrar.has_phone_at(source):
             self._from_phone(tx, realm, now)
-        elif table.sources.find(source.host, source.port, source.transport).known:
+        elif self._is_a_pbx(source):
             self._from_pbx(tx, now)
         elif table.tenant_of(tx.request.from_.uri.host) is not None:
             self._from_phone(tx, None, now)
         else:
             self._unknown_source(tx, now)
+
+    def _is_a_pbx(self, source: Flow) -> bool:
+        """Whether a connection of some tenant says that its PBX sends from here."""
+        names = self._core.peer_names.get(source, NOBODY)
+        return self._core.table().sources.find(source.host, source.port, source.transport, names).known
 
     def _unknown_source(self, tx: ServerTransaction, now: float) -> None:
         decision = Decision("unknown-source", 403, "Forbidden")
@@ -152,11 +156,15 @@ class Dispatcher:
             self._capabilities(tx, now)
             return
         local_domain = uri.param("local-domain") or ""
-        table = self._core.table()
+        table, tracer = self._core.table(), self._core.events.tracer
         at = now if request.method == "INVITE" else None  # business hours are for calls
+        steps: list[Step] | None = None if tracer is None else []
         decision = decide_from_pbx(
-            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at
-        )
+            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at,
+            self._core.peer_names.get(source, NOBODY), steps,
+        )  # fmt: skip
+        if tracer is not None and steps:
+            tracer.decided(steps, f"rule {decision.rule}" if decision.accepted else "")
         if not decision.accepted:
             if decision.rule == "unknown-source":
                 self._unknown_source(tx, now)

@@ -101,6 +101,7 @@ class Hunting:
             dialled, foreign = decide_dialled(index, call.asked, now), None
         else:  # another domain, also another tenant's: like the public, through the PBX
             dialled, foreign = decide_outbound(index, call.asked), uri
+        self._core.events.step(call.id, "decision", f"rule {dialled.rule}")
         if dialled.connection is None:
             call.direction = "internal"
         through = self._through_pbx(call, dialled, now)
@@ -145,6 +146,7 @@ class Hunting:
         limit = self._hold(call, scopes, now)
         if limit is not None:
             final = _limited(limit)
+            self._core.events.step(call.id, final.rule, "the limit is reached", passed=False)
             self._calls.refuse(call, final.status, final.reason, now, [final.headers], rule=final.rule)
         return limit is None
 
@@ -291,6 +293,7 @@ class Hunting:
             call.payers = (by,)
         part = "" if by is None else by.number if isinstance(by, Number) else by.extension
         call.forwards.append(Forward(part, why, target))
+        self._core.events.step(call.id, "forward", f"{part or 'the call'} forwards to {target}: {why.reason}")
         call.callee = call.group = None
         self._core.events.add(
             now, "call.forwarded", tenant=call.index.tenant.id, user=by.id if isinstance(by, User) else "",

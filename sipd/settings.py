@@ -44,6 +44,11 @@ class Settings:
     mute_window: float = 60.0
     mute_time: float = 60.0
 
+    trace: bool = True
+    """Whether messages and decisions are kept for people (`sipd.trace`)."""
+    trace_sample: float = 1.0
+    """Share of calls that are traced, 0 to 1."""
+
     caller_timeout: float = 180.0
     """Timer C (RFC 3261 16.6): an outbound call without any answer newer than this ends."""
     max_forward_hops: int = 5

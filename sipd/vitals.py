@@ -12,6 +12,7 @@ from typing import Any
 
 from sipd import control, spool, traces
 from sipd.message.scanner import DEFAULT
+from sipd.net import limits as streams
 from sipd.routing.lookup import Compiled
 from sipd.trace import TraceLimits
 from sipd.transaction.layer import MAX_SERVER_TRANSACTIONS

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from sipd import ladder
 from sipd import replay as replaying
 from sipd.config import Address, ConfigError, is_address, parse_address
+from sipd.plain import NoKey, sealed
 from sipd.routing import codec
 from sipd.routing.decision import Decision, explain
 from sipd.routing.lookup import compile_table
@@ -51,7 +52,7 @@ def check(path: str, as_json: bool, out: TextIO = sys.stdout) -> int:
     """Print every problem of a table file. Raises UnreadableError."""
     table, problems = read_table(path)
     if table is not None:
-        problems = validate(table)
+        problems = validate(sealed(table, NoKey()))
     errors = sum(problem.severity == "error" for problem in problems)
     if as_json:
         print_json({"ok": not errors, "problems": [problem.as_dict() for problem in problems]}, out)
@@ -181,6 +182,7 @@ def good_table(path: str) -> Table:
     """A table without errors from its file. Raises UnreadableError."""
     table, problems = read_table(path)
     if table is not None:
+        table = sealed(table, NoKey())
         problems = [problem for problem in validate(table) if problem.severity == "error"]
     if table is None or problems:
         raise UnreadableError(f"The table has {len(problems)} errors; see them with: sipd check {path}")

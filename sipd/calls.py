@@ -572,8 +572,10 @@ class Calls:
         a.local, a.remote = f"{header_text(request, 'to')};tag={a.local_tag}", header_text(request, "from")
         a.remote_seq = request.cseq.number
         a.route_set = routes(request)
-        if call.connection is not None and call.callee is not None:
-            a.account = account_of(call.index, call.callee, call.connection)
+        if call.connection is not None:
+            wire.expect(call.tx.source, call.connection.host, call.connection.tls_verify)
+            if call.callee is not None:
+                a.account = account_of(call.index, call.callee, call.connection)
         domain = call.index.tenant.primary_domain
         user = Uri.parse(request.uri).user
         name = f"{quote_user(user)}@" if user else ""

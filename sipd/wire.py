@@ -96,7 +96,7 @@ class Wire:
         """
 
         def found(targets: tuple[Target, ...], then: float) -> None:
-            flows = self._flows(targets)
+            flows = self._flows(targets, like.listener if like is not None else 0)
             self._name(flows, host, verify, like)
             ready(flows, then)
 
@@ -116,6 +116,11 @@ class Wire:
         else:
             self._waiting[query].append(found)
             self._waiting_total += 1
+
+    def expect(self, flow: Flow, name: str, verify: bool) -> None:
+        """Note who is at the other end of a TLS flow, for the places that it will name in its dialogs."""
+        if flow.transport in ("tls", "wss"):
+            self._remember(flow, TlsName(name, verify))
 
     def when_ready(
         self, host: str, port: int, transport: str, ready: Callable[[Flow | None, float], None], now: float
@@ -139,9 +144,9 @@ class Wire:
         found = (Target(host, port or DEFAULT_PORTS.get(one, 5060), one) for one in transports)
         return tuple(target for target in found if self.settings.flow_to(*target) is not None)[:1]
 
-    def _flows(self, targets: tuple[Target, ...]) -> tuple[Flow, ...]:
-        """Those that a listener of ours can reach."""
-        flows = (self.settings.flow_to(*target) for target in targets)
+    def _flows(self, targets: tuple[Target, ...], preferred: int) -> tuple[Flow, ...]:
+        """Those that a listener of ours can reach, from the one that the peer knows if that will do."""
+        flows = (self.settings.flow_to(*target, preferred) for target in targets)
         return tuple(dict.fromkeys(flow for flow in flows if flow is not None))
 
     def _name(self, flows: tuple[Flow, ...], host: str, verify: bool | None, like: Flow | None) -> None:
@@ -153,10 +158,14 @@ class Wire:
             source = names.get(like[:3]) if like is not None else None
             name = source.name if source is not None and is_address(host) else host
             wanted = verify if verify is not None else source is None or source.verify
-            names.pop(flow[:3], None)
-            if len(names) >= MAX_TLS_NAMES:
-                del names[next(iter(names))]
-            names[flow[:3]] = TlsName(name, wanted)
+            self._remember(flow, TlsName(name, wanted))
+
+    def _remember(self, flow: Flow, name: TlsName) -> None:
+        names = self.tls_names
+        names.pop(flow[:3], None)
+        if len(names) >= MAX_TLS_NAMES:
+            del names[next(iter(names))]
+        names[flow[:3]] = name
 
 
 def _known(answer: Answer, old: Known | None, now: float) -> Known:

@@ -14,6 +14,8 @@ from tests.integration.node import Node, wait_for
 from tests.integration.shell.nameserver import NameServer
 from tests.integration.sip.conftest import PBX_HOST, faults, registered, two_tenants
 from tests.integration.sip.test_with_peers import ACCOUNTS, Stage
+from tests.integration.sip.test_with_peers import stage as peers_stage
+from tests.peers.call import SDP
 from tests.peers.phone import Phone
 from tests.peers.standin_pbx import StandinPbx
 from tests.peers.wire import Hop
@@ -74,5 +76,27 @@ def test_registered_and_called_by_srv_with_the_first_target_dead(tmp_path: Path,
             counters = on.node.ask("status")["counters"]
             assert counters["sending.next_target"] >= 1
             assert counters["resolve.failed"] == 0
+
+    asyncio.run(play())
+
+
+LARGE = SDP + b"a=candidate:1 1 udp 2130706431 192.0.2.1 40000 typ host\r\n" * 30
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_large_request_goes_over_tcp_where_the_pbx_listens(node: Node, listens: bool) -> None:
+    """RFC 3261 18.1.1: and over UDP all the same where it does not."""
+
+    async def play() -> None:
+        async with peers_stage(node) as on:
+            if not listens:
+                on.pbx.wire.refuse_streams()
+            out = on.acme.call("9000", body=LARGE)
+            await out.answered(20)
+            await out.bye()
+            taken = on.pbx.received("INVITE")[-1]
+            assert taken.body == LARGE
+            assert taken.get("Via").startswith("SIP/2.0/TCP" if listens else "SIP/2.0/UDP")
+            assert faults(node) == 0
 
     asyncio.run(play())

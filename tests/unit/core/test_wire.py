@@ -160,6 +160,15 @@ class TestAddresses:
         assert on.asked(0) == ([["198.51.100.1", "198.51.100.2"]], False)
 
 
+def test_from_the_listener_that_the_peer_knows() -> None:
+    second = Listener("udp", "192.0.2.2", 5060, "192.0.2.2", 5060)
+    on = Asking(UDP, second)
+    got: list[tuple[Flow, ...]] = []
+    known = Flow("udp", "198.51.100.9", 5060, 1)
+    on.wire.find("198.51.100.9", 5062, "udp", lambda flows, _: got.append(flows), 0, like=known)
+    assert got == [(Flow("udp", "198.51.100.9", 5062, 1),)]
+
+
 class TestTls:
     """RFC 5922 7.3: the name that was looked up, whatever DNS made of it."""
 
@@ -200,6 +209,13 @@ class TestTls:
         on.wire.find("unknown.example", 5061, "tls", lambda flows, _: None, 0, like=self.FLOW)
         on.wire.resolved(Query("unknown.example", 5061, "tls"), found("198.51.100.8:5061/tls"), 0)
         assert on.wire.tls_names["tls", "198.51.100.8", 5061] == TlsName("unknown.example", verify=True)
+
+    def test_a_pbx_that_called_us_is_itself_where_its_contact_leads(self) -> None:
+        on = Asking()
+        caller = Flow("tls", "198.51.100.1", 43210, 2)
+        on.wire.expect(caller, "pbx.example", verify=False)
+        on.wire.find("198.51.100.1", 5061, "tls", lambda flows, _: None, 0, like=caller)
+        assert on.wire.tls_names[self.KEY] == TlsName("pbx.example", verify=False)
 
     def test_it_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(wire, "MAX_TLS_NAMES", 2)

@@ -120,12 +120,6 @@ class Wire:
         if flow.transport in ("tls", "wss"):
             self._remember(flow, TlsName(name, verify))
 
-    def when_ready(
-        self, host: str, port: int, transport: str, ready: Callable[[Flow | None, float], None], now: float
-    ) -> None:
-        """`find`, for who wants the first flow only; None: there is no way."""
-        self.find(host, port, transport, lambda flows, then: ready(flows[0] if flows else None, then), now)
-
     def resolved(self, query: Query, answer: Answer, now: float) -> None:
         """What was found. A resolver that failed leaves the last good answer in use."""
         old = self._known.pop(query, None)

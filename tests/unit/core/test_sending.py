@@ -437,6 +437,23 @@ class TestOtherRequests:
         on.end(B).answer(on.end(B).take("MESSAGE"), 200, "b")
         on.phone.take(200)
 
+    def test_a_subscription_goes_on(self) -> None:
+        on = Dialling()
+        on.end(A).answer(on.end(A).take("INVITE"), 486, "a")
+        on.end(A).take("ACK")
+        on.phone.send(ack_of(on.phone.take(486), "sip:555@acme.example"))
+        aor, uri = "sip:101@acme.example", "sip:555@acme.example"
+        headers = {"Contact": "<sip:101@10.0.0.9:5062>", "Event": "dialog", "Expires": "600"}
+        on.phone.send(on.phone.request("SUBSCRIBE", uri, from_=aor, to=uri, call_id="s", **headers))
+        headers["Authorization"] = credentials(on.phone.take(401), "101", "SUBSCRIBE", uri)
+        on.phone.send(on.phone.request("SUBSCRIBE", uri, from_=aor, to=uri, call_id="s", **headers))
+        first = on.end(A).take("SUBSCRIBE")
+        on.end(A).answer(first, 503, "a")
+        second = on.end(B).take("SUBSCRIBE")
+        assert (second.call_id, second.cseq) == (first.call_id, first.cseq)
+        on.end(B).answer(second, 200, "b", Expires="600", Contact=f"<sip:{B}>")
+        on.phone.take(200)
+
     def test_a_bye_follows_the_dialog_and_goes_on(self) -> None:
         on = Dialling()
         a = on.end(A)

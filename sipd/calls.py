@@ -437,6 +437,8 @@ class Calls:
         a.local, a.remote = f"{header_text(request, 'to')};tag={a.local_tag}", header_text(request, "from")
         a.remote_seq = request.cseq.number
         a.route_set = routes(request)
+        if call.connection is not None:
+            wire.expect(call.tx.source, call.connection.host, call.connection.tls_verify)
         if call.connection is not None and user is not None:
             a.account = account_of(call.index, user, call.connection)
         domain = call.index.tenant.primary_domain

@@ -71,6 +71,11 @@ class Wire(asyncio.DatagramProtocol):
             writer.close()
         self._streams.clear()
 
+    def refuse_streams(self) -> None:
+        """Take no more TCP connections, as a peer that has UDP only."""
+        if self._server is not None:
+            self._server.close()
+
     @property
     def open_streams(self) -> int:
         return len(self._streams)

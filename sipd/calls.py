@@ -309,6 +309,8 @@ class Calls:
         """Time-out (408) or transport error (503), RFC 3261 8.1.3.1."""
         if isinstance(sent, Branch) and not sent.done:
             final = Final(408 if reason == "timeout" else 503, reason.capitalize(), rule="unreachable")
+            if sent.pinned and reason != "timeout":  # that one phone's stream is gone is no 503 of the edge
+                final = Final(480, "Temporarily Unavailable", rule="unreachable")
             self.fail(sent, final, now)
 
     def _provisional(self, branch: Branch, response: Message, now: float) -> None:

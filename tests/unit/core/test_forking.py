@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from tests.unit.core.bench import ack_of
@@ -76,7 +78,7 @@ class TestParallel:
 
 
 class TestSerial:
-    SERIAL = {"101": {"fork": "serial", "serial_seconds": 10, "ring_seconds": 25}}
+    SERIAL: ClassVar = {"101": {"fork": "serial", "serial_seconds": 10, "ring_seconds": 25}}
 
     def test_one_after_the_other_by_q(self) -> None:
         on = House(acme(self.SERIAL))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
@@ -233,7 +234,7 @@ class TestTheCallerIsTold:
 
 
 class TestThroughThePbx:
-    OUT = {"101": {"forward_always": "+49170"}}
+    OUT: ClassVar = {"101": {"forward_always": "+49170"}}
 
     def test_a_forward_out_names_who_forwards_and_what_was_before(self) -> None:
         on = House(acme(self.OUT))

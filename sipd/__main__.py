@@ -42,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
     run.set_defaults(run=run_node)
     run.add_argument("--config", metavar="FILE", help="settings in TOML, named as these flags with _ for -")
     run.add_argument("--listen", action="append", metavar="TRANSPORT:ADDRESS:PORT", help="may be given many times")
+    run.add_argument(
+        "--dns-server",
+        action="append",
+        metavar="ADDRESS[:PORT]",
+        help="in place of the system's; may be given many times",
+    )
     run.add_argument("--advertise", metavar="HOST[:PORT]", help="how others reach this node")
     run.add_argument("--state", metavar="DIR", help="bindings, events and the last good table")
     run.add_argument("--control", metavar="PATH", help="Unix socket; default: control.sock in the state directory")

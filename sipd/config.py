@@ -8,7 +8,7 @@ import os
 import socket
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +35,9 @@ TEXTS: Mapping[str, str] = {
     "digest": "MD5,SHA-256",
     "log_level": "info",
 }
-"""Settings that are one text each, with their defaults; `listen` is a list beside them."""
+"""Settings that are one text each, with their defaults; the lists are beside them."""
+LISTS = ("listen", "dns_server")
+DNS_SERVER_LIMIT = 8
 LISTEN = ("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")
 
 
@@ -78,6 +80,8 @@ class Config:
     log_level: str
     digest: tuple[str, ...] = DIGESTS
     """Algorithms that phones are challenged with, in this order."""
+    dns_servers: tuple[Address, ...] = ()
+    """Name servers in place of the system's."""
 
 
 def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
@@ -88,7 +92,11 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
     file = flags.get("config") or environment.get("TENANTRY_CONFIG")
     from_file = read_toml(Path(str(file))) if file else {}
     found = {name: _first(name, flags, environment, from_file, default) for name, default in TEXTS.items()}
-    return _checked(_listen(flags, environment, from_file), found)
+    checked = _checked(_listen(flags, environment, from_file), found)
+    servers = _list("dns_server", flags, environment, from_file)
+    if len(servers) > DNS_SERVER_LIMIT:
+        raise ConfigError(f"dns-server is given {len(servers)} times; the limit is {DNS_SERVER_LIMIT}. Name fewer.")
+    return replace(checked, dns_servers=tuple(map(parse_dns_server, servers)))
 
 
 def read_toml(path: Path) -> dict[str, object]:
@@ -100,11 +108,12 @@ def read_toml(path: Path) -> dict[str, object]:
     except ValueError as error:
         raise ConfigError(f"The configuration {path} is no TOML: {error}.") from error
     for name, value in read.items():
-        if name == "listen":
+        if name in LISTS:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-                raise ConfigError(f'{path}: "listen" takes a list of texts, such as ["udp:127.0.0.1:5060"].')
+                example = "udp:127.0.0.1:5060" if name == "listen" else "127.0.0.1:53"
+                raise ConfigError(f'{path}: "{name}" takes a list of texts, such as ["{example}"].')
         elif name not in TEXTS:
-            known = ", ".join(("listen", *TEXTS))
+            known = ", ".join((*LISTS, *TEXTS))
             raise ConfigError(f'{path}: "{name}" is no setting; the settings are {known}.')
         elif not isinstance(value, str):
             raise ConfigError(f'{path}: "{name}" takes a text in quotes, not {value!r}.')
@@ -130,6 +139,15 @@ def parse_address(text: str, name: str, whole: str | None = None) -> Address:
     if not is_address(host):
         raise ConfigError(f'{name} "{whole}" has no IP address before the port; IPv6 goes in brackets: [::1]:5060.')
     return Address(host, int(port))
+
+
+def parse_dns_server(text: str) -> Address:
+    """`192.0.2.53`, `192.0.2.53:5353`, `2001:db8::53`, `[2001:db8::53]:5353`. Raises ConfigError."""
+    bare = text.removeprefix("[").removesuffix("]")
+    found = Address(bare, 53) if is_address(bare) else parse_address(text, "dns-server")
+    if not found.port:
+        raise ConfigError(f'dns-server "{text}" has port 0; leave the port out for 53, or name the one it listens on.')
+    return found
 
 
 def parse_advertise(text: str) -> tuple[str, int]:
@@ -226,19 +244,24 @@ def _first(
     return default
 
 
+def _list(
+    name: str, flags: Mapping[str, object], environment: Mapping[str, str], file: Mapping[str, object]
+) -> list[str]:
+    """A setting that is a list; its environment variable separates by spaces or commas."""
+    in_environment = environment.get(f"TENANTRY_{name.upper()}", "").replace(",", " ").split()
+    for texts in (flags.get(name), in_environment, file.get(name)):
+        if isinstance(texts, list) and texts:
+            return [str(text) for text in texts]
+    return []
+
+
 def _listen(
     flags: Mapping[str, object], environment: Mapping[str, str], file: Mapping[str, object]
 ) -> tuple[ListenOn, ...]:
-    """TENANTRY_LISTEN separates by spaces or commas."""
-    in_environment = environment.get("TENANTRY_LISTEN", "").replace(",", " ").split()
-    for texts in (flags.get("listen"), in_environment, file.get("listen")):
-        if isinstance(texts, list) and texts:
-            break
-    else:
-        texts = list(LISTEN)
+    texts = _list("listen", flags, environment, file) or list(LISTEN)
     if len(texts) > LISTENER_LIMIT:
         raise ConfigError(f"listen is given {len(texts)} times; the limit is {LISTENER_LIMIT}. Listen on fewer.")
-    listen = tuple(parse_listen(str(text)) for text in texts)
+    listen = tuple(map(parse_listen, texts))
     for number, one in enumerate(listen):
         if one.address.port and one in listen[:number]:
             raise ConfigError(f'listen "{texts[number]}" is given twice; remove one.')

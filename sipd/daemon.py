@@ -10,6 +10,7 @@ import errno
 import fcntl
 import logging
 import os
+import random
 import resource
 import signal
 import socket
@@ -23,7 +24,7 @@ from typing import Any, Protocol
 from sipd.config import Config, ConfigError, ListenOn, read_token
 from sipd.control import Control
 from sipd.disk import Checkpointer
-from sipd.flow import Flow, Listener, Query
+from sipd.flow import Answer, Flow, Listener, Query
 from sipd.message.framing import FramingError
 from sipd.net.resolve import Resolver
 from sipd.net.tcp import Streams, bind_tcp
@@ -63,7 +64,7 @@ class Core(Asked, Protocol):
 
     def flow_lost(self, flow: Flow, now: float) -> None: ...
 
-    def resolved(self, query: Query, addresses: list[str], now: float) -> None: ...
+    def resolved(self, query: Query, answer: Answer, now: float) -> None: ...
 
     def handle_timer(self, now: float) -> None: ...
 
@@ -167,7 +168,8 @@ class Daemon:
             config.node, self._core, self._reloader, self._store.spool, self._counters, self._clock.now, self._soon
         )
         self._control = Control(requests.handlers(), self._counters, token)
-        self._resolver = Resolver(self._resolved, self._counters)
+        draw = random.SystemRandom().randrange
+        self._resolver = Resolver(self._resolved, self._counters, self.listeners, draw, config.dns_servers)
         hosts = {index: listener.host for index, listener in enumerate(self.listeners)}
         self._streams = Streams(asyncio.get_running_loop(), self, hosts, self._counters)
         self._udp: dict[int, UdpListener] = {}
@@ -249,8 +251,8 @@ class Daemon:
             self._tell("flow_lost", self._core.flow_lost, flow, self._clock.now())
             self._soon()
 
-    def _resolved(self, query: Query, addresses: list[str]) -> None:
-        self._tell("resolved", self._core.resolved, query, addresses, self._clock.now())
+    def _resolved(self, query: Query, answer: Answer) -> None:
+        self._tell("resolved", self._core.resolved, query, answer, self._clock.now())
         self._soon()
 
     def _swap(self, compiled: Compiled) -> None:

@@ -10,7 +10,7 @@ from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
 from sipd.dispatch import Dispatcher
 from sipd.events import Change, Event, Events
-from sipd.flow import Flow, Query
+from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.limits import CallLimits
@@ -24,6 +24,7 @@ from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
+from sipd.sending import Sender
 from sipd.settings import Settings
 from sipd.timers import Timers
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
@@ -51,10 +52,11 @@ class Edge:
         self.wire = Wire(settings, random_bytes)
         self.layer = Layer(self, self.wire.send, self.timers, timing)
         self.registrar = Registrar(settings, self.events, self.timers)
-        self.upstream = Upstream(settings, self.wire, self.layer, self.timers, self.events, cipher, random_bytes)
+        self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
+        self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
         core = Core(
-            settings, self.wire, self.layer, self.timers, self.events, CallLimits(), self.registrar, cipher,
-            lambda: self.compiled,
+            settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
+            cipher, lambda: self.compiled,
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
@@ -117,9 +119,9 @@ class Edge:
         self._guarded(lambda: self.registrar.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.upstream.flow_lost(flow, now), None, None)
 
-    def resolved(self, query: Query, addresses: list[str], now: float) -> None:
-        """Answer to a look-up; empty: it failed."""
-        self._guarded(lambda: self.wire.resolved(query, addresses, now), None, None)
+    def resolved(self, query: Query, answer: Answer, now: float) -> None:
+        """What a look-up found."""
+        self._guarded(lambda: self.wire.resolved(query, answer, now), None, None)
 
     def handle_timer(self, now: float) -> None:
         self._guarded(lambda: self.timers.fire(now), None, None)
@@ -158,6 +160,11 @@ class Edge:
 
     def take_changes(self) -> list[Change]:
         return self.events.take_changes()
+
+    @property
+    def tls_names(self) -> dict[tuple[str, str, int], TlsName]:
+        """Whom to expect at the other end of an outgoing TLS connection, by the first three fields of its flow."""
+        return self.wire.tls_names
 
     @property
     def counters(self) -> Counter[str]:

@@ -58,6 +58,8 @@ from sipd.upstream import connection_hop, contact_of
 FORWARDS_AT_ONCE = Limits(calls=10)
 """Calls of one caller that one user forwards out and that are not answered yet. More is a loop through a PBX that
 hides it: each turn is a new call, with the same caller from the second turn on."""
+LIFE_SECONDS = 6.0
+"""For a PBX to show a sign of life when there is a fall-back connection."""
 GONE = "Temporarily Unavailable"
 
 
@@ -452,13 +454,14 @@ class Hunting:
         call, user, binding = round_.call, phone.user, phone.binding
         domain, group = call.index.tenant.primary_domain, round_.group
         own = Address(group.name, Uri.build(group.extension, domain), {}) if group is not None else None
+        wire = self._core.wire
         branch = Branch(
             call,
             target_of(binding.contact),
-            binding.flow,
+            [binding.flow],
             callerid.shown_to_phone(call.request, call.index, call.caller),
             str(own or f"<{Uri.build(user.extension, domain)}>"),
-            f"<sip:{self._core.wire.hostport(binding.flow)}>",
+            lambda flow: f"<sip:{wire.hostport(flow)}>",
         )
         branch.pinned = True
         branch.user = user
@@ -497,16 +500,16 @@ class Hunting:
         hop, loose = connection_hop(connection)
         round_.waiting += 1
 
-        def ready(flow: Flow | None, then: float) -> None:
+        def ready(flows: Sequence[Flow], then: float) -> None:
             round_.waiting -= 1
             if call.round is not round_ or call.ended:
                 self._release(call, held)
                 return
-            if flow is None:
+            if not flows:
                 self._release(call, held)
                 self._place_failed(round_, None, Final(503, "PBX Unreachable", rule="unreachable"), then)
                 return
-            branch = self._outbound_branch(call, route, flow)
+            branch = self._outbound_branch(call, route, flows)
             branch.round = round_
             branch.scopes = held
             round_.branches.append(branch)
@@ -514,10 +517,27 @@ class Hunting:
                 branch.headers.append(("Route", loose))
             self._calls.watch(branch, then)
             self._calls.invite(branch, then)
+            if round_.steps:
+                self._watch_for_life(round_, branch, then)
 
-        self._core.wire.when_ready(*hop, ready, now)
+        self._core.wire.find(*hop, ready, now, verify=connection.tls_verify)
 
-    def _outbound_branch(self, call: Call, route: Route, flow: Flow) -> Branch:
+    def _watch_for_life(self, round_: Round, branch: Branch, now: float) -> None:
+        """While there is a fall-back, a PBX that says nothing at all is not waited for until timer B."""
+        at = now + LIFE_SECONDS
+        round_.step_timer = self._core.timers.set(at, lambda then: self._silent(round_, branch, then))
+
+    def _silent(self, round_: Round, branch: Branch, now: float) -> None:
+        sending = branch.sending
+        if branch.done or sending is None or sending.alive:
+            return
+        if sending.left:  # another target of the same connection has its turn first
+            self._watch_for_life(round_, branch, now)
+            return
+        self._calls.cancel(branch, now)
+        self._calls.fail(branch, Final(408, "Request Timeout", rule="unreachable"), now)
+
+    def _outbound_branch(self, call: Call, route: Route, flows: Sequence[Flow]) -> Branch:
         """The INVITE for a PBX, from who the PBX knows (wire.md: From phones)."""
         connection, user, account = route.connection, route.user, route.account
         target = at_pbx(connection, route.number)
@@ -528,9 +548,11 @@ class Hunting:
         private = self._stays_unknown(call, user)
         number = callerid.number_of(call.index, user, identity)
         from_value, shown = callerid.shown_to_pbx(connection, identity, number, _display(call, user), private=private)
-        domain = call.index.tenant.primary_domain
-        contact = contact_of(extension, domain, connection.multi_tenant, self._core.wire, flow)
-        branch = Branch(call, target, flow, from_value, f"<{target}>", contact)
+        domain, mode, wire = call.index.tenant.primary_domain, connection.multi_tenant, self._core.wire
+        branch = Branch(
+            call, target, flows, from_value, f"<{target}>",
+            lambda flow: contact_of(extension, domain, mode, wire, flow),
+        )  # fmt: skip
         branch.user = user
         branch.connection = connection
         branch.account = account

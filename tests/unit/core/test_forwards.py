@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 
+from sipd.flow import Answer
 from sipd.history import last_index
 from sipd.routing.lookup import compile_table
 from sipd.routing.model import Number, Opening, Schedule
@@ -312,7 +313,7 @@ class TestCrossings:
         on.gives_up()
         assert on.told() == [181, 200, 487]
         for query in on.bench.edge.lookups_to_start():
-            on.bench.edge.resolved(query, [], on.bench.now)
+            on.bench.edge.resolved(query, Answer((), 5.0), on.bench.now)
         on.bench.collect()
         on.assert_nothing_left()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sipd.auth import PbxAccount, Proof, account_of
-from sipd.dialogs import Dialog, PendingOk, header_text, lines_to_pass, routes
+from sipd.dialogs import Dialog, Leg, PendingOk, header_text, lines_to_pass, routes
 from sipd.events import Events
 from sipd.flow import Flow
 from sipd.history import Forward
@@ -64,8 +64,8 @@ class Call:
 
     __slots__ = (
         "answered_at", "asked", "branches", "by", "callee", "caller", "connection", "direction", "ended", "forwarding",
-        "forwards", "from_text", "group", "id", "index", "local_tags", "pair", "payers", "request", "round", "scopes",
-        "started", "to_text", "tx", "visited",
+        "forwards", "from_text", "group", "id", "index", "local_tags", "pair", "payers", "replaces", "request", "round",
+        "scopes", "started", "to_text", "tx", "visited",
     )  # fmt: skip
 
     def __init__(self, call_id: str, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> None:
@@ -100,6 +100,8 @@ class Call:
         """The A leg's dialog, once answered."""
         self.local_tags: list[str] = []
         """Our tags towards the caller, one per early dialog."""
+        self.replaces = False
+        """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.forwarding: Dialog | None = None
         """The early dialog with the caller in which we tell of forwards."""
         self.started = now
@@ -224,14 +226,16 @@ class Calls:
 
         Early forks of one INVITE share our tag, and differ in the other end's.
         """
-        dialog = self.dialogs.get((message.call_id, message.to.tag or ""))
-        theirs = message.from_.tag or ""
+        return self.find_named(message.call_id, message.to.tag or "", message.from_.tag or "")
+
+    def find_named(self, call_id: str, ours: str, theirs: str) -> Dialog | None:
+        dialog = self.dialogs.get((call_id, ours))
         if dialog is None or dialog.remote_tag == theirs:
             return dialog
         return dialog.branch.dialogs.get(theirs) if dialog.branch is not None else None
 
-    def renamed(self, request: Message, index: TenantIndex) -> list[Header]:
-        """Headers of a request that name a call of the tenant, by its name on the other leg."""
+    def renamed(self, request: Message, index: TenantIndex, towards: Connection | None = None) -> list[Header]:
+        """Headers of a request that name a call of the tenant, by its name on the other leg: a PBX's or a phone's."""
 
         def rename(name: DialogName) -> DialogName | None:
             dialog = self.dialogs.get((name.call_id, name.asked))
@@ -241,7 +245,22 @@ class Calls:
                 return None
             return DialogName(dialog.peer.call_id, dialog.peer.remote_tag, dialog.peer.local_tag)
 
-        return renamed(request, rename)
+        return renamed(request, rename, lambda uri: self._host_towards(uri, index, towards))
+
+    def _host_towards(self, uri: Uri, index: TenantIndex, towards: Connection | None) -> str | None:
+        """What a Refer-To names, as a phone of the tenant or the PBX of a connection dials it."""
+        own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
+        at_pbx = any(uri.host in (c.registrar_domain, c.host) for c in index.connections.values())
+        if towards is not None:
+            return towards.registrar_domain if own else None
+        return index.tenant.primary_domain if at_pbx else None
+
+    def connection_of(self, leg: Leg, index: TenantIndex) -> Connection | None:
+        """The connection behind a leg; None for a phone's."""
+        if leg.pinned:
+            return None
+        at = leg.account.connection if leg.account is not None else index.tenant.default_connection
+        return index.connections.get(at)
 
     # -- beginning
 
@@ -262,7 +281,7 @@ class Calls:
         branch.call_id = wire.token(16)
         branch.local_tag = wire.token()
         branch.proof = self.proof(branch.account)
-        branch.headers += self.renamed(call.request, call.index)
+        branch.headers += self.renamed(call.request, call.index, branch.connection)
         call.branches.append(branch)
         self._send_invite(branch, [], now)
 
@@ -593,8 +612,9 @@ class Calls:
         )  # fmt: skip
 
     def _bury(self, call: Call, now: float) -> None:
-        """Forget the dialogs, unless a BYE still waits for its turn."""
-        if any(dialog.ok is not None for dialog in _legs(call)):
+        """Forget the dialogs, unless a BYE still waits for its turn, or a transfer is still told of (RFC 5057)."""
+        legs = _legs(call)
+        if any(dialog.ok is not None or any(at > now for at in dialog.usages.values()) for dialog in legs):
             self._core.timers.set(now + T2, lambda at: self._bury(call, at))
             return
         for branch in call.branches:

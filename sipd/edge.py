@@ -26,6 +26,7 @@ from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
 from sipd.sending import Sender
 from sipd.settings import Settings
+from sipd.subscriptions import Subscriptions
 from sipd.timers import Timers
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
 from sipd.upstream import Upstream
@@ -61,7 +62,9 @@ class Edge:
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
-        self._dispatcher = Dispatcher(core, Hunting(core, self.calls_), Passing(core, self.calls_), authenticator)
+        self.subscriptions = Subscriptions(core, self.calls_)
+        passing = Passing(core, self.calls_)
+        self._dispatcher = Dispatcher(core, Hunting(core, self.calls_), passing, self.subscriptions, authenticator)
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 
@@ -118,6 +121,7 @@ class Edge:
         self._guarded(lambda: self.layer.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.registrar.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.upstream.flow_lost(flow, now), None, None)
+        self._guarded(lambda: self.subscriptions.flow_lost(flow, now), None, None)
 
     def resolved(self, query: Query, answer: Answer, now: float) -> None:
         """What a look-up found."""
@@ -136,6 +140,7 @@ class Edge:
         self.compiled = compiled
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
+        self.subscriptions.load(compiled, changed, now)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
         """State from before a restart; to be followed by `load`, which drops what the table no longer wants."""
@@ -189,7 +194,8 @@ class Edge:
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         try:
             if tx.request.to.tag and tx.method != "REGISTER":
-                self._in_dialog.on_request(tx, now)
+                if not self.subscriptions.on_request(tx, now):
+                    self._in_dialog.on_request(tx, now)
             else:
                 self._dispatcher.on_request(tx, now)
         except BadMessage as bad:

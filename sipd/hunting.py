@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from sipd import callerid
 from sipd.auth import account_of, at_pbx
 from sipd.calls import Branch, Call, Calls, Core, Final
-from sipd.dialogs import lines_to_pass, target_of
+from sipd.dialogs import Dialog, lines_to_pass, target_of
 from sipd.flow import Flow
 from sipd.history import (
     BUSY,
@@ -36,11 +36,14 @@ from sipd.message.address import Address
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
 from sipd.message.uri import Uri
+from sipd.replacing import find_replaced
 from sipd.rounds import BUSY as BUSY_ANSWERS
 from sipd.rounds import (
     FAILED_THERE,
     NOT_THERE,
+    Known,
     Phone,
+    Place,
     Round,
     Route,
     Step,
@@ -81,6 +84,8 @@ class Hunting:
         call = self._calls.begin(tx, decision.tenant, "in", now)
         call.connection = decision.connection
         call.asked = Uri.parse(tx.request.uri).user or ""
+        if self._replace(call, now):
+            return
         if not self._take(call, decision.connection, decision.user, now):
             return
         if decision.user is not None:
@@ -96,6 +101,8 @@ class Hunting:
         call.caller = user
         call.asked = uri.user or ""
         call.payers = (user,)
+        if self._replace(call, now):
+            return
         if self._is_here(index, uri.host):
             dialled, foreign = decide_dialled(index, call.asked, now), None
         else:  # another domain, also another tenant's: like the public, through the PBX
@@ -109,6 +116,42 @@ class Hunting:
             self._call_out(call, [(through, dialled.user.extension)], now)
         else:
             self._to(call, dialled, now, foreign)
+
+    def _replace(self, call: Call, now: float) -> bool:
+        """An INVITE with Replaces goes to the end that has the dialog, however it is addressed (RFC 3891).
+
+        False when it names no call of the tenant: from a phone it may be one that the PBX knows. It counts for the
+        tenant and who makes it; not for the user whose other call it takes over.
+        """
+        replaced = find_replaced(call.request, call.index.tenant.id, self._calls.find_named)
+        leg = replaced.leg
+        if not replaced.names and (call.caller is not None or not call.request.has("replaces")):
+            return False
+        call.replaces = True
+        connection = None
+        if leg is not None and call.caller is not None:
+            connection = self._calls.connection_of(leg, call.index)
+        status = replaced.status
+        if leg is None or (not leg.pinned and connection is None):
+            status = status or 481
+        if not self._take(call, connection or call.connection, None, now):
+            return True
+        if status or leg is None:
+            self._calls.refuse(call, status, build.REASONS[status], now, rule="replaces")
+        elif leg.pinned:
+            self._ring_leg(call, leg, now)
+        elif connection is not None:
+            self._call_out(call, [(connection, call.asked)], now)
+        return True
+
+    def _ring_leg(self, call: Call, leg: Dialog, now: float) -> None:
+        """Ring the phone at the other end of a leg, and no other."""
+        callee = leg.call.caller if leg.branch is None else leg.branch.user
+        if call.caller is not None:
+            call.direction = "internal"
+        round_ = Round(call, [[Known(callee, leg.target, leg.flow, leg.remote.partition(";tag=")[0])]], user=callee)
+        seconds = callee.ring_seconds if callee is not None else self._core.settings.caller_timeout
+        self._begin_round(round_, seconds, now)
 
     def _is_here(self, index: TenantIndex, host: str) -> bool:
         """Whether a host stands for the tenant: its domains, the edge itself, its PBXs."""
@@ -311,10 +354,12 @@ class Hunting:
         for place in step:
             if isinstance(place, Route):
                 self._take_route(round_, place, now)
+            elif isinstance(place, Known):
+                self._ring_at(round_, place, now)
 
-    def _phones(self, round_: Round, place: Phone | User | Route, now: float) -> list[Phone]:
+    def _phones(self, round_: Round, place: Place, now: float) -> list[Phone]:
         """The phones of a place; of a member none when the member's limit stands against it."""
-        if isinstance(place, Route):
+        if isinstance(place, Route | Known):
             return []
         bindings = self._core.registrar.bindings(place.user.id if isinstance(place, Phone) else place.id, now)
         if isinstance(place, Phone):  # as it is registered now: a phone may have gone or moved while others rang
@@ -422,6 +467,8 @@ class Hunting:
     def _forward_after(self, round_: Round, final: Final) -> tuple[str, Why]:
         """What to dial when a round has failed, and why; "" when there is no rule for it."""
         user, group = round_.user, round_.group
+        if round_.call.replaces:
+            return "", NO_ANSWER
         if group is not None:
             return group.forward_no_answer, NO_ANSWER
         redirect = next((f.redirect for f in round_.finals if f.redirect), "")
@@ -451,23 +498,26 @@ class Hunting:
     # -- branches
 
     def _ring_phone(self, round_: Round, phone: Phone, now: float) -> None:
-        call, user, binding = round_.call, phone.user, phone.binding
-        domain, group = call.index.tenant.primary_domain, round_.group
-        own = Address(group.name, Uri.build(group.extension, domain), {}) if group is not None else None
-        wire = self._core.wire
+        """The phone is told whom the caller wanted: its user, or the group."""
+        domain, group = round_.call.index.tenant.primary_domain, round_.group
+        to_value = f"<{Uri.build(phone.user.extension, domain)}>"
+        if group is not None:
+            to_value = str(Address(group.name, Uri.build(group.extension, domain), {}))
+        uri = target_of(phone.binding.contact)
+        self._ring_at(round_, Known(phone.user, uri, phone.binding.flow, to_value), now)
+
+    def _ring_at(self, round_: Round, place: Known, now: float) -> None:
+        call, wire = round_.call, self._core.wire
+        shown = callerid.shown_to_phone(call.request, call.index, call.caller)
         branch = Branch(
-            call,
-            target_of(binding.contact),
-            [binding.flow],
-            callerid.shown_to_phone(call.request, call.index, call.caller),
-            str(own or f"<{Uri.build(user.extension, domain)}>"),
-            lambda flow: f"<sip:{wire.hostport(flow)}>",
-        )
+            call, place.uri, [place.flow], shown, place.to_value, lambda flow: f"<sip:{wire.hostport(flow)}>"
+        )  # fmt: skip
         branch.pinned = True
-        branch.user = user
+        branch.user = place.user
         branch.round = round_
         round_.branches.append(branch)
-        told = self._history(call, user.extension if group is not None else "")
+        reached = place.user.extension if round_.group is not None and place.user is not None else ""
+        told = self._history(call, reached)
         branch.headers += told
         branch.rest = lines_to_pass(
             call.request, from_phone=call.caller is not None, besides=TOLD if told else frozenset()

@@ -89,7 +89,7 @@ class Passing:
         rest = lines_to_pass(tx.request, from_phone=not trusted)
         for binding in bindings:
             copy = Copy(passed, target_of(binding.contact), _from_value(tx.request), to_value, rest)
-            self._name(copy, index)
+            self._name(copy, index, None)
             self._send(copy, [binding.flow], [], now)
         return bool(bindings)
 
@@ -108,7 +108,7 @@ class Passing:
             Proof(account, self._core.cipher),
         )
         hop, copy.route = connection_hop(connection)
-        self._name(copy, index)
+        self._name(copy, index, connection)
 
         def ready(flows: Sequence[Flow], then: float) -> None:
             if flows:
@@ -122,11 +122,11 @@ class Passing:
         data = build.response(tx.request, status, None, self._core.wire.token(), headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
 
-    def _name(self, copy: Copy, index: TenantIndex) -> None:
+    def _name(self, copy: Copy, index: TenantIndex, towards: Connection | None) -> None:
         """What stays the same when it is sent once more, with credentials (RFC 3261 8.1.3.5)."""
         copy.call_id = self._core.wire.token(16)
         copy.from_value += f";tag={self._core.wire.token()}"
-        copy.headers = self._calls.renamed(copy.passed.tx.request, index)
+        copy.headers = self._calls.renamed(copy.passed.tx.request, index, towards)
 
     def _send(self, copy: Copy, flows: Sequence[Flow], credentials: list[Header], now: float) -> None:
         def over(flow: Flow, branch: str) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from sipd.auth import PbxAccount
+from sipd.flow import Flow
 from sipd.limits import Scope
 from sipd.message.uri import Uri
 from sipd.registrar import Binding, preference
@@ -53,7 +54,18 @@ class Route(NamedTuple):
     """What was dialled in a domain that is not the tenant's."""
 
 
-Step = Sequence[Phone | User | Route]
+class Known(NamedTuple):
+    """One phone that is rung as it is, whatever is registered."""
+
+    user: User | None
+    uri: str
+    flow: Flow
+    to_value: str
+    """Without tag."""
+
+
+Place = Phone | User | Route | Known
+Step = Sequence[Place]
 """A `User` in a step stands for the phones that it has when the step begins."""
 
 

@@ -66,7 +66,9 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(run=lambda asked: commands.check(asked.table, asked.json))
     route = verbs.add_parser("route", help="print who gets a call from a PBX, and why")
     route.set_defaults(
-        run=lambda asked: commands.route(asked.table, asked.source, asked.transport, asked.uri, asked.json, at=asked.at)
+        run=lambda asked: commands.route(
+            asked.table, asked.source, asked.transport, asked.uri, asked.json, at=asked.at, client=asked.client
+        )
     )
     for command in (check, route):
         command.add_argument("table", metavar="TABLE", help="a whole table in one JSON file, or - for standard input")

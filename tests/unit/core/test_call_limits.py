@@ -90,7 +90,7 @@ class TestWhoCounts:
         assert {scope for scope in counts(on.bench) if scope[0] == "user"} == {("user", "acme-103")}
 
     def test_a_connection_that_failed_is_free_again(self) -> None:
-        second = connection("second", source="198.51.100.20", registrar_domain="second.example")
+        second = connection("second", source="198.51.100.20", registrar_domain="second.example", strategy="none")
         rule = OutboundRule("out", 1, "", 0, "", "acme-pbx", fallback="second")
         made = acme()
         on = House(replace(made, connections=(*made.connections, second), outbound=(rule,)))
@@ -143,7 +143,9 @@ def crowded() -> Tenant:
         ),
         limits=Limits(calls=6),
     )
-    second = connection("second", source="198.51.100.20", registrar_domain="second.example", limits=few)
+    second = connection(
+        "second", source="198.51.100.20", registrar_domain="second.example", strategy="none", limits=few
+    )
     rule = OutboundRule("out", 1, "", 0, "", "acme-pbx", fallback="second")
     return replace(made, connections=(*made.connections, second), outbound=(rule,))
 

@@ -53,8 +53,9 @@ format: $(DEV) ## let ruff put the code into shape
 	@$(PY) -m ruff check --fix-only --quiet .
 	@$(PY) -m ruff format .
 
-bench: setup ## what the edge costs for each registration and call
-	@exec $(PY) bench/run.py $(ARGS)
+bench: $(DEV) ## what the edge costs for each registration and call: alone, and beside Kamailio
+	@$(PY) bench/run.py
+	@exec $(PY) bench/wire.py $(ARGS)
 
 lock: $(DEV) ## write the lock files anew (UPGRADE=1: with the newest versions)
 	@ops/lock.sh

@@ -8,7 +8,7 @@ dialogs is joined. What happens inside the dialogs is in `indialog`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sipd.auth import PbxAccount, Proof, account_of
@@ -29,6 +29,7 @@ from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.routing.model import Connection, Group, User
 from sipd.routing.seal import Cipher
 from sipd.sending import Sender, Sending
+from sipd.session import Sessions, knows_timers, least_of
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction
@@ -57,6 +58,8 @@ class Core:
     cipher: Cipher
     table: Callable[[], Compiled]
     """The table in force now."""
+    peer_names: dict[Flow, frozenset[str]] = field(default_factory=dict)
+    """DNS names in the verified certificates of those at the other end of TLS connections, as long as these last."""
 
 
 class Call:
@@ -100,10 +103,10 @@ class Call:
         """The A leg's dialog, once answered."""
         self.local_tags: list[str] = []
         """Our tags towards the caller, one per early dialog."""
-        self.replaces = False
-        """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.forwarding: Dialog | None = None
         """The early dialog with the caller in which we tell of forwards."""
+        self.replaces = False
+        """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.started = now
         self.answered_at: float | None = None
         self.ended = False
@@ -136,8 +139,8 @@ class Branch:
 
     __slots__ = (
         "account", "call", "call_id", "cancelled", "connection", "contact", "contact_over", "dialogs", "done", "flow",
-        "flows", "from_value", "headers", "local_tag", "max_forwards", "pinned", "proof", "rang", "rest", "round",
-        "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
+        "flows", "from_value", "headers", "least", "local_tag", "max_forwards", "pinned", "proof", "rang", "rest",
+        "round", "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
     )  # fmt: skip
 
     def __init__(
@@ -174,6 +177,8 @@ class Branch:
         self.headers: list[Header] = []
         self.rest = b""
         self.max_forwards = 70
+        self.least = 0
+        """Min-SE that its other end asked for (RFC 4028)."""
         self.account: PbxAccount | None = None
         """Whose credentials answer a challenge."""
         self.proof: Proof | None = None
@@ -220,6 +225,7 @@ class Calls:
         self.calls: dict[str, Call] = {}
         self.dialogs: dict[tuple[str, str], Dialog] = {}
         """By our side of it: Call-ID and local tag (RFC 3261 12)."""
+        self.sessions = Sessions(core, self)
 
     def find(self, message: Message) -> Dialog | None:
         """The dialog of a request that came to us: our tag is in its To, the other end's in its From.
@@ -270,6 +276,7 @@ class Calls:
         call = Call(self._core.wire.token(12), tx, index, direction, now)
         tx.owner = call
         self.calls[call.id] = call
+        self._core.events.leg(tx.request.call_id, call.id, tenant=index.tenant.id, call=True)
         self._core.layer.respond(tx, 100, build.response(tx.request, 100, received=tx.source[1:3]), now)
         return call
 
@@ -283,6 +290,8 @@ class Calls:
         branch.proof = self.proof(branch.account)
         branch.headers += self.renamed(call.request, call.index, branch.connection)
         call.branches.append(branch)
+        self._core.events.leg(branch.call_id, call.id)
+        self._core.events.step(call.id, "leg", f"INVITE to {branch.uri.partition(';')[0]}")
         self._send_invite(branch, [], now)
 
     def _send_invite(self, branch: Branch, credentials: list[Header], now: float) -> None:
@@ -308,6 +317,7 @@ class Calls:
                 ("CSeq", f"{branch.seq} INVITE"),
                 ("Contact", branch.contact),
                 *branch.headers,
+                *self.sessions.offer(branch.call, branch.call.request, branch.least),
                 *credentials,
             ],
             branch.call.request.body,
@@ -328,6 +338,8 @@ class Calls:
             self._ok(branch, response, now)
         elif not branch.done:
             if status in (401, 407) and self._authenticate(branch, response, now):
+                return
+            if status == 422 and self._lengthen(branch, response, now):
                 return
             self.fail(branch, _final(response, from_phone=branch.pinned), now)
 
@@ -483,6 +495,18 @@ class Calls:
             self._send_invite(branch, [*found], now)
         return found is not None
 
+    def _lengthen(self, branch: Branch, response: Message, now: float) -> bool:
+        """The session interval was our idea and is too small (RFC 4028 7.4): once more. Of the caller's: 422 passes."""
+        request = branch.call.request
+        least = least_of(response)
+        asked_by_us = not (knows_timers(request) and request.has("session-expires"))
+        if branch.cancelled or not asked_by_us or least <= self.sessions.offered(branch.call, request, branch.least):
+            return False
+        branch.least = least
+        branch.proof = self.proof(branch.account)
+        self._send_invite(branch, [], now)
+        return True
+
     def proof(self, account: PbxAccount | None) -> Proof:
         """For one request to a PBX: what it has answered to challenges."""
         return Proof(account, self._core.cipher)
@@ -513,7 +537,8 @@ class Calls:
     ) -> None:
         """The edge itself ends a call that was not answered; counted and told as an event."""
         self._core.events.add(
-            now, "refused", tenant=call.index.tenant.id, rule=rule, code=status, reason=reason, method="INVITE",
+            now, "refused", tenant=call.index.tenant.id, rule=rule, call=call.id, code=status, reason=reason,
+            method="INVITE",
             source=f"{call.tx.source.transport}:{call.tx.source.host}:{call.tx.source.port}", uri=call.to_text,
         )  # fmt: skip
         self.finish(call, status, reason, now, headers)
@@ -597,6 +622,7 @@ class Calls:
         self.calls.pop(call.id, None)
         self._core.limits.give_back(call.scopes)
         call.scopes = []
+        self.sessions.stop(call)
         if call.round is not None:
             call.round.stop(self._core.timers)
         for branch in call.branches:
@@ -661,6 +687,9 @@ class Calls:
         a = b.other
         headers: list[Header] = [call.request.lines("record-route"), ("Contact", a.contact)]
         headers.append(lines_to_pass(response, from_phone=b.pinned))
+        if response.status >= 200:
+            least = b.branch.least if b.branch is not None else 0
+            headers += self.sessions.answered(call, call.request, response, now, least)
         data = build.response(
             call.request, response.status, response.reason, a.local_tag, headers, response.body, call.tx.source[1:3]
         )
@@ -742,6 +771,15 @@ class Calls:
         for dialog in _legs(call):
             self.part(dialog, now)
         self.end(call, code, reason, now)
+
+    def named(self, name: str) -> Call | None:
+        """A call in progress by its id, or by the Call-ID of a leg."""
+        if name in self.calls:
+            return self.calls[name]
+        for call in self.calls.values():
+            if name == call.request.call_id or any(name == branch.call_id for branch in call.branches):
+                return call
+        return None
 
     def describe(self, tenant: str | None) -> Iterator[dict[str, Any]]:
         """Calls in progress, for people: docs/architecture.md, `calls`."""

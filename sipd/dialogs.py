@@ -12,6 +12,7 @@ from sipd.message.errors import BadMessage, LocalError
 from sipd.message.message import Message
 from sipd.message.uri import Uri
 from sipd.naming import NAMING
+from sipd.session import TIMED
 from sipd.timers import Timer
 from sipd.wire import Wire, next_hop
 
@@ -35,7 +36,13 @@ NOT_PASSED_TO_PHONE = NOT_PASSED | {"p-asserted-identity", "p-preferred-identity
 """When the caller wants to stay unknown (RFC 3325 section 7)."""
 
 NONE: frozenset[str] = frozenset()
-
+TIMER_HEADERS = frozenset(("session-expires", "min-se", "require"))
+"""In INVITE, UPDATE and their 2xx each leg has its own, made by `session`."""
+_DROP = {
+    (drop, timed): drop | TIMER_HEADERS if timed else drop
+    for drop in (NOT_PASSED, NOT_PASSED_FROM_PHONE, NOT_PASSED_TO_PHONE)
+    for timed in (False, True)
+}
 TARGET_REFRESH = frozenset(("INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"))
 """Methods that carry a Contact (RFC 3261 12.2, RFC 6665 4.4.1)."""
 
@@ -50,7 +57,8 @@ def lines_to_pass(message: Message, *, from_phone: bool, besides: frozenset[str]
     else:
         private = "id" in (message.get("privacy") or "").lower().replace(",", ";").replace(" ", "").split(";")
         drop = NOT_PASSED_TO_PHONE if private else NOT_PASSED
-    return message.rest(drop | besides if besides else drop)
+    timed = message.method in TIMED and (not message.status or 200 <= message.status < 300)
+    return message.rest(_DROP[drop, timed] | besides if besides else _DROP[drop, timed])
 
 
 def routes(message: Message) -> list[str]:

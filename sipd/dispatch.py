@@ -17,9 +17,10 @@ from sipd.message.uri import Uri
 from sipd.methods import ALLOW, not_taken
 from sipd.passing import Passing
 from sipd.registrar import Refused
-from sipd.routing.decision import Decision, decide_dialled, decide_from_pbx, decide_outbound
-from sipd.routing.lookup import TenantIndex
+from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound
+from sipd.routing.lookup import NOBODY, TenantIndex
 from sipd.routing.model import Connection, Group, User
+from sipd.session import too_small
 from sipd.subscriptions import Subscriptions
 from sipd.transaction.layer import ServerTransaction
 
@@ -46,12 +47,7 @@ class Dispatcher:
     """Decides who a request is from and who gets it; every refusal is an event with its rule."""
 
     def __init__(
-        self,
-        core: Core,
-        hunting: Hunting,
-        passing: Passing,
-        subscriptions: Subscriptions,
-        authenticator: Authenticator,
+        self, core: Core, hunting: Hunting, passing: Passing, subscriptions: Subscriptions, authenticator: Authenticator
     ) -> None:
         self._core = core
         self._hunting = hunting
@@ -92,12 +88,14 @@ class Dispatcher:
             return 481, []
         if request.method not in OUTSIDE_DIALOG:
             return 405, [ALLOW]
+        small = too_small(request, self._core.settings)
+        if small is not None:
+            return 422, small
         return self._subscriptions.unfit(request) if request.method == "SUBSCRIBE" else None
 
     def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:
-        table, source = self._core.table(), tx.source
-        known = table.sources.find(source.host, source.port, source.transport).known
-        if known or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
+        source = tx.source
+        if self._is_a_pbx(source) or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
             self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
         else:
             self._drop(tx)
@@ -110,12 +108,17 @@ class Dispatcher:
         realm = next((r for r in find_realms(tx.request) if table.tenant_of(r)), None)
         if realm is not None or self._core.registrar.has_phone_at(source):
             self._from_phone(tx, realm, now)
-        elif table.sources.find(source.host, source.port, source.transport).known:
+        elif self._is_a_pbx(source):
             self._from_pbx(tx, now)
         elif table.tenant_of(tx.request.from_.uri.host) is not None:
             self._from_phone(tx, None, now)
         else:
             self._unknown_source(tx, now)
+
+    def _is_a_pbx(self, source: Flow) -> bool:
+        """Whether a connection of some tenant says that its PBX sends from here."""
+        names = self._core.peer_names.get(source, NOBODY)
+        return self._core.table().sources.find(source.host, source.port, source.transport, names).known
 
     def _unknown_source(self, tx: ServerTransaction, now: float) -> None:
         decision = Decision("unknown-source", 403, "Forbidden")
@@ -153,11 +156,15 @@ class Dispatcher:
             self._capabilities(tx, now)
             return
         local_domain = uri.param("local-domain") or ""
-        table = self._core.table()
+        table, tracer = self._core.table(), self._core.events.tracer
         at = now if request.method == "INVITE" else None  # business hours are for calls
+        steps: list[Step] | None = None if tracer is None else []
         decision = decide_from_pbx(
-            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at
-        )
+            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at,
+            self._core.peer_names.get(source, NOBODY), steps,
+        )  # fmt: skip
+        if tracer is not None and steps:
+            tracer.decided(steps, f"rule {decision.rule}" if decision.accepted else "")
         if not decision.accepted:
             if decision.rule == "unknown-source":
                 self._unknown_source(tx, now)
@@ -233,10 +240,9 @@ class Dispatcher:
         own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
         dialled = decide_dialled(index, uri.user or "", None) if own else decide_outbound(index, uri.user or "")
         default = index.connections.get(index.tenant.default_connection)
-        if dialled.user is not None and default is not None and tx.method in STATE_AT_PBX:
-            self._to_connection(
-                tx, index, user, default, at_pbx(default, _name_at(default, index, dialled.user, user)), now
-            )
+        station = dialled.user or dialled.group
+        if station is not None and default is not None and tx.method in STATE_AT_PBX:
+            self._to_connection(tx, index, user, default, at_pbx(default, _name_at(default, index, station, user)), now)
         elif dialled.user is not None:
             self._to_user(tx, index, dialled.user, None, now)
         elif dialled.connection is not None:
@@ -244,7 +250,7 @@ class Dispatcher:
             if not own and uri.host not in (dialled.connection.registrar_domain, dialled.connection.host):
                 target = str(Uri.build(uri.user, uri.host, uri.port))
             self._to_connection(tx, index, user, dialled.connection, target, now)
-        elif dialled.group is not None:
+        elif dialled.group is not None and tx.method not in OPENS_SUBSCRIPTION:
             self._to_group(tx, index, dialled.group, None, now)
         else:
             self._refuse(tx, Decision(dialled.rule, 404, "Not Found", tenant=index, user=user), now)
@@ -335,7 +341,7 @@ class Dispatcher:
         self._core.layer.respond(tx, status, data, now)
 
 
-def _name_at(connection: Connection, index: TenantIndex, asked: User, asking: User) -> str:
+def _name_at(connection: Connection, index: TenantIndex, asked: User | Group, asking: User) -> str:
     """A user as the PBX names it: one's own account, as in REGISTER; others by what one would dial."""
     account = account_of(index, asked, connection) if asked is asking else None
     return account.username if account is not None else asked.extension

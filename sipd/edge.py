@@ -28,6 +28,7 @@ from sipd.sending import Sender
 from sipd.settings import Settings
 from sipd.subscriptions import Subscriptions
 from sipd.timers import Timers
+from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
 from sipd.upstream import Upstream
 from sipd.wire import Wire
@@ -48,14 +49,18 @@ class Edge:
     ) -> None:
         self.compiled = compile_table(EMPTY, edge_hosts=settings.own_hosts)
         """The table in force; knows nobody before the first `load`."""
-        self.events = Events()
+        self.tracer = Tracer(settings.trace_sample) if settings.trace else None
+        """What was said, for people; None: tracing is off."""
+        self.events = Events(self.tracer)
+        if self.tracer is not None:
+            self.tracer.counters = self.events.counters
         self.timers = Timers()
         self.wire = Wire(settings, random_bytes)
         self.layer = Layer(self, self.wire.send, self.timers, timing)
         self.registrar = Registrar(settings, self.events, self.timers)
         self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
         self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
-        core = Core(
+        self.core = core = Core(
             settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
             cipher, lambda: self.compiled,
         )  # fmt: skip
@@ -63,8 +68,8 @@ class Edge:
         self._in_dialog = InDialog(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
-        passing = Passing(core, self.calls_)
-        self._dispatcher = Dispatcher(core, Hunting(core, self.calls_), passing, self.subscriptions, authenticator)
+        hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
+        self._dispatcher = Dispatcher(core, hunting, passing, self.subscriptions, authenticator)
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 
@@ -76,8 +81,12 @@ class Edge:
             message = scan(data)
             check(message)
         except BadMessage as bad:
+            if self.tracer is not None:
+                self.tracer.received(data, flow, now, "", self.wire.outbox)
             self._malformed(bad, flow)
             return
+        if self.tracer is not None:
+            self.tracer.received(data, flow, now, message.call_id, self.wire.outbox)
         self._guarded(lambda: self.layer.receive(message, flow, now), message, flow)
 
     def bad_frame(self, error: FramingError, flow: Flow, now: float) -> None:
@@ -118,16 +127,29 @@ class Edge:
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream ended: its transactions fail at once, its phones are gone."""
+        self.core.peer_names.pop(flow, None)
+        self._tick(now)
         self._guarded(lambda: self.layer.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.registrar.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.upstream.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.subscriptions.flow_lost(flow, now), None, None)
 
+    def peer_verified(self, flow: Flow, names: frozenset[str]) -> None:
+        """The peer of a TLS connection has a certificate that we believe, for these DNS names; until `flow_lost`."""
+        self.core.peer_names[flow] = names
+
     def resolved(self, query: Query, answer: Answer, now: float) -> None:
         """What a look-up found."""
+        self._tick(now)
         self._guarded(lambda: self.wire.resolved(query, answer, now), None, None)
 
+    def _tick(self, now: float) -> None:
+        """For the trace: what the core says now is no message's doing."""
+        if self.tracer is not None:
+            self.tracer.tick(now, self.wire.outbox)
+
     def handle_timer(self, now: float) -> None:
+        self._tick(now)
         self._guarded(lambda: self.timers.fire(now), None, None)
 
     def next_timer(self) -> float | None:
@@ -136,6 +158,7 @@ class Edge:
 
     def load(self, compiled: Compiled, now: float) -> None:
         """Swap the table, at the cost of what changed. Calls in progress keep what they were decided with."""
+        self._tick(now)
         changed = compiled.changed_since(self.compiled)
         self.compiled = compiled
         self.registrar.load(compiled, changed, now)
@@ -154,6 +177,8 @@ class Edge:
 
     def datagrams_to_send(self) -> list[tuple[bytes, Flow]]:
         taken, self.wire.outbox = self.wire.outbox, []
+        if self.tracer is not None:
+            self.tracer.sent(taken)
         return taken
 
     def lookups_to_start(self) -> list[Query]:
@@ -184,6 +209,37 @@ class Edge:
     def calls(self, tenant: str | None, now: float) -> list[dict[str, Any]]:
         """docs/architecture.md, `calls`."""
         return list(self.calls_.describe(tenant))
+
+    def hang_up(self, name: str, tenant: str | None, code: int, reason: str, now: float) -> str:
+        """End a call by its id or a leg's Call-ID, both legs properly; the call's id, empty when there is none.
+
+        `code` and `reason` are the caller's answer when nobody answered yet.
+        """
+        self._tick(now)
+        call = self.calls_.named(name)
+        if call is None or tenant not in (None, call.index.tenant.id):
+            return ""
+        self._guarded(lambda: self.calls_.hang_up(call, code, reason, now), None, None)
+        return call.id
+
+    def vitals(self) -> dict[str, int]:
+        """How many there are of what a node holds in memory."""
+        subscriptions = getattr(self, "subscriptions", None)
+        found = {
+            "calls": len(self.calls_.calls),
+            "dialogs": len(self.calls_.dialogs),
+            "client_transactions": self.layer.clients,
+            "server_transactions": self.layer.servers,
+            "bindings": len(self.registrar),
+            "upstream": len(self.upstream),
+            "timers": len(self.timers),
+            "traces": len(self.tracer) if self.tracer is not None else 0,
+            "trace_bytes": self.tracer.held if self.tracer is not None else 0,
+        }
+        try:
+            return found | {"subscriptions": len(subscriptions)} if subscriptions is not None else found
+        except TypeError:
+            return found
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""

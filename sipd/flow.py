@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
+DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
+"""RFC 3261 19.1.2, RFC 7118 section 5.3: of a sent-by or URI without a port."""
+WEB = frozenset(("ws", "wss"))
+"""Only the other side opens these: a browser cannot be connected to."""
+SECURE = frozenset(("tls", "wss"))
+"""What a `sips:` request may go over (RFC 3261 26.2.2, RFC 7118 section 5.4)."""
+
 
 class Flow(NamedTuple):
     """A remote address as seen by one of our listeners; for streams also the connection itself."""
 
     transport: str
-    """"udp", "tcp", "tls", "ws" or "wss"."""
+    """One of `TRANSPORTS`."""
     host: str
     """IP address, IPv6 without brackets."""
     port: int
@@ -20,6 +28,20 @@ class Flow(NamedTuple):
     def reliable(self) -> bool:
         """Streams need no retransmission (RFC 3261 section 17)."""
         return self.transport != "udp"
+
+    @property
+    def secure(self) -> bool:
+        """Whether a `sips:` request may go here."""
+        return self.transport in SECURE
+
+
+class TlsName(NamedTuple):
+    """Who shall be at the other end of a TLS connection that we open."""
+
+    name: str
+    """DNS name or IP address: asked for by SNI, and looked for in the certificate (RFC 5922 section 4)."""
+    verify: bool
+    """Whether name and chain are checked at all."""
 
 
 class Listener(NamedTuple):
@@ -60,13 +82,3 @@ class Answer(NamedTuple):
     ttl: float = 0.0
     """Seconds: the lowest of the records. Of an empty answer: how long the name has nothing; 0 when the resolver
     failed, which says nothing about the name."""
-
-
-class TlsName(NamedTuple):
-    """Whom the other end of an outgoing TLS connection must prove to be."""
-
-    name: str
-    """Server name to ask for (SNI), and to find in the certificate: the host that was looked up, never what DNS made
-    of it, as DNS is not to be trusted for that (RFC 5922 7.3)."""
-    verify: bool
-    """Whether the certificate is checked at all."""

@@ -41,9 +41,7 @@ from sipd.rounds import BUSY as BUSY_ANSWERS
 from sipd.rounds import (
     FAILED_THERE,
     NOT_THERE,
-    Known,
     Phone,
-    Place,
     Round,
     Route,
     Step,
@@ -84,9 +82,7 @@ class Hunting:
         call = self._calls.begin(tx, decision.tenant, "in", now)
         call.connection = decision.connection
         call.asked = Uri.parse(tx.request.uri).user or ""
-        if self._replace(call, now):
-            return
-        if not self._take(call, decision.connection, decision.user, now):
+        if self._replace(call, now) or not self._take(call, decision.connection, decision.user, now):
             return
         if decision.user is not None:
             self._ring(call, decision.user, now)
@@ -107,6 +103,7 @@ class Hunting:
             dialled, foreign = decide_dialled(index, call.asked, now), None
         else:  # another domain, also another tenant's: like the public, through the PBX
             dialled, foreign = decide_outbound(index, call.asked), uri
+        self._core.events.step(call.id, "decision", f"rule {dialled.rule}")
         if dialled.connection is None:
             call.direction = "internal"
         through = self._through_pbx(call, dialled, now)
@@ -116,42 +113,6 @@ class Hunting:
             self._call_out(call, [(through, dialled.user.extension)], now)
         else:
             self._to(call, dialled, now, foreign)
-
-    def _replace(self, call: Call, now: float) -> bool:
-        """An INVITE with Replaces goes to the end that has the dialog, however it is addressed (RFC 3891).
-
-        False when it names no call of the tenant: from a phone it may be one that the PBX knows. It counts for the
-        tenant and who makes it; not for the user whose other call it takes over.
-        """
-        replaced = find_replaced(call.request, call.index.tenant.id, self._calls.find_named)
-        leg = replaced.leg
-        if not replaced.names and (call.caller is not None or not call.request.has("replaces")):
-            return False
-        call.replaces = True
-        connection = None
-        if leg is not None and call.caller is not None:
-            connection = self._calls.connection_of(leg, call.index)
-        status = replaced.status
-        if leg is None or (not leg.pinned and connection is None):
-            status = status or 481
-        if not self._take(call, connection or call.connection, None, now):
-            return True
-        if status or leg is None:
-            self._calls.refuse(call, status, build.REASONS[status], now, rule="replaces")
-        elif leg.pinned:
-            self._ring_leg(call, leg, now)
-        elif connection is not None:
-            self._call_out(call, [(connection, call.asked)], now)
-        return True
-
-    def _ring_leg(self, call: Call, leg: Dialog, now: float) -> None:
-        """Ring the phone at the other end of a leg, and no other."""
-        callee = leg.call.caller if leg.branch is None else leg.branch.user
-        if call.caller is not None:
-            call.direction = "internal"
-        round_ = Round(call, [[Known(callee, leg.target, leg.flow, leg.remote.partition(";tag=")[0])]], user=callee)
-        seconds = callee.ring_seconds if callee is not None else self._core.settings.caller_timeout
-        self._begin_round(round_, seconds, now)
 
     def _is_here(self, index: TenantIndex, host: str) -> bool:
         """Whether a host stands for the tenant: its domains, the edge itself, its PBXs."""
@@ -182,11 +143,12 @@ class Hunting:
         ]
         if call.connection is not None:
             scopes.append((("connection", call.connection.id), call.connection.limits))
-        if call.caller is not None:
+        if call.caller is not None and not call.replaces:  # else it takes over another call of the user's
             scopes.append((("user", call.caller.id), call.caller.limits))
         limit = self._hold(call, scopes, now)
         if limit is not None:
             final = _limited(limit)
+            self._core.events.step(call.id, final.rule, "the limit is reached", passed=False)
             self._calls.refuse(call, final.status, final.reason, now, [final.headers], rule=final.rule)
         return limit is None
 
@@ -202,6 +164,43 @@ class Hunting:
             if scope in call.scopes:
                 call.scopes.remove(scope)
                 self._core.limits.give_back([scope])
+
+    # -- in the place of another call
+
+    def _replace(self, call: Call, now: float) -> bool:
+        """An INVITE with Replaces goes to the end that has the dialog, however it is addressed (RFC 3891).
+
+        False when it names no call of the tenant: from a phone it may be one that the PBX knows.
+        """
+        replaced = find_replaced(call.request, call.index.tenant.id, self._calls.find_named)
+        user, leg, status = call.caller, replaced.leg, replaced.status
+        if not replaced.names and (user is not None or not call.request.has("replaces")):
+            return False
+        call.replaces = True
+        connection = call.connection if user is None else None
+        if leg is not None and user is not None:
+            connection = self._calls.connection_of(leg, call.index)
+        if leg is None or (not leg.pinned and (user is None or connection is None)):
+            status = status or 481
+        if not self._take(call, connection, user, now):
+            return True
+        if status or leg is None:
+            self._calls.refuse(call, status, build.REASONS[status], now, rule="replaces")
+        elif leg.pinned:
+            self._ring_leg(call, leg, now)
+        elif connection is not None:
+            self._call_out(call, [(connection, call.asked)], now)
+        return True
+
+    def _ring_leg(self, call: Call, leg: Dialog, now: float) -> None:
+        """Ring the phone at the other end of a leg, and no other."""
+        callee = leg.call.caller if leg.branch is None else leg.branch.user
+        if call.caller is not None:
+            call.direction = "internal"
+        round_ = call.round = Round(call, [])
+        seconds = callee.ring_seconds if callee is not None else self._core.settings.caller_timeout
+        round_.ring_timer = self._core.timers.set(now + seconds, lambda at: self._rang_out(round_, at))
+        self._ring_at(round_, callee, leg.target, leg.flow, leg.remote.partition(";tag=")[0], now)
 
     # -- where it goes
 
@@ -296,6 +295,7 @@ class Hunting:
             call.payers = (by,)
         part = "" if by is None else by.number if isinstance(by, Number) else by.extension
         call.forwards.append(Forward(part, why, target))
+        self._core.events.step(call.id, "forward", f"{part or 'the call'} forwards to {target}: {why.reason}")
         call.callee = call.group = None
         self._core.events.add(
             now, "call.forwarded", tenant=call.index.tenant.id, user=by.id if isinstance(by, User) else "",
@@ -354,12 +354,10 @@ class Hunting:
         for place in step:
             if isinstance(place, Route):
                 self._take_route(round_, place, now)
-            elif isinstance(place, Known):
-                self._ring_at(round_, place, now)
 
-    def _phones(self, round_: Round, place: Place, now: float) -> list[Phone]:
+    def _phones(self, round_: Round, place: Phone | User | Route, now: float) -> list[Phone]:
         """The phones of a place; of a member none when the member's limit stands against it."""
-        if isinstance(place, Route | Known):
+        if isinstance(place, Route):
             return []
         bindings = self._core.registrar.bindings(place.user.id if isinstance(place, Phone) else place.id, now)
         if isinstance(place, Phone):  # as it is registered now: a phone may have gone or moved while others rang
@@ -467,8 +465,6 @@ class Hunting:
     def _forward_after(self, round_: Round, final: Final) -> tuple[str, Why]:
         """What to dial when a round has failed, and why; "" when there is no rule for it."""
         user, group = round_.user, round_.group
-        if round_.call.replaces:
-            return "", NO_ANSWER
         if group is not None:
             return group.forward_no_answer, NO_ANSWER
         redirect = next((f.redirect for f in round_.finals if f.redirect), "")
@@ -498,25 +494,24 @@ class Hunting:
     # -- branches
 
     def _ring_phone(self, round_: Round, phone: Phone, now: float) -> None:
-        """The phone is told whom the caller wanted: its user, or the group."""
+        user, binding = phone.user, phone.binding
         domain, group = round_.call.index.tenant.primary_domain, round_.group
-        to_value = f"<{Uri.build(phone.user.extension, domain)}>"
-        if group is not None:
-            to_value = str(Address(group.name, Uri.build(group.extension, domain), {}))
-        uri = target_of(phone.binding.contact)
-        self._ring_at(round_, Known(phone.user, uri, phone.binding.flow, to_value), now)
+        own = Address(group.name, Uri.build(group.extension, domain), {}) if group is not None else None
+        to_value = str(own or f"<{Uri.build(user.extension, domain)}>")
+        reached = user.extension if group is not None else ""
+        self._ring_at(round_, user, target_of(binding.contact), binding.flow, to_value, now, reached)
 
-    def _ring_at(self, round_: Round, place: Known, now: float) -> None:
+    def _ring_at(
+        self, round_: Round, user: User | None, uri: str, flow: Flow, to_value: str, now: float, reached: str = ""
+    ) -> None:
+        """Ring one phone; `reached` is the extension by which a group reaches it."""
         call, wire = round_.call, self._core.wire
-        shown = callerid.shown_to_phone(call.request, call.index, call.caller)
-        branch = Branch(
-            call, place.uri, [place.flow], shown, place.to_value, lambda flow: f"<sip:{wire.hostport(flow)}>"
-        )  # fmt: skip
+        from_value = callerid.shown_to_phone(call.request, call.index, call.caller)
+        branch = Branch(call, uri, [flow], from_value, to_value, lambda there: f"<sip:{wire.hostport(there)}>")
         branch.pinned = True
-        branch.user = place.user
+        branch.user = user
         branch.round = round_
         round_.branches.append(branch)
-        reached = place.user.extension if round_.group is not None and place.user is not None else ""
         told = self._history(call, reached)
         branch.headers += told
         branch.rest = lines_to_pass(
@@ -600,9 +595,8 @@ class Hunting:
         from_value, shown = callerid.shown_to_pbx(connection, identity, number, _display(call, user), private=private)
         domain, mode, wire = call.index.tenant.primary_domain, connection.multi_tenant, self._core.wire
         branch = Branch(
-            call, target, flows, from_value, f"<{target}>",
-            lambda flow: contact_of(extension, domain, mode, wire, flow),
-        )  # fmt: skip
+            call, target, flows, from_value, f"<{target}>", lambda flow: contact_of(extension, domain, mode, wire, flow)
+        )
         branch.user = user
         branch.connection = connection
         branch.account = account

@@ -14,6 +14,7 @@ from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.methods import ALLOW, not_taken
 from sipd.sending import Sending
+from sipd.session import TIMED, too_small
 from sipd.subscriptions import refused_subscription, state_of
 from sipd.timers import Timer
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
@@ -68,8 +69,11 @@ class InDialog:
             self.answer(tx, 500, now, [("Retry-After", "1")])  # out of order (RFC 3261 12.2.2)
             return
         dialog.remote_seq = max(number, dialog.remote_seq)
+        small = too_small(request, self._core.settings)
         if request.method == "BYE":
             self._bye(tx, dialog, now)
+        elif small is not None:
+            self.answer(tx, 422, now, small)
         elif dialog.call.ended and request.method not in AFTER_BYE:
             self.answer(tx, 481, now)
         elif request.method == "INVITE":
@@ -144,14 +148,15 @@ class InDialog:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
         seq = peer.next_seq()
         headers: list[Header] = [*credentials, *self._renamed(request, peer)]
+        if request.method in TIMED:
+            headers += self._calls.sessions.offer(peer.call, request)
         if request.method == "PRACK":
             headers.append(("RAck", self._rack(request, peer)))
         rest = lines_to_pass(request, from_phone=relay.source.pinned)
 
         def over(flow: Flow, branch: str) -> bytes:
-            return peer.request(
-                wire, request.method, branch, seq, headers, request.body, rest, flow, request.max_forwards
-            )
+            hops = request.max_forwards
+            return peer.request(wire, request.method, branch, seq, headers, request.body, rest, flow, hops)
 
         flows = relay.sending.onward if relay.sending is not None else peer.flows
         relay.sending = self._core.sender.request(request.method, flows, over, (self, relay), now, pinned=peer.pinned)
@@ -184,6 +189,8 @@ class InDialog:
         if status < 300 and tx.method in TARGET_REFRESH:
             peer.learn(response, tx.flow, self._core.wire, now)
             headers.append(("Contact", relay.source.contact))
+        if 200 <= status < 300 and tx.method in TIMED:
+            headers += self._calls.sessions.answered(peer.call, relay.tx.request, response, now)
         if 200 <= status < 300:
             self._note_usage(relay, response, now)
         if 200 <= status < 300 and tx.method == "INVITE":

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sipd.auth import PbxAccount, Proof, account_of
 from sipd.events import Events, legible
-from sipd.flow import Flow
+from sipd.flow import DEFAULT_PORTS, Flow
 from sipd.message import build
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
@@ -24,7 +24,7 @@ from sipd.sending import Sender, Sending, retry_after
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import ClientTransaction
-from sipd.wire import Wire, bracketed, next_hop
+from sipd.wire import Wire, bracketed, next_hop, transport_param
 
 REFRESH_EARLIEST, REFRESH_SPREAD = 0.75, 0.15
 """A refresh is sent after 75 to 90 % of the granted time, so that registrations do not move together."""
@@ -98,9 +98,9 @@ def contact_of(extension: str, domain: str, multi_tenant: bool, wire: Wire, flow
     listener = wire.listener(flow)
     if not multi_tenant:
         return f"<sip:{name}@{wire.hostport(flow)};local-domain={domain}>"
-    port = f":{listener.advertised_port}" if listener.advertised_port != 5060 else ""
-    transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
-    return f"<sip:{name}@{domain}{port}{transport}>"
+    own = DEFAULT_PORTS[flow.transport]
+    port = f":{listener.advertised_port}" if listener.advertised_port != own else ""
+    return f"<sip:{name}@{domain}{port}{transport_param(flow.transport)}>"
 
 
 class Sent(NamedTuple):
@@ -422,6 +422,11 @@ class Upstream:
         wanted, contact, expires = sent
         identity = f"<{Uri.build(wanted.account.username, wanted.registrar)}>"
         self._events.count("upstream.sent")
+        account = wanted.account
+        self._events.leg(
+            registration.call_id, registration.call_id,
+            tenant=account.tenant, user=account.user, connection=account.connection,
+        )  # fmt: skip
         return build.request(
             "REGISTER",
             self._request_uri(wanted),

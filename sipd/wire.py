@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sipd.flow import Answer, Flow, Listener, Query, Target, TlsName
+from sipd.flow import DEFAULT_PORTS, WEB, Answer, Flow, Listener, Query, Target, TlsName
 from sipd.message.errors import BadMessage
 from sipd.message.uri import Uri
 from sipd.routing.lookup import is_address
@@ -29,8 +29,6 @@ MAX_WAITING = 10_000
 """Requests that wait for look-ups, over all names; more fail at once."""
 MAX_TLS_NAMES = 10_000
 """TLS targets whose name is remembered; the oldest makes room."""
-DEFAULT_PORTS = {"tls": 5061, "wss": 443, "ws": 80}
-"""Other than 5060 (RFC 3261 19.1.2, RFC 7118 section 5)."""
 OVER_TLS = {"tcp": "tls", "udp": "tls", "auto": "tls", "ws": "wss"}
 """What a sips URI makes of a transport (RFC 3261 26.2.2)."""
 
@@ -82,7 +80,7 @@ class Wire:
     def hostport(self, flow: Flow) -> str:
         """How the other side of `flow` reaches us: host, port and, for streams, the transport."""
         listener = self.listener(flow)
-        suffix = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        suffix = transport_param(flow.transport)
         return f"{bracketed(listener.advertised_host)}:{listener.advertised_port}{suffix}"
 
     def find(
@@ -174,6 +172,11 @@ def _known(answer: Answer, old: Known | None, now: float) -> Known:
 def bracketed(host: str) -> str:
     """An IPv6 address as it stands in a URI or Via."""
     return f"[{host}]" if ":" in host else host
+
+
+def transport_param(transport: str) -> str:
+    """`;transport=` of a URI that leads to one of our listeners. RFC 7118 knows `ws` only, also where it is secure."""
+    return "" if transport == "udp" else ";transport=ws" if transport in WEB else f";transport={transport}"
 
 
 def next_hop(uri: str, default_transport: str = "udp") -> tuple[str, int, str]:

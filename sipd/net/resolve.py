@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from sipd.flow import Answer, Listener, Query, Target
+from sipd.flow import DEFAULT_PORTS, Answer, Listener, Query, Target
 from sipd.net.names import PARTIAL_TTL, Names, NameServer, NamesFailed, Records, family_of
 
 log = logging.getLogger("sipd.net.resolve")
@@ -18,8 +18,6 @@ QUEUE_LIMIT = 1000
 """Look-ups under way or waiting; further ones fail at once."""
 TARGET_LIMIT = 16
 """Places handed on from one look-up, and names of one SRV answer whose addresses are asked for."""
-DEFAULT_PORTS = {"tls": 5061}
-"""Other than 5060."""
 PREFERENCE = ("udp", "tcp", "tls")
 """Where the records leave the choice to us (RFC 3263 4.1: a client may use any that it supports)."""
 SERVICES = {"sip+d2u": "udp", "sip+d2t": "tcp", "sips+d2t": "tls"}

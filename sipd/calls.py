@@ -288,8 +288,7 @@ class Calls:
         branch.call_id = wire.token(16)
         branch.local_tag = wire.token()
         branch.proof = self.proof(branch.account)
-        connection = call.index.connections.get(branch.account.connection) if branch.account else None
-        branch.headers += self.renamed(call.request, call.index, connection)
+        branch.headers += self.renamed(call.request, call.index, branch.connection)
         call.branches.append(branch)
         self._core.events.leg(branch.call_id, call.id)
         self._core.events.step(call.id, "leg", f"INVITE to {branch.uri.partition(';')[0]}")
@@ -374,6 +373,8 @@ class Calls:
         """Time-out (408) or transport error (503), RFC 3261 8.1.3.1."""
         if isinstance(sent, Branch) and not sent.done:
             final = Final(408 if reason == "timeout" else 503, reason.capitalize(), rule="unreachable")
+            if sent.pinned and reason != "timeout":  # that one phone's stream is gone is no 503 of the edge
+                final = Final(480, "Temporarily Unavailable", rule="unreachable")
             self.fail(sent, final, now)
 
     def _provisional(self, branch: Branch, response: Message, now: float) -> None:

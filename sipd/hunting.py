@@ -59,6 +59,8 @@ from sipd.upstream import connection_hop, contact_of
 FORWARDS_AT_ONCE = Limits(calls=10)
 """Calls of one caller that one user forwards out and that are not answered yet. More is a loop through a PBX that
 hides it: each turn is a new call, with the same caller from the second turn on."""
+LIFE_SECONDS = 6.0
+"""For a PBX to show a sign of life when there is a fall-back connection."""
 GONE = "Temporarily Unavailable"
 
 
@@ -560,8 +562,25 @@ class Hunting:
                 branch.headers.append(("Route", loose))
             self._calls.watch(branch, then)
             self._calls.invite(branch, then)
+            if round_.steps:
+                self._watch_for_life(round_, branch, then)
 
         self._core.wire.find(*hop, ready, now, verify=connection.tls_verify)
+
+    def _watch_for_life(self, round_: Round, branch: Branch, now: float) -> None:
+        """While there is a fall-back, a PBX that says nothing at all is not waited for until timer B."""
+        at = now + LIFE_SECONDS
+        round_.step_timer = self._core.timers.set(at, lambda then: self._silent(round_, branch, then))
+
+    def _silent(self, round_: Round, branch: Branch, now: float) -> None:
+        sending = branch.sending
+        if branch.done or sending is None or sending.alive:
+            return
+        if sending.left:  # another target of the same connection has its turn first
+            self._watch_for_life(round_, branch, now)
+            return
+        self._calls.cancel(branch, now)
+        self._calls.fail(branch, Final(408, "Request Timeout", rule="unreachable"), now)
 
     def _outbound_branch(self, call: Call, route: Route, flows: Sequence[Flow]) -> Branch:
         """The INVITE for a PBX, from who the PBX knows (wire.md: From phones)."""

@@ -82,7 +82,9 @@ class Hunting:
         call = self._calls.begin(tx, decision.tenant, "in", now)
         call.connection = decision.connection
         call.asked = Uri.parse(tx.request.uri).user or ""
-        if self._replace(call, now) or not self._take(call, decision.connection, decision.user, now):
+        if self._loops(call, now) or self._replace(call, now):
+            return
+        if not self._take(call, decision.connection, decision.user, now):
             return
         if decision.user is not None:
             self._ring(call, decision.user, now)
@@ -164,6 +166,18 @@ class Hunting:
             if scope in call.scopes:
                 call.scopes.remove(scope)
                 self._core.limits.give_back([scope])
+
+    def _loops(self, call: Call, now: float) -> bool:
+        """A PBX sends to the same place what came from there by forwards: refused (RFC 3261 16.3 step 4).
+
+        That our own INVITE comes back for another user is no loop, but how a PBX connects the two.
+        """
+        ancestor = call.parent
+        while ancestor is not None and (ancestor.caller is not None or ancestor.place != call.place):
+            ancestor = ancestor.parent
+        if ancestor is not None and self._take(call, call.connection, None, now):
+            self._calls.refuse(call, 482, "Loop Detected", now, rule="loop")
+        return ancestor is not None
 
     # -- in the place of another call
 

@@ -45,6 +45,8 @@ ROW_BYTES = 600
 """What a trace takes beside its messages, about."""
 CALLS_SHARE = 0.75
 """Share of the bytes that calls have; the rest is for all else, so that strangers push no call out."""
+SLICE_SHARE = 0.05
+"""Of the bytes, what one transaction may add before the oldest go."""
 RING_KINDS = ("registration", "upstream", "subscription")
 RING_PIECES = 10
 """Of these kinds the newest hand-overs are kept."""
@@ -200,17 +202,25 @@ class TraceStore:
         return zlib.compress(json.dumps({"messages": messages, "steps": batch.steps}).encode(), 1)
 
     def _write(self, rows: Sequence[tuple[Batch, bytes]]) -> None:
+        """In slices, each with its own trimming, so that no hand-over is too large for the file."""
         database = self._opened()
-        sizes = dict(self._sizes)
-        try:
-            with database.transaction() as connection:
-                for batch, body in rows:
-                    self._write_one(connection, batch.about, body)
-                self._trim(connection)
-        except BaseException:
-            self._sizes = sizes
-            raise
-        self._counters["traces.stored"] += len(rows)
+        done = 0
+        while done < len(rows):
+            upto, size = done, 0
+            while upto < len(rows) and (upto == done or size < self._budget * SLICE_SHARE):
+                size += len(rows[upto][1]) + ROW_BYTES
+                upto += 1
+            sizes = dict(self._sizes)
+            try:
+                with database.transaction() as connection:
+                    for batch, body in rows[done:upto]:
+                        self._write_one(connection, batch.about, body)
+                    self._trim(connection)
+            except BaseException:
+                self._sizes = sizes
+                raise
+            self._counters["traces.stored"] += upto - done
+            done = upto
 
     def _write_one(self, connection: sqlite3.Connection, about: Doc, body: bytes) -> None:
         shelf = "calls" if about["kind"] == "call" else "others"

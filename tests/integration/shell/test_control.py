@@ -79,8 +79,8 @@ def test_hello_and_status(tmp_path: Path) -> None:
         assert hello == {"ok": True, "node": "n1", "format": 1, "release": hello["release"]}
         status = await client.ask("status")
         assert set(status) == {
-            "ok", "version", "hash", "since", "problems", "refused_hash", "uptime", "counters", "spool", "vitals", "node",
-            "release", "pid", "listeners", "loop_lag", "memory", "queues", "traces_on_disk", "limits",
+            "ok", "version", "hash", "since", "problems", "refused_hash", "uptime", "counters", "spool", "vitals",
+            "node", "release", "pid", "listeners", "loop_lag", "memory", "queues", "traces_on_disk", "limits",
         }  # fmt: skip
         assert (status["version"], status["hash"], status["refused_hash"], status["problems"]) == (0, "", "", [])
         assert status["counters"]["received"] == 0

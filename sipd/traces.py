@@ -268,7 +268,11 @@ class TraceStore:
                 if not found:
                     self._sizes[shelf] = 0
                     break
-                self._remove(connection, shelf, found)
+                excess = self._sizes[shelf] - limit
+                while excess > 0 and found:
+                    row = found.pop(0)
+                    excess -= row[1]
+                    self._remove(connection, shelf, [row])
 
     @property
     def _budget(self) -> float:

@@ -166,7 +166,7 @@ def test_registrations_are_rings() -> None:
     assert (ours.kind, ours.tenant, ours.user, ours.code) == ("registration", "acme", "acme-101", 200)
     assert len(ours.messages) == TraceLimits().ring
     theirs = found(bench, sent[0].call_id)
-    assert (theirs.kind, theirs.tenant, theirs.connection, theirs.code) == ("upstream", "acme", "acme-pbx", 403)
+    assert (theirs.kind, theirs.connection, theirs.code) == ("upstream", f"{theirs.tenant}-pbx", 403)
     assert theirs.steps[-1]["rule"] == "refused"
 
 

@@ -360,6 +360,11 @@ class TraceStore:
             return kept
         return None
 
+    def beginning(self, name: str, tenant: str | None) -> list[str]:
+        """Up to two ids that begin like this."""
+        query = "SELECT id FROM trace WHERE substr(id, 1, length(?1)) = ?1 AND (?2 IS NULL OR tenant = ?2) LIMIT 2"
+        return [id_ for (id_,) in self._asked(query, (name, tenant))]
+
     def _asked(self, query: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
         """Rows by a connection of their own; none when the file is not there or broken."""
         if not self._path.exists():

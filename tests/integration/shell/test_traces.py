@@ -121,6 +121,8 @@ async def drawn(on: Stage, found: Doc) -> None:
     whole = await on.json("trace", found["legs"][1])
     assert whole["id"] == found["id"]
     assert [leg["leg"] for leg in whole["messages"][:3]] == [0, 0, 1]
+    assert (await on.json("trace", found["id"][:12]))["id"] == found["id"]
+    assert (await on.run("trace", found["id"][:12], "--tenant", "globex")).returncode == 1
     last = await on.run("trace", "--last", "3")
     assert last.stdout.count("sipd") >= 3
     nobody = await on.run("trace", "nobody")

@@ -28,6 +28,7 @@ from sipd.routing.decision import Decision, Dialled, decide_dialled, decide_outb
 from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.routing.model import Connection, Limits, User
 from sipd.routing.seal import Cipher
+from sipd.sending import Sender, Sending
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction
@@ -51,6 +52,7 @@ class Core:
     settings: Settings
     wire: Wire
     layer: Layer
+    sender: Sender
     timers: Timers
     events: Events
     limits: CallLimits
@@ -126,18 +128,32 @@ class Branch:
     """One INVITE that we sent for a call, and the dialogs that its answers made."""
 
     __slots__ = (
-        "account", "call", "call_id", "cancelled", "contact", "dialogs", "done", "flow", "from_value", "headers",
-        "local_tag", "max_forwards", "pinned", "proof", "rest", "seq", "timer", "to_value", "tx", "uri",
+        "account", "call", "call_id", "cancelled", "contact", "contact_over", "dialogs", "done", "flow", "flows",
+        "from_value", "headers", "local_tag", "max_forwards", "pinned", "proof", "rest", "sending", "seq", "timer",
+        "to_value", "uri",
     )  # fmt: skip
 
-    def __init__(self, call: Call, uri: str, flow: Flow, from_value: str, to_value: str, contact: str) -> None:
+    def __init__(
+        self,
+        call: Call,
+        uri: str,
+        flows: Sequence[Flow],
+        from_value: str,
+        to_value: str,
+        contact_over: Callable[[Flow], str],
+    ) -> None:
         self.call = call
         self.uri = uri
-        self.flow = flow
+        self.flows = flows
+        """Targets in order of preference."""
+        self.flow = flows[0]
+        """The one that is tried."""
         self.from_value = from_value
         """Without tag."""
         self.to_value = to_value
-        self.contact = contact
+        self.contact_over = contact_over
+        """Our Contact as the other end of a flow reaches it."""
+        self.contact = ""
         self.pinned = False
         self.headers: list[Header] = []
         self.rest = b""
@@ -148,7 +164,7 @@ class Branch:
         self.call_id = ""
         self.local_tag = ""
         self.seq = 0
-        self.tx: ClientTransaction | None = None
+        self.sending: Sending | None = None
         self.dialogs: dict[str, Dialog] = {}
         self.cancelled = False
         self.done = False
@@ -347,10 +363,9 @@ class Calls:
     def _ring_phone(self, call: Call, user: User, binding: Binding, now: float) -> None:
         wire = self._core.wire
         to_value = f"<{Uri.build(user.extension, call.index.tenant.primary_domain)}>"
-        contact = f"<sip:{wire.hostport(binding.flow)}>"
         from_value = _without_tag(call.request)
         uri = target_of(binding.contact)
-        branch = Branch(call, uri, binding.flow, from_value, to_value, contact)
+        branch = Branch(call, uri, [binding.flow], from_value, to_value, lambda flow: f"<sip:{wire.hostport(flow)}>")
         branch.pinned = True
         branch.rest = lines_to_pass(call.request, from_phone=call.caller is not None)
         self._invite(branch, now)
@@ -371,13 +386,13 @@ class Calls:
             return
         hop, route = connection_hop(connection)
 
-        def ready(flow: Flow | None, then: float) -> None:
+        def ready(flows: Sequence[Flow], then: float) -> None:
             if call.ended:
                 return
-            if flow is None:
+            if not flows:
                 self._fail(call, None, Final(503, "PBX Unreachable", rule="unreachable"), then)
                 return
-            branch = self._outbound_branch(call, user, account, connection, number, foreign, flow)
+            branch = self._outbound_branch(call, user, account, connection, number, foreign, flows)
             if route:
                 branch.headers.append(("Route", route))
             branch.timer = self._core.timers.set(
@@ -385,7 +400,7 @@ class Calls:
             )
             self._invite(branch, then)
 
-        self._core.wire.when_ready(*hop, ready, now)
+        self._core.wire.find(*hop, ready, now, verify=connection.tls_verify)
 
     def _outbound_branch(
         self,
@@ -395,7 +410,7 @@ class Calls:
         connection: Connection,
         number: str,
         foreign: Uri | None,
-        flow: Flow,
+        flows: Sequence[Flow],
     ) -> Branch:
         target = at_pbx(connection, number)
         if foreign is not None:
@@ -403,10 +418,11 @@ class Calls:
         identity = account.username if account else (user.extension if user else "anonymous")
         display = Address(user.name if user else "", Uri.parse(at_pbx(connection, identity)), {})
         extension = user.extension if user else "anonymous"
-        contact = contact_of(
-            extension, call.index.tenant.primary_domain, connection.multi_tenant, self._core.wire, flow
-        )
-        branch = Branch(call, target, flow, str(display), f"<{target}>", contact)
+        domain, mode, wire = call.index.tenant.primary_domain, connection.multi_tenant, self._core.wire
+        branch = Branch(
+            call, target, flows, str(display), f"<{target}>",
+            lambda flow: contact_of(extension, domain, mode, wire, flow),
+        )  # fmt: skip
         branch.account = account
         branch.rest = lines_to_pass(call.request, from_phone=True)
         if call.caller is None and user is not None:  # a call from the PBX that a user forwards (RFC 5806)
@@ -425,14 +441,21 @@ class Calls:
         self._send_invite(branch, [], now)
 
     def _send_invite(self, branch: Branch, credentials: list[Header], now: float) -> None:
-        wire = self._core.wire
         branch.seq += 1
-        via_branch = wire.branch()
-        data = build.request(
+        flows = branch.sending.onward if branch.sending is not None else branch.flows
+
+        def invite(flow: Flow, via_branch: str) -> bytes:
+            branch.flow, branch.contact = flow, branch.contact_over(flow)
+            return self._invite_over(branch, via_branch, credentials)
+
+        branch.sending = self._core.sender.request("INVITE", flows, invite, (self, branch), now, pinned=branch.pinned)
+
+    def _invite_over(self, branch: Branch, via_branch: str, credentials: list[Header]) -> bytes:
+        return build.request(
             "INVITE",
             branch.uri,
             [
-                ("Via", wire.via(branch.flow, via_branch)),
+                ("Via", self._core.wire.via(branch.flow, via_branch)),
                 ("Max-Forwards", str(branch.max_forwards)),
                 ("From", f"{branch.from_value};tag={branch.local_tag}"),
                 ("To", branch.to_value),
@@ -445,7 +468,6 @@ class Calls:
             branch.call.request.body,
             branch.rest,
         )
-        branch.tx = self._core.layer.request(data, "INVITE", via_branch, branch.flow, (self, branch), now)
 
     # -- answers from the B legs
 
@@ -478,7 +500,19 @@ class Calls:
         if data is not None:
             self._core.wire.send(data, dialog.flow)
 
-    def on_failure(self, tx: ClientTransaction, sent: Branch | Bye, reason: str, now: float) -> None:
+    def on_late_answer(self, tx: ClientTransaction, branch: Branch, response: Message, now: float) -> None:
+        """A 2xx of a target that was given up for the next one: acknowledged and ended, like any that is unwanted."""
+        dialog = self._dialog(branch, response)
+        if dialog is None:
+            return
+        if dialog.acks or dialog.unacked:
+            self.ack_again(dialog, response)
+            return
+        dialog.flow, dialog.unacked = tx.flow, response.cseq.number
+        dialog.learn(response, tx.flow, self._core.wire, now)
+        self.hang_up_unwanted(dialog, now)
+
+    def on_failure(self, sending: Sending, sent: Branch | Bye, reason: str, now: float) -> None:
         """Time-out (408) or transport error (503), RFC 3261 8.1.3.1."""
         if isinstance(sent, Branch) and not sent.done:
             final = Final(408 if reason == "timeout" else 503, reason.capitalize(), rule="unreachable")
@@ -700,10 +734,10 @@ class Calls:
             self._end_branch(branch)
 
     def _cancel(self, branch: Branch, now: float, reason: Header = b"") -> None:
-        if branch.cancelled or branch.tx is None:
+        if branch.cancelled or branch.sending is None:
             return
         branch.cancelled = True
-        self._core.layer.cancel(branch.tx, [reason], now)
+        self._core.sender.cancel(branch.sending, [reason], now)
 
     def _end_branch(self, branch: Branch) -> None:
         branch.done = True
@@ -814,9 +848,13 @@ class Calls:
 
     def _send_bye(self, bye: Bye, credentials: Sequence[Header], now: float) -> None:
         wire, dialog = self._core.wire, bye.dialog
-        branch = wire.branch()
-        data = dialog.request(wire, "BYE", branch, dialog.next_seq(), [*credentials], bye.body, bye.rest)
-        self._core.layer.request(data, "BYE", branch, dialog.flow, (self, bye), now)
+        seq = dialog.next_seq()
+
+        def over(flow: Flow, branch: str) -> bytes:
+            return dialog.request(wire, "BYE", branch, seq, [*credentials], bye.body, bye.rest, flow)
+
+        flows = dialog.flows
+        self._core.sender.request("BYE", flows, over, (self, bye), now, pinned=dialog.pinned)
 
     def _bye_again(self, bye: Bye, response: Message, now: float) -> None:
         """A PBX wants to know who hangs up."""

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from sipd.config import Config, ConfigError, ListenOn, advertised_of, read_token
 from sipd.control import Control
 from sipd.disk import Checkpointer
-from sipd.flow import Flow, Listener, Query, TlsName
+from sipd.flow import Answer, Flow, Listener, Query, TlsName
 from sipd.message.framing import FramingError
 from sipd.net.resolve import Resolver
 from sipd.net.streams import Security, Streams, bind_tcp
@@ -71,7 +71,7 @@ class Core(Asked, Protocol):
     @property
     def tls_names(self) -> Mapping[tuple[str, str, int], TlsName]: ...
 
-    def resolved(self, query: Query, addresses: list[str], now: float) -> None: ...
+    def resolved(self, query: Query, answer: Answer, now: float) -> None: ...
 
     def handle_timer(self, now: float) -> None: ...
 
@@ -279,8 +279,8 @@ class Daemon:
         """Who shall be there, as the core knows."""
         return self._core.tls_names.get(flow[:3])
 
-    def _resolved(self, query: Query, addresses: list[str]) -> None:
-        self._tell("resolved", self._core.resolved, query, addresses, self._clock.now())
+    def _resolved(self, query: Query, answer: Answer) -> None:
+        self._tell("resolved", self._core.resolved, query, answer, self._clock.now())
         self._soon()
 
     def _swap(self, compiled: Compiled) -> None:

@@ -65,8 +65,9 @@ class Dialog:
     """One side of a call: we are one end of it."""
 
     __slots__ = (
-        "account", "acks", "branch", "call", "call_id", "contact", "flow", "local", "local_seq", "local_tag", "ok",
-        "parting", "peer", "pending", "pinned", "remote", "remote_seq", "remote_tag", "route_set", "target", "unacked",
+        "account", "acks", "branch", "call", "call_id", "contact", "flow", "flows", "local", "local_seq", "local_tag",
+        "ok", "parting", "peer", "pending", "pinned", "remote", "remote_seq", "remote_tag", "route_set", "target",
+        "unacked",
     )  # fmt: skip
 
     def __init__(self, call: Call, call_id: str, local_tag: str, flow: Flow, *, pinned: bool) -> None:
@@ -83,6 +84,9 @@ class Dialog:
         self.target = ""
         """URI of the other end's Contact."""
         self.flow = flow
+        """Where the ACK of a 2xx goes, and other requests first."""
+        self.flows: tuple[Flow, ...] = (flow,)
+        """All targets of requests, best first (RFC 3263 4.3)."""
         self.pinned = pinned
         """A phone: requests go back over the flow that it uses, whatever its Contact says (NAT)."""
         self.contact = ""
@@ -113,7 +117,7 @@ class Dialog:
     def learn(self, message: Message, flow: Flow, wire: Wire, now: float) -> None:
         """Take the remote target of a target refresh (RFC 3261 12.2.1.2), and where to send."""
         if self.pinned:
-            self.flow = flow
+            self.send_to(flow)
         if message.contacts:
             self.target = target_of(message.contacts[0].uri_text)
         self.aim(wire, now)
@@ -128,10 +132,16 @@ class Dialog:
         except BadMessage:
             return
 
-        def ready(flow: Flow | None, _: float) -> None:
-            self.flow = flow or self.flow
+        def ready(flows: tuple[Flow, ...], _: float) -> None:
+            if self.flow in flows:  # one of several: the one that knows this call already
+                self.send_to(self.flow, *(flow for flow in flows if flow != self.flow))
+            elif flows:
+                self.send_to(*flows)
 
-        wire.when_ready(host, port, transport, ready, now)
+        wire.find(host, port, transport, ready, now, like=self.flow)
+
+    def send_to(self, first: Flow, *others: Flow) -> None:
+        self.flow, self.flows = first, (first, *others)
 
     def request(
         self,
@@ -142,14 +152,15 @@ class Dialog:
         headers: list[Header],
         body: bytes = b"",
         rest: bytes = b"",
+        flow: Flow | None = None,
     ) -> bytes:
-        """A request inside the dialog (RFC 3261 12.2.1.1)."""
+        """A request inside the dialog (RFC 3261 12.2.1.1), over the dialog's own flow if no other is given."""
         uri, route_values = self._route()
         return build.request(
             method,
             uri,
             [
-                ("Via", wire.via(self.flow, branch)),
+                ("Via", wire.via(flow or self.flow, branch)),
                 ("Max-Forwards", "70"),
                 *(("Route", route) for route in route_values),
                 ("From", self.local),

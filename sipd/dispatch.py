@@ -16,7 +16,7 @@ from sipd.methods import ALLOW, not_taken
 from sipd.passing import Passing
 from sipd.registrar import Refused
 from sipd.routing.decision import Decision, decide_dialled, decide_from_pbx, decide_outbound
-from sipd.routing.lookup import TenantIndex
+from sipd.routing.lookup import NOBODY, TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.transaction.layer import ServerTransaction
 
@@ -73,9 +73,8 @@ class Dispatcher:
         return None if request.method in OUTSIDE_DIALOG else (405, [ALLOW])
 
     def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:
-        table, source = self._core.table(), tx.source
-        known = table.sources.find(source.host, source.port, source.transport).known
-        if known or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
+        source = tx.source
+        if self._is_pbx(source) or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
             self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
         else:
             self._drop(tx)
@@ -88,12 +87,17 @@ class Dispatcher:
         realm = next((r for r in find_realms(tx.request) if table.tenant_of(r)), None)
         if realm is not None or self._core.registrar.has_phone_at(source):
             self._from_phone(tx, realm, now)
-        elif table.sources.find(source.host, source.port, source.transport).known:
+        elif self._is_pbx(source):
             self._from_pbx(tx, now)
         elif table.tenant_of(tx.request.from_.uri.host) is not None:
             self._from_phone(tx, None, now)
         else:
             self._unknown_source(tx, now)
+
+    def _is_pbx(self, source: Flow) -> bool:
+        """Whether any connection is believed from there."""
+        names = self._core.peer_names.get(source, NOBODY)
+        return self._core.table().sources.find(source.host, source.port, source.transport, names).known
 
     def _unknown_source(self, tx: ServerTransaction, now: float) -> None:
         decision = Decision("unknown-source", 403, "Forbidden")
@@ -134,8 +138,9 @@ class Dispatcher:
         table = self._core.table()
         at = now if request.method == "INVITE" else None  # business hours are for calls
         decision = decide_from_pbx(
-            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at
-        )
+            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at,
+            self._core.peer_names.get(source, NOBODY),
+        )  # fmt: skip
         if not decision.accepted:
             if decision.rule == "unknown-source":
                 self._unknown_source(tx, now)

@@ -10,7 +10,7 @@ from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
 from sipd.dispatch import Dispatcher
 from sipd.events import Change, Event, Events
-from sipd.flow import Flow, Query, TlsName
+from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.indialog import InDialog, Relay
 from sipd.limits import CallLimits
 from sipd.message import build
@@ -23,6 +23,7 @@ from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
+from sipd.sending import Sender
 from sipd.settings import Settings
 from sipd.timers import Timers
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
@@ -50,18 +51,16 @@ class Edge:
         self.wire = Wire(settings, random_bytes)
         self.layer = Layer(self, self.wire.send, self.timers, timing)
         self.registrar = Registrar(settings, self.events, self.timers)
-        self.upstream = Upstream(settings, self.wire, self.layer, self.timers, self.events, cipher, random_bytes)
+        self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
+        self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
         self.core = core = Core(
-            settings, self.wire, self.layer, self.timers, self.events, CallLimits(), self.registrar, cipher,
-            lambda: self.compiled,
+            settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
+            cipher, lambda: self.compiled,
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self._dispatcher = Dispatcher(core, self.calls_, Passing(core, self.calls_), authenticator)
-        self.tls_names: dict[tuple[str, str, int], TlsName] = {}
-        """By transport, host and port: who shall be at the other end of a TLS connection that is opened there. Without
-        an entry it is the host itself, verified."""
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 
@@ -124,9 +123,9 @@ class Edge:
         """The peer of a TLS connection has a certificate that we believe, for these DNS names; until `flow_lost`."""
         self.core.peer_names[flow] = names
 
-    def resolved(self, query: Query, addresses: list[str], now: float) -> None:
-        """Answer to a look-up; empty: it failed."""
-        self._guarded(lambda: self.wire.resolved(query, addresses, now), None, None)
+    def resolved(self, query: Query, answer: Answer, now: float) -> None:
+        """What a look-up found."""
+        self._guarded(lambda: self.wire.resolved(query, answer, now), None, None)
 
     def handle_timer(self, now: float) -> None:
         self._guarded(lambda: self.timers.fire(now), None, None)
@@ -165,6 +164,11 @@ class Edge:
 
     def take_changes(self) -> list[Change]:
         return self.events.take_changes()
+
+    @property
+    def tls_names(self) -> dict[tuple[str, str, int], TlsName]:
+        """Whom to expect at the other end of an outgoing TLS connection, by the first three fields of its flow."""
+        return self.wire.tls_names
 
     @property
     def counters(self) -> Counter[str]:

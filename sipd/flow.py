@@ -35,15 +35,6 @@ class Flow(NamedTuple):
         return self.transport in SECURE
 
 
-class TlsName(NamedTuple):
-    """Who shall be at the other end of a TLS connection that we open."""
-
-    name: str
-    """DNS name or IP address: asked for by SNI, and looked for in the certificate (RFC 5922 section 4)."""
-    verify: bool
-    """Whether name and chain are checked at all."""
-
-
 class Listener(NamedTuple):
     """A socket that the edge listens on, and how others reach it."""
 
@@ -56,9 +47,39 @@ class Listener(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A host name that the core wants resolved before it can send."""
+    """A host name that the core wants resolved before it can send (RFC 3263)."""
 
     host: str
     port: int
-    """0: the default of the transport."""
+    """0: what the records say, else the default of the transport."""
     transport: str
+    """Of a flow, or "auto": what the records say."""
+
+
+class Target(NamedTuple):
+    """One place to send to."""
+
+    host: str
+    """IP address, IPv6 without brackets."""
+    port: int
+    transport: str
+
+
+class Answer(NamedTuple):
+    """What a look-up found."""
+
+    targets: tuple[Target, ...] = ()
+    """In order of preference, weights already drawn (RFC 2782). Empty: nothing was found."""
+    ttl: float = 0.0
+    """Seconds: the lowest of the records. Of an empty answer: how long the name has nothing; 0 when the resolver
+    failed, which says nothing about the name."""
+
+
+class TlsName(NamedTuple):
+    """Whom the other end of an outgoing TLS connection must prove to be."""
+
+    name: str
+    """Server name to ask for (SNI), and to find in the certificate: the host that was looked up, never what DNS made
+    of it, as DNS is not to be trusted for that (RFC 5922 7.3)."""
+    verify: bool
+    """Whether the certificate is checked at all."""

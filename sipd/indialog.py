@@ -13,6 +13,7 @@ from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.methods import ALLOW, not_taken
+from sipd.sending import Sending
 from sipd.timers import Timer
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
 
@@ -23,7 +24,7 @@ AFTER_BYE = frozenset(("NOTIFY", "BYE"))
 class Relay:
     """One request on its way from one leg to the other."""
 
-    __slots__ = ("_service", "cancelled", "client", "proof", "source", "target", "timer", "tx")
+    __slots__ = ("_service", "cancelled", "proof", "sending", "source", "target", "timer", "tx")
 
     def __init__(self, service: InDialog, tx: ServerTransaction, source: Dialog, target: Dialog, proof: Proof) -> None:
         self._service = service
@@ -31,7 +32,7 @@ class Relay:
         self.source = source
         self.target = target
         self.proof = proof
-        self.client: ClientTransaction | None = None
+        self.sending: Sending | None = None
         self.cancelled = False
         self.timer: Timer | None = None
         """How long an INVITE may stay without news (RFC 3261 16.6, timer C)."""
@@ -84,7 +85,7 @@ class InDialog:
         if dialog is None or dialog.ok is None or dialog.ok.seq != request.cseq.number or dialog.peer is None:
             return
         if dialog.pinned:
-            dialog.flow = flow
+            dialog.send_to(flow)
         self._calls.send_ack(dialog.peer, lines_to_pass(request, from_phone=dialog.pinned), request.body)
         self._calls.acknowledged(dialog, now)
 
@@ -141,10 +142,13 @@ class InDialog:
         headers: list[Header] = [*credentials, *self._calls.renamed(request, peer.call.index)]
         if request.method == "PRACK":
             headers.append(("RAck", self._rack(request, peer)))
-        branch = wire.branch()
         rest = lines_to_pass(request, from_phone=relay.source.pinned)
-        data = peer.request(wire, request.method, branch, seq, headers, request.body, rest)
-        relay.client = self._core.layer.request(data, request.method, branch, peer.flow, (self, relay), now)
+
+        def over(flow: Flow, branch: str) -> bytes:
+            return peer.request(wire, request.method, branch, seq, headers, request.body, rest, flow)
+
+        flows = relay.sending.onward if relay.sending is not None else peer.flows
+        relay.sending = self._core.sender.request(request.method, flows, over, (self, relay), now, pinned=peer.pinned)
 
     def _rack(self, request: Message, peer: Dialog) -> str:
         """RAck names the CSeq of the INVITE, which is another on the other leg (RFC 3262 7.2)."""
@@ -223,18 +227,22 @@ class InDialog:
             self._send(relay, [*found], now)
         return found is not None
 
-    def on_failure(self, tx: ClientTransaction, relay: Relay, reason: str, now: float) -> None:
+    def on_late_answer(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:
+        """A 2xx of a target that was given up for the next one: the dialog is the same, and so is the ACK."""
+        self._late(relay, response)
+
+    def on_failure(self, sending: Sending, relay: Relay, reason: str, now: float) -> None:
         self._settled(relay)
         if relay.cancelled:
             self._relay_status(relay, 487, "Request Terminated", [], b"", now)
             return
         status = 408 if reason == "timeout" else 503
         self._relay_status(relay, status, reason.capitalize(), [], b"", now)
-        if status == 408 and tx.method != "NOTIFY":  # a lost stream may be replaced, silence is the end (12.2.1.2)
+        if status == 408 and sending.method != "NOTIFY":  # a lost stream may be replaced, silence is the end (12.2.1.2)
             self._calls.hang_up(relay.target.call, 408, "No Answer In The Dialog", now)
 
     def on_cancel(self, relay: Relay, now: float, reason: bytes = b"") -> None:
         """CANCEL of a re-INVITE: the other leg's is cancelled, and its 487 comes back by itself."""
-        if relay.client is not None and not relay.cancelled:
+        if relay.sending is not None and not relay.cancelled:
             relay.cancelled = True
-            self._core.layer.cancel(relay.client, [reason], now)
+            self._core.sender.cancel(relay.sending, [reason], now)

@@ -5,6 +5,8 @@ They fork to all phones of a user like calls do; the first 2xx wins, else the be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sipd.auth import Proof, account_of, at_pbx
 from sipd.calls import Calls, Core
 from sipd.dialogs import lines_to_pass, target_of
@@ -15,9 +17,9 @@ from sipd.message.message import Message
 from sipd.message.uri import Uri
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
+from sipd.sending import Sending
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
 from sipd.upstream import connection_hop
-from sipd.wire import Wire
 
 
 class Passed:
@@ -36,7 +38,9 @@ class Passed:
 class Copy:
     """One of the places, and what to answer a challenge with."""
 
-    __slots__ = ("call_id", "from_value", "headers", "passed", "proof", "rest", "route", "seq", "to_value", "uri")
+    __slots__ = (
+        "call_id", "from_value", "headers", "passed", "proof", "rest", "route", "sending", "seq", "to_value", "uri",
+    )  # fmt: skip
 
     def __init__(
         self, passed: Passed, uri: str, from_value: str, to_value: str, rest: bytes, proof: Proof | None = None
@@ -52,6 +56,7 @@ class Copy:
         self.proof = proof
         """Of a place that is a PBX."""
         self.seq = 1
+        self.sending: Sending | None = None
 
 
 class Passing:
@@ -70,7 +75,7 @@ class Passing:
         for binding in bindings:
             copy = Copy(passed, target_of(binding.contact), _from_value(tx.request), to_value, rest)
             self._name(copy, index)
-            self._send(copy, binding.flow, [], now)
+            self._send(copy, [binding.flow], [], now)
         return bool(bindings)
 
     def to_connection(
@@ -90,13 +95,13 @@ class Passing:
         hop, copy.route = connection_hop(connection)
         self._name(copy, index)
 
-        def ready(flow: Flow | None, then: float) -> None:
-            if flow is None:
-                self.answer(tx, 503, then)
+        def ready(flows: Sequence[Flow], then: float) -> None:
+            if flows:
+                self._send(copy, flows, [], then)
             else:
-                self._send(copy, flow, [], then)
+                self.answer(tx, 503, then)
 
-        self._core.wire.when_ready(*hop, ready, now)
+        self._core.wire.find(*hop, ready, now, verify=connection.tls_verify)
 
     def answer(self, tx: ServerTransaction, status: int, now: float, headers: list[Header] | None = None) -> None:
         data = build.response(tx.request, status, None, self._core.wire.token(), headers or [], b"", tx.source[1:3])
@@ -108,16 +113,21 @@ class Passing:
         copy.from_value += f";tag={self._core.wire.token()}"
         copy.headers = self._calls.renamed(copy.passed.tx.request, index)
 
-    def _send(self, copy: Copy, flow: Flow, credentials: list[Header], now: float) -> None:
-        wire: Wire = self._core.wire
+    def _send(self, copy: Copy, flows: Sequence[Flow], credentials: list[Header], now: float) -> None:
+        def over(flow: Flow, branch: str) -> bytes:
+            return self._request_over(copy, flow, branch, credentials)
+
+        method, pinned = copy.passed.tx.request.method, copy.passed.to_phone
+        copy.sending = self._core.sender.request(method, flows, over, (self, copy), now, pinned=pinned)
+
+    def _request_over(self, copy: Copy, flow: Flow, branch: str, credentials: list[Header]) -> bytes:
         request = copy.passed.tx.request
         hops = request.max_forwards
-        branch = wire.branch()
-        data = build.request(
+        return build.request(
             request.method,
             copy.uri,
             [
-                ("Via", wire.via(flow, branch)),
+                ("Via", self._core.wire.via(flow, branch)),
                 ("Max-Forwards", str(70 if hops is None else max(0, hops - 1))),
                 *([("Route", copy.route)] if copy.route else []),
                 ("From", copy.from_value),
@@ -130,7 +140,6 @@ class Passing:
             request.body,
             copy.rest,
         )
-        self._core.layer.request(data, request.method, branch, flow, (self, copy), now)
 
     def on_response(self, tx: ClientTransaction, copy: Copy, response: Message, now: float) -> None:
         passed = copy.passed
@@ -144,7 +153,7 @@ class Passing:
         if response.status < 300 or passed.open == 0:
             self._settle(passed, now)
 
-    def on_failure(self, tx: ClientTransaction, copy: Copy, reason: str, now: float) -> None:
+    def on_failure(self, sending: Sending, copy: Copy, reason: str, now: float) -> None:
         copy.passed.open -= 1
         if copy.passed.open == 0 and not copy.passed.done:
             self._settle(copy.passed, now)
@@ -166,9 +175,9 @@ class Passing:
         if copy.proof is None:
             return False
         found = copy.proof.headers(response, tx.method, copy.uri, self._core.wire.token())
-        if found is not None:
+        if found is not None and copy.sending is not None:
             copy.seq += 1
-            self._send(copy, tx.flow, [*found], now)
+            self._send(copy, copy.sending.onward, [*found], now)
         return found is not None
 
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from sipd.flow import Query
+from sipd.flow import Answer, Query, Target
 from sipd.net.threads import DaemonThreads
 
 RESOLVE_SECONDS = 5.0
@@ -22,9 +22,9 @@ TYPES = {"udp": socket.SOCK_DGRAM}
 
 
 class Resolver:
-    """Answers each query once by `answered(query, addresses)`; an empty list is a failure."""
+    """Answers each query once by `answered(query, answer)`."""
 
-    def __init__(self, answered: Callable[[Query, list[str]], None], counters: dict[str, int]) -> None:
+    def __init__(self, answered: Callable[[Query, Answer], None], counters: dict[str, int]) -> None:
         self._answered = answered
         self._counters = counters
         self._threads = DaemonThreads(THREADS, "resolve")
@@ -38,7 +38,7 @@ class Resolver:
         loop = asyncio.get_running_loop()
         if len(self._tasks) >= QUEUE_LIMIT:
             self._counters["resolve.failed"] += 1
-            loop.call_soon(self._answered, query, [])
+            loop.call_soon(self._answered, query, Answer())
             return
         task = loop.create_task(self._look_up(query))
         self._tasks.add(task)
@@ -58,7 +58,8 @@ class Resolver:
         except (OSError, UnicodeError, TimeoutError):
             self._counters["resolve.failed"] += 1
             addresses = []
-        self._answered(query, addresses)
+        targets = tuple(Target(host, query.port or DEFAULT_PORT, query.transport) for host in addresses)
+        self._answered(query, Answer(targets, 30.0))
 
 
 def look_up(query: Query) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sipd.config import Config, ListenOn, parse_listen
-from sipd.flow import Flow, Query, TlsName
+from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.message.framing import FramingError
 from sipd.routing import codec
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
@@ -70,8 +70,9 @@ class FakeCore:
     def peer_verified(self, flow: Flow, names: frozenset[str]) -> None:
         self.told.append(("peer_verified", flow, names))
 
-    def resolved(self, query: Query, addresses: list[str], now: float) -> None:
-        self.out.append((" ".join(["RESOLVED", *addresses]).encode(), self.asking.pop(query)))
+    def resolved(self, query: Query, answer: Answer, now: float) -> None:
+        hosts = [target.host for target in answer.targets]
+        self.out.append((" ".join(["RESOLVED", *hosts]).encode(), self.asking.pop(query)))
 
     def handle_timer(self, now: float) -> None:
         due = [timer for timer in self.timers if timer[0] <= now]

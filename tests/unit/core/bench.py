@@ -13,7 +13,7 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from sipd.edge import Edge
-from sipd.flow import Flow, Listener
+from sipd.flow import Answer, Flow, Listener, Target
 from sipd.message.auth import Challenge, answer, ha1
 from sipd.message.message import Message
 from sipd.message.scanner import scan
@@ -218,6 +218,16 @@ class End:
         headers["Authorization"] = credentials(challenge, extension, "INVITE", uri)
         self.send(self.request("INVITE", uri, from_=aor, to=uri, call_id=call_id, **headers))
         return self.take(100)
+
+
+def found(*places: str, ttl: float = 60.0) -> Answer:
+    """What a look-up found: `198.51.100.50`, `198.51.100.50:5070` or `198.51.100.50:5070/tcp`."""
+    targets = []
+    for place in places:
+        address, _, transport = place.partition("/")
+        host, _, port = address.partition(":")
+        targets.append(Target(host, int(port or 5060), transport or "udp"))
+    return Answer(tuple(targets), ttl)
 
 
 def credentials(challenge: Message, username: str, method: str, uri: str, password: str = PASSWORD) -> str:

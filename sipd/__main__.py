@@ -59,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--ws-origin", action="append", metavar="ORIGIN", help="take WebSockets of these pages only; default: any"
     )
+    run.add_argument(
+        "--dns-server",
+        action="append",
+        metavar="ADDRESS[:PORT]",
+        help="in place of the system's; may be given many times",
+    )
     run.add_argument("--state", metavar="DIR", help="bindings, events and the last good table")
     run.add_argument("--control", metavar="PATH", help="Unix socket; default: control.sock in the state directory")
     run.add_argument("--control-tcp", metavar="ADDRESS:PORT")
@@ -76,7 +82,9 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(run=lambda asked: commands.check(asked.table, asked.json))
     route = verbs.add_parser("route", help="print who gets a call from a PBX, and why")
     route.set_defaults(
-        run=lambda asked: commands.route(asked.table, asked.source, asked.transport, asked.uri, asked.json, at=asked.at)
+        run=lambda asked: commands.route(
+            asked.table, asked.source, asked.transport, asked.uri, asked.json, at=asked.at, client=asked.client
+        )
     )
     for command in (check, route):
         command.add_argument("table", metavar="TABLE", help="a whole table in one JSON file, or - for standard input")

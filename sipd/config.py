@@ -44,10 +44,12 @@ TEXTS: Mapping[str, str] = {
 }
 """Settings that are one text each, with their defaults."""
 LISTEN = ("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")
+DNS_SERVER_LIMIT = 8
 LISTS: Mapping[str, tuple[str, int]] = {
     "listen": ("udp:127.0.0.1:5060", LISTENER_LIMIT),
     "tls_certificate": ("/etc/tenantry/edge.pem", CERTIFICATE_LIMIT),
     "ws_origin": ("https://phone.example.com", ORIGIN_LIMIT),
+    "dns_server": ("127.0.0.1:53", DNS_SERVER_LIMIT),
 }
 """Settings that are lists of texts: an example of one, and how many are taken."""
 
@@ -105,6 +107,8 @@ class Config:
     """Certificates of ours and authorities."""
     ws_origins: tuple[str, ...] = ()
     """Values of Origin that WebSockets may come with; none: any."""
+    dns_servers: tuple[Address, ...] = ()
+    """Name servers in place of the system's."""
 
 
 def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
@@ -167,6 +171,15 @@ def parse_address(text: str, name: str, whole: str | None = None) -> Address:
     if not is_address(host):
         raise ConfigError(f'{name} "{whole}" has no IP address before the port; IPv6 goes in brackets: [::1]:5060.')
     return Address(host, int(port))
+
+
+def parse_dns_server(text: str) -> Address:
+    """`192.0.2.53`, `192.0.2.53:5353`, `2001:db8::53`, `[2001:db8::53]:5353`. Raises ConfigError."""
+    bare = text.removeprefix("[").removesuffix("]")
+    found = Address(bare, 53) if is_address(bare) else parse_address(text, "dns-server")
+    if not found.port:
+        raise ConfigError(f'dns-server "{text}" has port 0; leave the port out for 53, or name the one it listens on.')
+    return found
 
 
 def parse_advertise(text: str, name: str = "advertise", whole: str | None = None) -> Advertised:
@@ -366,6 +379,7 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
         digest=parse_digest(found["digest"]),
         tls=tls,
         ws_origins=tuple(lists["ws_origin"]),
+        dns_servers=tuple(map(parse_dns_server, lists["dns_server"])),
     )
 
 

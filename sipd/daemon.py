@@ -10,6 +10,7 @@ import errno
 import fcntl
 import logging
 import os
+import random
 import resource
 import signal
 import socket
@@ -186,7 +187,8 @@ class Daemon:
             self.reload_certificates,
         )  # fmt: skip
         self._control = Control(requests.handlers(), self._counters, token)
-        self._resolver = Resolver(self._resolved, self._counters)
+        draw = random.SystemRandom().randrange
+        self._resolver = Resolver(self._resolved, self._counters, self.listeners, draw, config.dns_servers)
         hosts = {index: listener.host for index, listener in enumerate(self.listeners)}
         security = Security(self._certificates, self._tls_name, config.ws_origins)
         self._streams = Streams(asyncio.get_running_loop(), self, hosts, self._counters, security=security)

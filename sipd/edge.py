@@ -11,6 +11,7 @@ from sipd.calls import Call, Calls, Core
 from sipd.dispatch import Dispatcher
 from sipd.events import Change, Event, Events
 from sipd.flow import Answer, Flow, Query, TlsName
+from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.limits import CallLimits
 from sipd.message import build
@@ -25,6 +26,7 @@ from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
 from sipd.sending import Sender
 from sipd.settings import Settings
+from sipd.subscriptions import Subscriptions
 from sipd.timers import Timers
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
 from sipd.upstream import Upstream
@@ -60,7 +62,9 @@ class Edge:
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
-        self._dispatcher = Dispatcher(core, self.calls_, Passing(core, self.calls_), authenticator)
+        self.subscriptions = Subscriptions(core, self.calls_)
+        passing = Passing(core, self.calls_)
+        self._dispatcher = Dispatcher(core, Hunting(core, self.calls_), passing, self.subscriptions, authenticator)
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 
@@ -118,6 +122,7 @@ class Edge:
         self._guarded(lambda: self.layer.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.registrar.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.upstream.flow_lost(flow, now), None, None)
+        self._guarded(lambda: self.subscriptions.flow_lost(flow, now), None, None)
 
     def peer_verified(self, flow: Flow, names: frozenset[str]) -> None:
         """The peer of a TLS connection has a certificate that we believe, for these DNS names; until `flow_lost`."""
@@ -140,6 +145,7 @@ class Edge:
         self.compiled = compiled
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
+        self.subscriptions.load(compiled, changed, now)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
         """State from before a restart; to be followed by `load`, which drops what the table no longer wants."""
@@ -193,7 +199,8 @@ class Edge:
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         try:
             if tx.request.to.tag and tx.method != "REGISTER":
-                self._in_dialog.on_request(tx, now)
+                if not self.subscriptions.on_request(tx, now):
+                    self._in_dialog.on_request(tx, now)
             else:
                 self._dispatcher.on_request(tx, now)
         except BadMessage as bad:

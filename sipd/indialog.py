@@ -14,11 +14,15 @@ from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.methods import ALLOW, not_taken
 from sipd.sending import Sending
+from sipd.subscriptions import refused_subscription, state_of
 from sipd.timers import Timer
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
 
-AFTER_BYE = frozenset(("NOTIFY", "BYE"))
+NOT_INSIDE = frozenset(("PUBLISH", "REGISTER"))
+AFTER_BYE = frozenset(("NOTIFY", "SUBSCRIBE", "BYE"))
 """What an ended dialog still takes for a while (RFC 5057, RFC 3515)."""
+MAX_USAGES = 8
+"""Event types in one dialog for which NOTIFYs are waited for after its end."""
 
 
 class Relay:
@@ -51,7 +55,7 @@ class InDialog:
 
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         request = tx.request
-        status = not_taken(request.method)
+        status = 405 if request.method in NOT_INSIDE else not_taken(request.method)
         if status:
             self.answer(tx, status, now, [ALLOW])
             return
@@ -139,16 +143,22 @@ class InDialog:
     def _send(self, relay: Relay, credentials: list[Header], now: float) -> None:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
         seq = peer.next_seq()
-        headers: list[Header] = [*credentials, *self._calls.renamed(request, peer.call.index)]
+        headers: list[Header] = [*credentials, *self._renamed(request, peer)]
         if request.method == "PRACK":
             headers.append(("RAck", self._rack(request, peer)))
         rest = lines_to_pass(request, from_phone=relay.source.pinned)
 
         def over(flow: Flow, branch: str) -> bytes:
-            return peer.request(wire, request.method, branch, seq, headers, request.body, rest, flow)
+            return peer.request(
+                wire, request.method, branch, seq, headers, request.body, rest, flow, request.max_forwards
+            )
 
         flows = relay.sending.onward if relay.sending is not None else peer.flows
         relay.sending = self._core.sender.request(request.method, flows, over, (self, relay), now, pinned=peer.pinned)
+
+    def _renamed(self, request: Message, peer: Dialog) -> list[Header]:
+        index = peer.call.index
+        return self._calls.renamed(request, index, self._calls.connection_of(peer, index))
 
     def _rack(self, request: Message, peer: Dialog) -> str:
         """RAck names the CSeq of the INVITE, which is another on the other leg (RFC 3262 7.2)."""
@@ -174,6 +184,8 @@ class InDialog:
         if status < 300 and tx.method in TARGET_REFRESH:
             peer.learn(response, tx.flow, self._core.wire, now)
             headers.append(("Contact", relay.source.contact))
+        if 200 <= status < 300:
+            self._note_usage(relay, response, now)
         if 200 <= status < 300 and tx.method == "INVITE":
             peer.unacked = response.cseq.number
         if status in (401, 407):
@@ -181,6 +193,19 @@ class InDialog:
         self._relay_status(relay, status, response.reason, headers, response.body, now)
         if status in (408, 481) and tx.method != "NOTIFY":  # RFC 3261 12.2.1.2; a NOTIFY may have its own dialog
             self._calls.hang_up(peer.call, status, response.reason, now)
+
+    def _note_usage(self, relay: Relay, response: Message, now: float) -> None:
+        """A REFER or SUBSCRIBE that was taken has NOTIFYs come, also after the BYE, until one says it was the last."""
+        request, life = relay.tx.request, self._core.settings.refer_life
+        event = (request.get("event") or "refer").partition(";")[0].strip().lower()
+        if request.method == "NOTIFY":
+            state = state_of(request)
+            relay.source.usages.pop(event, None)
+            if not state.over and request.has("subscription-state"):
+                relay.source.usages[event] = now + life  # many say 60 seconds, and ring for longer
+        elif request.method == "SUBSCRIBE" or (request.method == "REFER" and not refused_subscription(response)):
+            relay.target.usages = {event: now + life, **dict(list(relay.target.usages.items())[: MAX_USAGES - 1])}
+            relay.target.usages[event] = now + life
 
     def _late(self, relay: Relay, response: Message) -> None:
         """An answer to an INVITE that is settled: a 2xx gets its ACK, as often as it comes (RFC 3261 13.2.2.4)."""

@@ -15,6 +15,8 @@ from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.message.uri import Uri
+from sipd.registrar import preference
+from sipd.rounds import MAX_BRANCHES
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.sending import Sending
@@ -68,13 +70,26 @@ class Passing:
 
     def to_user(self, tx: ServerTransaction, index: TenantIndex, user: User, trusted: bool, now: float) -> bool:
         """To all phones of a user; False when there are none (RFC 3261 16.5)."""
-        bindings = self._core.registrar.bindings(user.id, now)
+        return self.to_users(tx, index, user.extension, [user], trusted, now)
+
+    def to_users(
+        self,
+        tx: ServerTransaction,
+        index: TenantIndex,
+        extension: str,
+        users: Sequence[User],
+        trusted: bool,
+        now: float,
+    ) -> bool:
+        """To all phones of the users behind an extension, at most `MAX_BRANCHES` of them; False when there are none."""
+        bindings = [binding for user in users for binding in self._core.registrar.bindings(user.id, now)]
+        bindings = sorted(bindings, key=preference, reverse=True)[:MAX_BRANCHES]
         passed = Passed(tx, len(bindings), to_phone=True)
-        to_value = f"<{Uri.build(user.extension, index.tenant.primary_domain)}>"
+        to_value = f"<{Uri.build(extension, index.tenant.primary_domain)}>"
         rest = lines_to_pass(tx.request, from_phone=not trusted)
         for binding in bindings:
             copy = Copy(passed, target_of(binding.contact), _from_value(tx.request), to_value, rest)
-            self._name(copy, index)
+            self._name(copy, index, None)
             self._send(copy, [binding.flow], [], now)
         return bool(bindings)
 
@@ -93,7 +108,7 @@ class Passing:
             Proof(account, self._core.cipher),
         )
         hop, copy.route = connection_hop(connection)
-        self._name(copy, index)
+        self._name(copy, index, connection)
 
         def ready(flows: Sequence[Flow], then: float) -> None:
             if flows:
@@ -107,11 +122,11 @@ class Passing:
         data = build.response(tx.request, status, None, self._core.wire.token(), headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
 
-    def _name(self, copy: Copy, index: TenantIndex) -> None:
+    def _name(self, copy: Copy, index: TenantIndex, towards: Connection | None) -> None:
         """What stays the same when it is sent once more, with credentials (RFC 3261 8.1.3.5)."""
         copy.call_id = self._core.wire.token(16)
         copy.from_value += f";tag={self._core.wire.token()}"
-        copy.headers = self._calls.renamed(copy.passed.tx.request, index)
+        copy.headers = self._calls.renamed(copy.passed.tx.request, index, towards)
 
     def _send(self, copy: Copy, flows: Sequence[Flow], credentials: list[Header], now: float) -> None:
         def over(flow: Flow, branch: str) -> bytes:

@@ -48,6 +48,8 @@ class Settings:
     """Timer C (RFC 3261 16.6): an outbound call without any answer newer than this ends."""
     max_forward_hops: int = 5
     """Forwards followed in one call."""
+    refer_life: float = 180.0
+    """How long the NOTIFYs of a transfer may take from one to the next after their dialog ended (RFC 3515 2.4.4)."""
     zombie_time: float = 32.0
     """How long an ended dialog still passes NOTIFYs on (RFC 5057)."""
 

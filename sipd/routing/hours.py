@@ -89,5 +89,5 @@ class Hours:
         local = self.local(at)
         if local is None:
             return f"a time that {self.schedule.time_zone} does not tell"
-        holiday = ", a holiday," if local.date() in self._holidays else ""
+        holiday = ", a holiday" if local.date() in self._holidays else ""
         return f"{DAYS[local.weekday()]} {local:%Y-%m-%d %H:%M} in {self.schedule.time_zone}{holiday}"

@@ -130,10 +130,11 @@ def test_core_has_no_clock_no_socket_and_no_disk() -> None:
 
 
 PACKAGES = {
+    "sipd.net.names": {"dns"},
     "sipd.net.tls": {"cryptography"},
     "sipd.net.websocket": {"websockets"},
 }
-"""File of sipd that is no shell -> what it needs beyond the standard library."""
+"""File of sipd that is no shell -> what it needs beyond the standard library (docs/decisions/0006)."""
 
 
 def test_core_and_net_need_the_standard_library_but_for_protocols_of_others() -> None:
@@ -165,7 +166,7 @@ def test_panel_imports_only_the_contract_of_sipd() -> None:
     assert not wrong
 
 
-PACKAGE_OF = {"argon2": "argon2-cffi", "pydantic_core": "pydantic"}
+PACKAGE_OF = {"dns": "dnspython", "argon2": "argon2-cffi", "pydantic_core": "pydantic"}
 """Where an import is not called like the package that brings it."""
 
 

@@ -251,7 +251,7 @@ class TestNothingOfTheOtherLeg:
         on = Ringing(P_Asserted_Identity="<sip:chief@pbx.example>")
         assert on.invite.has("p-asserted-identity")
 
-    @pytest.mark.parametrize("method", ["FROB", "SUBSCRIBE"])
+    @pytest.mark.parametrize("method", ["FROB", "PUBLISH"])
     def test_methods_that_the_edge_does_not_take_do_not_pass_inside_a_call(self, method: str) -> None:
         talk = Talk()
         talk.pbx.send(talk.from_pbx(method, 2))
@@ -326,12 +326,11 @@ def test_a_fault_of_ours_costs_one_call_and_leaves_nothing(monkeypatch: pytest.M
     bench = Bench(two_tenants())
     pbx, phone = bench.end(PBX), bench.end(*PHONE)
     phone.register()
-    calls = bench.edge.calls_
 
     def broken(*_: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(calls, "_ring_phone", broken)
+    monkeypatch.setattr(bench.edge.calls_, "invite", broken)
     uri = "sip:101@acme.example"
     pbx.send(pbx.request("INVITE", uri, from_="sip:x@y", to=uri, call_id="c", Contact=f"<sip:{PBX}>"))
     assert [m.status for m in pbx.taken()] == [100, 500]

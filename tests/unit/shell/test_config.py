@@ -45,6 +45,28 @@ def test_listen_from_the_environment_and_from_flags() -> None:
     assert config.load({"listen": ["udp:127.0.0.1:3"]}, environment).listen[0].address.port == 3
 
 
+def test_name_servers_from_all_places(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'dns_server = ["192.0.2.53", "[2001:db8::53]:5353"]')
+    found = config.load({"config": file}, {}).dns_servers
+    assert found == (Address("192.0.2.53", 53), Address("2001:db8::53", 5353))
+    environment = {"TENANTRY_DNS_SERVER": "192.0.2.1:54 2001:db8::1"}
+    found = config.load({"config": file}, environment).dns_servers
+    assert found == (Address("192.0.2.1", 54), Address("2001:db8::1", 53))
+    assert config.load({"dns_server": ["127.0.0.1:5"]}, environment).dns_servers == (Address("127.0.0.1", 5),)
+    assert config.load({}, {}).dns_servers == ()
+
+
+@pytest.mark.parametrize("text", ["dns.example", "192.0.2.1:0", "192.0.2.1:99999", ""])
+def test_a_name_server_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="dns-server"):
+        config.load({"dns_server": [text]}, {})
+
+
+def test_too_many_name_servers_are_refused() -> None:
+    with pytest.raises(ConfigError, match="limit is 8"):
+        config.load({"dns_server": [f"192.0.2.{n}" for n in range(1, 10)]}, {})
+
+
 def test_the_file_is_named_by_the_environment(tmp_path: Path) -> None:
     assert config.load({}, {"TENANTRY_CONFIG": toml(tmp_path, 'node = "n1"')}).node == "n1"
 

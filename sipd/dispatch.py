@@ -7,7 +7,7 @@ from collections import OrderedDict
 from sipd.auth import Authenticator, Verdict, account_of, at_pbx, find_realms
 from sipd.callerid import is_anonymous
 from sipd.calls import Core
-from sipd.flow import Flow
+from sipd.flow import WEB, Flow
 from sipd.hunting import Hunting
 from sipd.message import build
 from sipd.message.build import Header
@@ -267,7 +267,8 @@ class Dispatcher:
         self._core.events.count(f"auth.{verdict.value}")
         agent = tx.request.get("user-agent") or ""
         realm, stale = index.tenant.primary_domain, verdict is Verdict.STALE
-        headers: list[Header] = list(self._authenticator.challenges(realm, agent, stale=stale, now=now))
+        web = tx.source.transport in WEB
+        headers: list[Header] = list(self._authenticator.challenges(realm, agent, stale=stale, now=now, web=web))
         if verdict is Verdict.WRONG:
             self._note(tx, Decision("wrong-credentials", 401, "Unauthorized", tenant=index), now)
         self._answer(tx, 401, now, headers)

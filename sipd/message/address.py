@@ -84,7 +84,7 @@ def _parse(text: str) -> Address:
         start = text.find("<")
         if start < 0:
             return _parse_addr_spec(text)
-        display = text[:start].rstrip(" \t")
+        display = text[:start].rstrip(" \t").replace("\t", " ")
         if display and _bad_display(display):
             raise BadMessage(400, "Malformed Display Name")
     end = text.find(">", start)

@@ -162,7 +162,7 @@ def test_registrations_are_rings() -> None:
     pbx = bench.end(PBX)
     sent = next(m for m in pbx.taken() if m.method == "REGISTER" and "acme.example" in m.contacts[0].uri_text)
     pbx.answer(sent, 403)
-    ours = found(bench, "reg-203.0.113.1-5062")
+    ours = found(bench, "reg-203.0.113.1:5062")
     assert (ours.kind, ours.tenant, ours.user, ours.code) == ("registration", "acme", "acme-101", 200)
     assert len(ours.messages) == TraceLimits().ring
     theirs = found(bench, sent.call_id)

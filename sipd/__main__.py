@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from sipd import commands, config
 from sipd.daemon import Daemon
 from sipd.edge import Edge
-from sipd.routing.model import TRANSPORTS
+
+ARRIVALS = ("udp", "tcp", "tls")
+"""Over what a PBX's request may come."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,14 +60,23 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(run=lambda asked: commands.check(asked.table, asked.json))
     route = verbs.add_parser("route", help="print who gets a call from a PBX, and why")
     route.set_defaults(
-        run=lambda asked: commands.route(asked.table, asked.source, asked.transport, asked.uri, asked.json)
+        run=lambda asked: commands.route(
+            asked.table, asked.source, asked.transport, asked.uri, asked.json, at=asked.at, client=asked.client
+        )
     )
     for command in (check, route):
         command.add_argument("table", metavar="TABLE", help="a whole table in one JSON file, or - for standard input")
         command.add_argument("--json", action="store_true")
     route.add_argument("--source", required=True, metavar="ADDRESS[:PORT]", help="where the PBX sends from")
-    route.add_argument("--transport", default="udp", choices=TRANSPORTS)
+    route.add_argument("--transport", default="udp", choices=ARRIVALS)
     route.add_argument("--uri", required=True, metavar="URI", help="the Request-URI, such as sip:101@acme.example")
+    route.add_argument("--client", default="", metavar="NAME", help="DNS name of its verified client certificate")
+    route.add_argument(
+        "--at",
+        default="",
+        metavar="TIME",
+        help="ISO time of the call, in the local zone unless it names one; default: now",
+    )
     for name in commands.PRINTERS:
         verb = verbs.add_parser(name, help=f"print the {name} of a running node")
         verb.set_defaults(run=ask_node, ask=name)

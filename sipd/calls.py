@@ -211,6 +211,8 @@ class Calls:
             self._limit(call, limit, decision.user, now)
         elif decision.user is not None:
             self.ring(call, decision.user, now)
+        elif decision.group is not None:
+            self._refuse(call, 480, "Temporarily Unavailable", now, rule="group")
         else:
             self.dial(call, None, decision.forward, now)
 
@@ -221,7 +223,7 @@ class Calls:
         own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
         at_pbx = any(uri.host in (c.registrar_domain, c.host) for c in index.connections.values())
         if own or at_pbx:
-            self._dial_as(call, user, decide_dialled(index, uri.user or ""), now)
+            self._dial_as(call, user, decide_dialled(index, uri.user or "", now), now)
         else:  # another domain, also another tenant's: like the public, through the PBX
             self._dial_as(call, user, decide_outbound(index, uri.user or ""), now, foreign=uri)
 
@@ -254,6 +256,8 @@ class Calls:
             self.ring(call, callee, now)
         elif dialled.forward:
             self.dial(call, user, dialled.forward, now)
+        elif dialled.group is not None or dialled.status == 480:
+            self._refuse(call, 480, "Temporarily Unavailable", now, rule="group" if dialled.group else dialled.rule)
         else:
             self._refuse(call, 404, "Not Found", now, rule=dialled.rule)
 
@@ -318,7 +322,7 @@ class Calls:
         if call.hops > self._core.settings.max_forward_hops:
             self._refuse(call, 480, "Too Many Forwards", now, rule="forward-loop")
             return
-        dialled = decide_dialled(call.index, target)
+        dialled = decide_dialled(call.index, target, now)
         if dialled.user is not None:
             self.ring(call, dialled.user, now)
         elif dialled.forward:
@@ -326,7 +330,8 @@ class Calls:
         elif dialled.connection is not None:
             self._call_out(call, user, dialled.connection, dialled.number, now)
         else:
-            self._refuse(call, 480, "Temporarily Unavailable", now, rule="forward-nowhere")
+            rule = "group" if dialled.group else dialled.rule if dialled.status == 480 else "forward-nowhere"
+            self._refuse(call, 480, "Temporarily Unavailable", now, rule=rule)
 
     def _forward(self, call: Call, user: User, target: str, now: float) -> None:
         """Another round: what became of the one before does not count any more."""

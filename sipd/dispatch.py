@@ -132,8 +132,9 @@ class Dispatcher:
             return
         local_domain = uri.param("local-domain") or ""
         table = self._core.table()
+        at = now if request.method == "INVITE" else None  # business hours are for calls
         decision = decide_from_pbx(
-            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain
+            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at
         )
         if not decision.accepted:
             if decision.rule == "unknown-source":
@@ -144,6 +145,9 @@ class Dispatcher:
             self._calls.from_pbx(tx, decision, now)
         elif decision.user is not None and decision.tenant is not None:
             self._to_user(tx, decision.tenant, decision.user, decision.connection, now)
+        elif decision.group is not None:  # it has no phones of its own to write to
+            decision.rule, decision.status, decision.reason = "group", 480, "Temporarily Unavailable"
+            self._refuse(tx, decision, now)
         else:  # what a number forwards to is dialled, not written to
             decision.rule, decision.status, decision.reason = "unknown-user", 404, "Not Found"
             self._refuse(tx, decision, now)
@@ -189,7 +193,7 @@ class Dispatcher:
     def _pass_on(self, tx: ServerTransaction, index: TenantIndex, user: User, uri: Uri, now: float) -> None:
         """A phone's MESSAGE or the like: to a user of its own tenant, else out through the PBX."""
         own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
-        dialled = decide_dialled(index, uri.user or "") if own else decide_outbound(index, uri.user or "")
+        dialled = decide_dialled(index, uri.user or "", None) if own else decide_outbound(index, uri.user or "")
         if dialled.user is not None:
             self._to_user(tx, index, dialled.user, None, now)
         elif dialled.connection is not None:
@@ -197,6 +201,8 @@ class Dispatcher:
             if not own and uri.host not in (dialled.connection.registrar_domain, dialled.connection.host):
                 target = str(Uri.build(uri.user, uri.host, uri.port))
             self._passing.to_connection(tx, index, user, dialled.connection, target, now)
+        elif dialled.group is not None:
+            self._refuse(tx, Decision("group", 480, "Temporarily Unavailable", tenant=index, user=user), now)
         else:
             self._refuse(tx, Decision(dialled.rule, 404, "Not Found", tenant=index, user=user), now)
 

@@ -214,6 +214,23 @@ def test_route_says_who_gets_a_call_and_why(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_route_goes_by_the_time_and_the_certificate(tmp_path: Path) -> None:
+    text = (ROOT / "docs/table.md").read_text(encoding="utf-8")
+    path = tmp_path / "table.json"
+    path.write_text(text.partition("```json\n")[2].partition("```")[0], encoding="utf-8")
+    assert sipd("check", str(path)).stdout == "0 errors, 0 warnings\n"
+    asked = ["--source", "198.51.100.1:40000", "--transport", "tls", "--uri", "sip:+4930123450@acme.voice.example"]
+    named = [*asked, "--client", "pbx.example", "--at"]
+    monday = sipd("route", str(path), *named, "2026-11-23T09:00+01:00")
+    assert "is open: it is Monday 2026-11-23 09:00 in Europe/Berlin" in monday.stdout
+    assert "=> group 600 of tenant acme, over connection Main PBX, by rule number" in monday.stdout
+    sunday = sipd("route", str(path), *named, "2026-11-22T09:00+01:00")
+    assert "=> forwarded to +491701234567 of tenant acme" in sunday.stdout
+    assert "unknown-source" in sipd("route", str(path), *asked).stdout
+    wrong = sipd("route", str(path), *named, "tomorrow")
+    assert (wrong.returncode, "'tomorrow' is no time" in wrong.stderr) == (2, True)
+
+
 def test_status_registrations_and_calls_are_printed(node: Node) -> None:
     nobody = sipd("status", "--control", str(node.control))
     assert nobody.returncode == 2

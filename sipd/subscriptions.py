@@ -235,9 +235,16 @@ class Subscriptions:
     def to_user(
         self, tx: ServerTransaction, index: TenantIndex, user: User, connection: Connection | None, now: float
     ) -> bool:
-        """To all phones of a user, from a PBX or another phone; False when there are none."""
+        """To all phones of a user, from a PBX or another phone; False when there are none.
+
+        What is about a call of the user's goes to the phone that has it, and to no other (RFC 4538).
+        """
         bindings = self._core.registrar.bindings(user.id, now)
-        if not bindings:
+        places = [(target_of(binding.contact), binding.flow) for binding in bindings]
+        leg = self._calls.target_leg(tx.request, index)
+        if leg is not None and leg.pinned:
+            places = [(leg.target, leg.flow)]
+        if not places:
             return False
         subscription = self._begin(tx, index, user, connection, now, from_phone=connection is None)
         if subscription is None:
@@ -245,12 +252,12 @@ class Subscriptions:
         to_value = f"<{Uri.build(user.extension, index.tenant.primary_domain)}>"
         from_value = f"<{tx.request.from_.uri_text}>"
         wire = self._core.wire
-        asks = [self._ask(subscription, target_of(b.contact), from_value, to_value, None) for b in bindings]
-        for ask, binding in zip(asks, bindings, strict=True):
+        asks = [self._ask(subscription, uri, from_value, to_value, None) for uri, _ in places]
+        for ask, (_, flow) in zip(asks, places, strict=True):
             ask.pinned = True
-            ask.contact_over = lambda flow: f"<sip:{wire.hostport(flow)}>"
-            self._watch(subscription, binding.flow)
-            self._send(ask, [binding.flow], [], now)
+            ask.contact_over = lambda there: f"<sip:{wire.hostport(there)}>"
+            self._watch(subscription, flow)
+            self._send(ask, [flow], [], now)
         return True
 
     def _begin(

@@ -133,7 +133,7 @@ class Wire:
     def _at(self, host: str, port: int, transport: str) -> tuple[Target, ...]:
         """An address needs no look-up; without a transport it is UDP, or what there is (RFC 3263 4.1)."""
         transports = ("udp", "tcp", "tls") if transport == "auto" else (transport,)
-        found = (Target(host, port or DEFAULT_PORTS.get(one, 5060), one) for one in transports)
+        found = (Target(host, port or DEFAULT_PORTS.get(one, 0), one) for one in transports)
         return tuple(target for target in found if self.settings.flow_to(*target) is not None)[:1]
 
     def _flows(self, targets: tuple[Target, ...], preferred: int) -> tuple[Flow, ...]:

@@ -65,7 +65,7 @@ def answered(bench: Bench) -> tuple[End, End]:
 GOLDEN = """\
 call in  ef2d127de37b942baad06145
   from sip:+4930@pbx.example  to sip:101@acme.example
-  tenant acme user acme-101 connection acme-pbx
+  tenant acme, user acme-101, connection acme-pbx
   TIME  200 Normal Clearing, ended by callee
   rang after 0.250 s, answered after 2.250 s, talk 10.000 s, in all 12.250 s
   leg 0: Call-ID c1

@@ -48,8 +48,8 @@ class Sending:
     """One request, from its first target to its last answer."""
 
     __slots__ = (
-        "alive", "build", "cancelled", "hurry", "left", "method", "owner", "pinned", "ringing", "switch", "timer", "twin",
-        "tx",
+        "alive", "build", "cancelled", "hurry", "left", "method", "owner", "pinned", "ringing", "switch", "timer",
+        "twin", "tx",
     )  # fmt: skip
 
     def __init__(

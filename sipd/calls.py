@@ -332,7 +332,10 @@ class Calls:
             branch.flow, branch.contact = flow, branch.contact_over(flow)
             return self._invite_over(branch, via_branch, credentials)
 
-        branch.sending = self._core.sender.request("INVITE", flows, invite, (self, branch), now, pinned=branch.pinned)
+        hurry = branch.round is not None and branch.round.outbound and bool(branch.round.steps)
+        branch.sending = self._core.sender.request(
+            "INVITE", flows, invite, (self, branch), now, pinned=branch.pinned, hurry=hurry
+        )
 
     def _invite_over(self, branch: Branch, via_branch: str, credentials: list[Header]) -> bytes:
         return build.request(

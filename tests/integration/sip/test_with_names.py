@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.integration.node import Node, wait_for
+from tests.authority import Authority
+from tests.integration.node import Node, free_port, wait_for
 from tests.integration.shell.nameserver import NameServer
 from tests.integration.sip.conftest import PBX_HOST, faults, registered, two_tenants
 from tests.integration.sip.test_with_peers import ACCOUNTS, Stage
@@ -47,9 +50,7 @@ async def stage(path: Path, transport: str) -> AsyncIterator[Stage]:
             names.load(ZONE.format(transport=transport, letter=transport[0].upper(), **ports))
             try:
                 await asyncio.to_thread(node.start, f"--dns-server=127.0.0.1:{names.port}")
-                # The records choose TCP (NAPTR); UDP is the connection's own word (SRV only).
-                asked = "auto" if transport == "tcp" else transport
-                routing = two_tenants(0, asked, host="pbx.test")
+                routing = two_tenants(0, "auto", host="pbx.test")
                 loaded = await asyncio.to_thread(node.load, routing)
                 assert loaded["ok"], loaded
                 await asyncio.to_thread(wait_for, lambda: registered(node) == 4, 60.0)
@@ -78,6 +79,57 @@ def test_registered_and_called_by_srv_with_the_first_target_dead(tmp_path: Path,
             assert counters["resolve.failed"] == 0
 
     asyncio.run(play())
+
+
+SECURE_ZONE = """
+_sips._tcp.pbx.test. 60 IN SRV 10 0 {port} sip7.carrier.test.
+sip7.carrier.test. 60 IN A {PBX_HOST}
+"""
+
+
+@pytest.mark.parametrize(("certified", "state"), [("pbx.test", "registered"), ("sip7.carrier.test", "unreachable")])
+def test_over_tls_the_certificate_is_for_the_name_that_was_asked_for(
+    tmp_path: Path, certified: str, state: str
+) -> None:
+    """RFC 5922 7.3: what an SRV record leads to proves nothing."""
+    authority = Authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.pair(certified).chain)
+    node = Node(tmp_path)
+
+    async def play() -> None:
+        async with NameServer() as names, StandinPbx(ACCOUNTS, host=PBX_HOST, transport="tcp") as pbx:
+
+            async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                inner = await asyncio.open_connection(PBX_HOST, pbx.port)
+                await asyncio.gather(pump(reader, inner[1]), pump(inner[0], writer))
+
+            server = await asyncio.start_server(carry, PBX_HOST, 0, ssl=context)
+            names.load(SECURE_ZONE.format(port=server.sockets[0].getsockname()[1], PBX_HOST=PBX_HOST))
+            flags = [
+                f"--dns-server=127.0.0.1:{names.port}", f"--listen=tls:127.0.0.1:{free_port('127.0.0.1')}",
+                f"--tls-certificate={authority.pair('edge.test').chain}", f"--tls-authorities={authority.file}",
+            ]  # fmt: skip
+            try:
+                await asyncio.to_thread(node.start, *flags)
+                await asyncio.to_thread(node.load, two_tenants(0, "tls", host="pbx.test"))
+                await asyncio.to_thread(
+                    wait_for, lambda: [entry["state"] for entry in node.upstream()] == [state] * 4, 60.0
+                )
+                assert bool(pbx.received("REGISTER")) == (state == "registered")
+            finally:
+                await asyncio.to_thread(node.close)
+                server.close()
+
+    asyncio.run(play())
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carry bytes until the one side ends."""
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+    writer.close()
 
 
 LARGE = SDP + b"a=candidate:1 1 udp 2130706431 192.0.2.1 40000 typ host\r\n" * 30

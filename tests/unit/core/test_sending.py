@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 import pytest
 
 from sipd import sending
 from sipd.flow import Answer, Query
 from sipd.message.message import Message
-from tests.unit.core.bench import Bench, End, ack_of, credentials, found, table, tenant
+from sipd.routing.model import OutboundRule
+from tests.unit.core.bench import Bench, End, ack_of, connection, credentials, found, table, tenant
 from tests.unit.core.talk import CHALLENGE, PHONE, assert_nothing_left
 
 A, B, C = "198.51.100.51", "198.51.100.52", "198.51.100.53"
@@ -389,6 +393,105 @@ class TestLarge:
         assert invite.via.transport == "UDP"
         bench.pass_time(3)
         bench.end("203.0.113.7", 5062, "tcp").nothing()
+
+
+class TestAnotherWay:
+    """A fall-back connection behind the targets of the first."""
+
+    def dialled(self) -> Dialling:
+        acme = tenant("acme", of_connection={"host": A})
+        spare = connection("spare", source=B, host=B, strategy="none")
+        rule = OutboundRule("r", 1, "", 0, "", "acme-pbx", fallback="spare")
+        on = Dialling.__new__(Dialling)
+        on.bench = Bench(table(replace(acme, connections=(*acme.connections, spare), outbound=(rule,))))
+        on.phone = on.bench.end(*PHONE)
+        on.phone.register()
+        on.call()
+        return on
+
+    def test_it_is_not_kept_waiting_by_silence(self) -> None:
+        on = self.dialled()
+        on.end(A).take("INVITE")
+        on.bench.pass_time(sending.INVITE_SECONDS + 0.1)
+        on.end(B).answer(on.end(B).take("INVITE"), 486, "b")
+        on.phone.take(486)
+        on.assert_nothing_left()
+
+    def test_the_last_way_has_all_the_time(self) -> None:
+        on = self.dialled()
+        on.bench.pass_time(sending.INVITE_SECONDS + 20)
+        invite = on.end(B).taken()[0]
+        on.end(B).answer(invite, 486, "b")
+        on.phone.take(486)
+
+    def test_a_late_2xx_of_the_first_way_is_ended(self) -> None:
+        on = self.dialled()
+        first = on.end(A).take("INVITE")
+        on.bench.pass_time(sending.INVITE_SECONDS + 0.1)
+        on.end(A).taken()
+        on.end(A).answer(first, 200, "late")
+        ack, bye = on.end(A).taken()
+        assert (ack.method, bye.method) == ("ACK", "BYE")
+        on.phone.nothing()
+        on.end(B).answer(on.end(B).take("INVITE"), 200, "b")
+        on.phone.take(200)
+
+
+MOODS = ("silent", "late", "503", "lost", "busy", "answers", "challenges")
+
+
+class TestByChance:
+    """Targets that are silent, slow, refuse, or answer, and a caller who may give up: it always ends, and once."""
+
+    @pytest.mark.parametrize("seed", range(60))
+    def test_it_ends_once_and_leaves_nothing(self, seed: int) -> None:
+        chance = random.Random(seed)
+        stream = chance.choice(["udp", "tcp"])
+        on = Dialling(*(f"{host}:5060/{stream}" for host in (A, B, C)), body=chance.choice(["", LARGE]))
+        ends = [on.end(host, transport=transport) for host in (A, B, C) for transport in ("udp", "tcp")]
+        moods = {host: chance.choice(MOODS) for host in (A, B, C)}
+        waiting: list[tuple[End, Message]] = []
+        told: list[int] = []
+        for _ in range(100):
+            on.bench.pass_time(chance.uniform(0.1, 2.0))
+            for end in ends:
+                for message in end.taken():
+                    self.play(on, end, message, moods[end.flow.host], waiting)
+            if waiting and chance.random() < 0.1:
+                end, message = waiting.pop(0)
+                end.answer(message, 200, f"late-{end.flow.host}")
+            for answer in on.phone.taken():
+                if answer.cseq.method == "INVITE" and answer.status >= 200:
+                    told.append(answer.status)
+                    if answer.status < 300:
+                        on.hang_up_by_phone(answer)
+                    else:
+                        on.phone.send(ack_of(answer, "sip:555@acme.example"))
+            if not told and chance.random() < 0.01:
+                on.cancel()
+        assert len(set(told)) <= 1
+        on.bench.pass_time(400)
+        for end in ends:
+            for message in end.taken():
+                self.play(on, end, message, "answers", [])
+        on.bench.pass_time(400)
+        told += [m.status for m in on.phone.taken() if m.cseq.method == "INVITE" and m.status >= 200]
+        assert told
+        assert_nothing_left(on.bench)
+
+    def play(self, on: Dialling, end: End, message: Message, mood: str, waiting: list[tuple[End, Message]]) -> None:
+        if message.status or message.method == "ACK" or mood == "silent":
+            return
+        if message.method != "INVITE":
+            end.answer(message, 200, "x")
+        elif mood == "late":
+            waiting.append((end, message))
+        elif mood == "lost" and end.flow.reliable:
+            on.lost(end)
+        elif mood == "challenges" and not message.has("authorization"):
+            end.answer(message, 401, "x", WWW_Authenticate=CHALLENGE.format("pbx", f"n-{end.flow.host}"))
+        else:
+            end.answer(message, {"503": 503, "busy": 486}.get(mood, 200), f"t-{end.flow.host}")
 
 
 class TestOtherRequests:

@@ -65,7 +65,7 @@ class Authenticator:
         `agent` is the request's User-Agent: some give up at what they do not know, instead of passing it over.
         """
         nonce = self._nonce(realm, now)
-        only_md5 = "MD5" in self._offered and agent.lower().startswith(self._md5_only)
+        only_md5 = "MD5" in self._offered and any(name in agent.lower() for name in self._md5_only)
         flag = ", stale=true" if stale else ""
         return [
             ("WWW-Authenticate", f'Digest realm="{realm}", nonce="{nonce}", algorithm={name}, qop="auth"{flag}')

@@ -1,8 +1,8 @@
 """A phone made of the PyPI package aiosip 0.2.0, and the shim that lets it be imported (docs/decisions/0001).
 
 The package needs `asyncio.coroutine` and `collections.MutableMapping`, which Python 3.11 and 3.10 took away. Otherwise
-it is used as it is, faults included: it keeps a request's branch for the one with credentials, sends `qop` without nc and
-cnonce, writes the To URI as Request-URI, and fails where there are two challenges.
+it is used as it is, faults included: it keeps a request's branch for the one with credentials, sends `qop` without nc
+and cnonce, writes the To URI as Request-URI, and fails where there are two challenges.
 """
 
 from __future__ import annotations

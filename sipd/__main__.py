@@ -13,13 +13,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from sipd import commands, config
+from sipd import commands, config, handmade
 from sipd.daemon import Daemon
 from sipd.edge import Edge
 from sipd.redact import BODIES
-from sipd.routing.model import TRANSPORTS
 from sipd.trace import KINDS
 
+ARRIVALS = ("udp", "tcp", "tls")
+"""Over what a PBX's request may come."""
 Verbs = argparse._SubParsersAction  # argparse gives it no other name
 
 
@@ -51,8 +52,30 @@ def parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="run a node", description="Flags override TENANTRY_* variables and the file.")
     run.set_defaults(run=run_node)
     run.add_argument("--config", metavar="FILE", help="settings in TOML, named as these flags with _ for -")
-    run.add_argument("--listen", action="append", metavar="TRANSPORT:ADDRESS:PORT", help="may be given many times")
-    run.add_argument("--advertise", metavar="HOST[:PORT]", help="how others reach this node")
+    run.add_argument(
+        "--listen",
+        action="append",
+        metavar="TRANSPORT:ADDRESS:PORT[=HOST[:PORT]]",
+        help="udp, tcp, tls, ws or wss; after = how others reach it; may be given many times",
+    )
+    run.add_argument("--advertise", metavar="HOST[:PORT]", help="how others reach listeners that do not say so")
+    run.add_argument(
+        "--tls-certificate", action="append", metavar="CHAIN[=KEY]", help="PEM; many times: chosen by server name"
+    )
+    run.add_argument("--tls-authorities", metavar="FILE", help="who signs PBXs' certificates; default: the system's")
+    run.add_argument(
+        "--tls-client-authorities", metavar="FILE", help="ask those who connect for a certificate signed by these"
+    )
+    run.add_argument("--tls-client-certificate", metavar="CHAIN[=KEY]", help="shown to PBXs that we connect to")
+    run.add_argument(
+        "--ws-origin", action="append", metavar="ORIGIN", help="take WebSockets of these pages only; default: any"
+    )
+    run.add_argument(
+        "--dns-server",
+        action="append",
+        metavar="ADDRESS[:PORT]",
+        help="in place of the system's; may be given many times",
+    )
     run.add_argument("--state", metavar="DIR", help="bindings, events and the last good table")
     run.add_argument("--control", metavar="PATH", help="Unix socket; default: control.sock in the state directory")
     run.add_argument("--control-tcp", metavar="ADDRESS:PORT")
@@ -75,14 +98,30 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(run=lambda asked: commands.check(asked.table, asked.json))
     route = verbs.add_parser("route", help="print who gets a call from a PBX, and why")
     route.set_defaults(
-        run=lambda asked: commands.route(asked.table, asked.source, asked.transport, asked.uri, asked.json)
+        run=lambda asked: commands.route(
+            asked.table, asked.source, asked.transport, asked.uri, asked.json, at=asked.at, client=asked.client
+        )
     )
     for command in (check, route):
         command.add_argument("table", metavar="TABLE", help="a whole table in one JSON file, or - for standard input")
         command.add_argument("--json", action="store_true")
     route.add_argument("--source", required=True, metavar="ADDRESS[:PORT]", help="where the PBX sends from")
-    route.add_argument("--transport", default="udp", choices=TRANSPORTS)
+    route.add_argument("--transport", default="udp", choices=ARRIVALS)
     route.add_argument("--uri", required=True, metavar="URI", help="the Request-URI, such as sip:101@acme.example")
+    route.add_argument("--client", default="", metavar="NAME", help="DNS name of its verified client certificate")
+    route.add_argument(
+        "--at",
+        default="",
+        metavar="TIME",
+        help="ISO time of the call, in the local zone unless it names one; default: now",
+    )
+    seal = verbs.add_parser("seal", help="print a table written by hand, with its `plain:` passwords sealed")
+    seal.set_defaults(run=lambda asked: handmade.seal_file(asked.table, key_of(asked)))
+    load = asking(verbs, "load", "seal, check, and load a table written by hand into a running node", load_table)
+    load.add_argument("--version", metavar="NUMBER", type=int, help="default: one more than the node's")
+    for command in (seal, load):
+        command.add_argument("table", metavar="TABLE", help="a whole table in one JSON file, or - for standard input")
+        command.add_argument("--key-file", metavar="FILE", type=Path, help="the installation's key")
     add_replay(verbs)
     add_asking(verbs)
     return top
@@ -170,6 +209,24 @@ def make_key(asked: argparse.Namespace) -> int:
     config.write_key(asked.file)
     print(f"New key in {asked.file}. The panel and all nodes of an installation use the same one; keep a copy.")
     return commands.OK
+
+
+def load_table(asked: argparse.Namespace) -> int:
+    """`sipd load`."""
+    control = config.find_control(vars(asked), os.environ)
+    return handmade.load_file(asked.table, key_of(asked), control, asked.version)
+
+
+def key_of(asked: argparse.Namespace) -> handmade.OpenCipher:
+    """The installation's key, from the option or TENANTRY_KEY_FILE."""
+
+    def opened() -> AESSIV:
+        path = asked.key_file or os.environ.get("TENANTRY_KEY_FILE")
+        if not path:
+            raise config.ConfigError("Name the installation's key with --key-file FILE, or in TENANTRY_KEY_FILE.")
+        return AESSIV(config.read_key(Path(path)))
+
+    return opened
 
 
 def ask(asked: argparse.Namespace, request: commands.Doc) -> commands.Doc:

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from sipd import ladder
 from sipd import replay as replaying
 from sipd.config import Address, ConfigError, is_address, parse_address
+from sipd.plain import NoKey, sealed
 from sipd.routing import codec
 from sipd.routing.decision import Decision, explain
 from sipd.routing.lookup import compile_table
@@ -57,7 +58,7 @@ def check(path: str, as_json: bool, out: TextIO = sys.stdout) -> int:
     """Print every problem of a table file. Raises UnreadableError."""
     table, problems = read_table(path)
     if table is not None:
-        problems = validate(table)
+        problems = validate(sealed(table, NoKey()))
     errors = sum(problem.severity == "error" for problem in problems)
     if as_json:
         print_json({"ok": not errors, "problems": [problem.as_dict() for problem in problems]}, out)
@@ -68,12 +69,26 @@ def check(path: str, as_json: bool, out: TextIO = sys.stdout) -> int:
     return WITH_ERRORS if errors else OK
 
 
-def route(path: str, source: str, transport: str, uri: str, as_json: bool, out: TextIO = sys.stdout) -> int:
-    """Print who gets an INVITE from `source` for `uri`, and why. Raises UnreadableError."""
+def route(
+    path: str,
+    source: str,
+    transport: str,
+    uri: str,
+    as_json: bool,
+    out: TextIO = sys.stdout,
+    at: str = "",
+    client: str = "",
+) -> int:
+    """Print who gets an INVITE from `source` for `uri`, and why, at the time `at` (ISO; "": now).
+
+    `client` is the DNS name of a verified client certificate. Raises UnreadableError.
+    """
     host, port = parse_source(source)
+    then = parse_time(at)
+    names = frozenset((client.lower(),)) if client else frozenset[str]()
     table = good_table(path)
     try:
-        decision = explain(compile_table(table), host, port, transport, uri)
+        decision = explain(compile_table(table), host, port, transport, uri, then, names)
     except ValueError as error:
         raise UnreadableError(f"{error}.") from error
     if as_json:
@@ -110,6 +125,18 @@ def parse_source(text: str) -> Address:
         raise UnreadableError(str(error)) from error
 
 
+def parse_time(text: str) -> float:
+    """Epoch seconds of an ISO 8601 time, in the local zone if it names none; "": now. Raises UnreadableError."""
+    if not text:
+        return time.time()
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UnreadableError(
+            f"{text!r} is no time; write it like 2026-12-24T18:30, or 2026-12-24T18:30+01:00 with its zone."
+        ) from error
+
+
 def decision_as_dict(decision: Decision) -> Doc:
     """For programs; keys that do not apply are null."""
     return {
@@ -120,6 +147,7 @@ def decision_as_dict(decision: Decision) -> Doc:
         "tenant": decision.tenant.tenant.slug if decision.tenant else None,
         "connection": decision.connection.name if decision.connection else None,
         "user": decision.user.extension if decision.user else None,
+        "group": decision.group.extension if decision.group else None,
         "forward": decision.forward or None,
         "steps": [{"rule": s.rule, "passed": s.passed, "sentence": s.sentence} for s in decision.steps],
     }
@@ -131,7 +159,8 @@ def verdict(decision: Decision) -> str:
     if not decision.accepted:
         warning = f" ({decision.warning})" if decision.warning else ""
         return f"{decision.status} {decision.reason}{warning}, by rule {decision.rule}"
-    target = f"user {found['user']}" if found["user"] else f"forwarded to {found['forward']}"
+    kind = "user" if found["user"] else "group"
+    target = f"{kind} {found[kind]}" if found[kind] else f"forwarded to {found['forward']}"
     return f"{target} of tenant {found['tenant']}, over connection {found['connection']}, by rule {decision.rule}"
 
 
@@ -159,6 +188,7 @@ def good_table(path: str) -> Table:
     """A table without errors from its file. Raises UnreadableError."""
     table, problems = read_table(path)
     if table is not None:
+        table = sealed(table, NoKey())
         problems = [problem for problem in validate(table) if problem.severity == "error"]
     if table is None or problems:
         raise UnreadableError(f"The table has {len(problems)} errors; see them with: sipd check {path}")

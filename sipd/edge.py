@@ -10,7 +10,8 @@ from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
 from sipd.dispatch import Dispatcher
 from sipd.events import Change, Event, Events
-from sipd.flow import Flow, Query
+from sipd.flow import Answer, Flow, Query, TlsName
+from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.limits import CallLimits
 from sipd.message import build
@@ -23,7 +24,9 @@ from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
+from sipd.sending import Sender
 from sipd.settings import Settings
+from sipd.subscriptions import Subscriptions
 from sipd.timers import Timers
 from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
@@ -55,15 +58,18 @@ class Edge:
         self.wire = Wire(settings, random_bytes)
         self.layer = Layer(self, self.wire.send, self.timers, timing)
         self.registrar = Registrar(settings, self.events, self.timers)
-        self.upstream = Upstream(settings, self.wire, self.layer, self.timers, self.events, cipher, random_bytes)
-        core = Core(
-            settings, self.wire, self.layer, self.timers, self.events, CallLimits(), self.registrar, cipher,
-            lambda: self.compiled,
+        self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
+        self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
+        self.core = core = Core(
+            settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
+            cipher, lambda: self.compiled,
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
-        self._dispatcher = Dispatcher(core, self.calls_, Passing(core, self.calls_), authenticator)
+        self.subscriptions = Subscriptions(core, self.calls_)
+        hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
+        self._dispatcher = Dispatcher(core, hunting, passing, self.subscriptions, authenticator)
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 
@@ -124,15 +130,21 @@ class Edge:
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream ended: its transactions fail at once, its phones are gone."""
+        self.core.peer_names.pop(flow, None)
         self._tick(now)
         self._guarded(lambda: self.layer.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.registrar.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.upstream.flow_lost(flow, now), None, None)
+        self._guarded(lambda: self.subscriptions.flow_lost(flow, now), None, None)
 
-    def resolved(self, query: Query, addresses: list[str], now: float) -> None:
-        """Answer to a look-up; empty: it failed."""
+    def peer_verified(self, flow: Flow, names: frozenset[str]) -> None:
+        """The peer of a TLS connection has a certificate that we believe, for these DNS names; until `flow_lost`."""
+        self.core.peer_names[flow] = names
+
+    def resolved(self, query: Query, answer: Answer, now: float) -> None:
+        """What a look-up found."""
         self._tick(now)
-        self._guarded(lambda: self.wire.resolved(query, addresses, now), None, None)
+        self._guarded(lambda: self.wire.resolved(query, answer, now), None, None)
 
     def _tick(self, now: float) -> None:
         """For the trace: what the core says now is no message's doing."""
@@ -154,6 +166,7 @@ class Edge:
         self.compiled = compiled
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
+        self.subscriptions.load(compiled, changed, now)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
         """State from before a restart; to be followed by `load`, which drops what the table no longer wants."""
@@ -180,6 +193,11 @@ class Edge:
 
     def take_changes(self) -> list[Change]:
         return self.events.take_changes()
+
+    @property
+    def tls_names(self) -> dict[tuple[str, str, int], TlsName]:
+        """Whom to expect at the other end of an outgoing TLS connection, by the first three fields of its flow."""
+        return self.wire.tls_names
 
     @property
     def counters(self) -> Counter[str]:
@@ -235,7 +253,8 @@ class Edge:
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         try:
             if tx.request.to.tag and tx.method != "REGISTER":
-                self._in_dialog.on_request(tx, now)
+                if not self.subscriptions.on_request(tx, now):
+                    self._in_dialog.on_request(tx, now)
             else:
                 self._dispatcher.on_request(tx, now)
         except BadMessage as bad:

@@ -63,6 +63,7 @@ class Requests:
         counters: Mapping[str, int],
         clock: Callable[[], float],
         acted: Callable[[], None],
+        reload_certificates: Callable[[], str] = str,
         traces: TraceStore | None = None,
         shell: Callable[[], Doc] = dict,
         bodies: str = BODIES[0],
@@ -75,6 +76,7 @@ class Requests:
         self._counters = counters
         self._clock = clock
         self._acted = acted
+        self._reload_certificates = reload_certificates
         self._traces = traces
         self._shell = shell
         self._bodies = bodies
@@ -91,6 +93,7 @@ class Requests:
             "registrations": self.registrations,
             "calls": self.calls,
             "renew": self.renew,
+            "reload-certificates": self.reload_certificates,
             "hangup": self.hangup,
             "traces": self.traces,
             "trace": self.trace,
@@ -144,6 +147,12 @@ class Requests:
         renewed = self._core.renew(tenant, connection, self._clock())
         self._acted()
         return {"renewed": renewed}
+
+    async def reload_certificates(self, request: Doc, began: float) -> Doc:
+        problem = self._reload_certificates()
+        if problem:
+            raise RequestError(f"{problem} The certificates in use stay.")
+        return {}
 
     async def hangup(self, request: Doc, began: float) -> Doc:
         name, tenant = text(request, "call"), self._tenant(request)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sipd import control, spool, traces
 from sipd.message.scanner import DEFAULT
-from sipd.net import tcp
+from sipd.net import limits as streams
 from sipd.routing.lookup import Compiled
 from sipd.trace import TraceLimits
 from sipd.transaction.layer import MAX_SERVER_TRANSACTIONS
@@ -64,6 +64,6 @@ def limits(compiled: Compiled, keeping: traces.Keeping) -> Doc:
         "traces.days": keeping.days,
     }
     found |= {f"trace.{name}": value for name, value in dataclasses.asdict(TraceLimits()).items()}
-    found |= {f"tcp.{n.lower()}": v for n, v in vars(tcp).items() if n.isupper() and isinstance(v, int | float)}
+    found |= {f"streams.{n.lower()}": v for n, v in vars(streams).items() if n.isupper() and isinstance(v, int | float)}
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
     return {"digest": digest, "in_force": found}

@@ -160,13 +160,13 @@ def test_registrations_are_rings() -> None:
         phone.register()
     bench.pass_time(5)
     pbx = bench.end(PBX)
-    sent = [m for m in pbx.taken() if m.method == "REGISTER"]
-    pbx.answer(sent[0], 403)
-    ours = found(bench, "reg-203.0.113.1-5062")
+    sent = next(m for m in pbx.taken() if m.method == "REGISTER" and "acme.example" in m.contacts[0].uri_text)
+    pbx.answer(sent, 403)
+    ours = found(bench, "reg-203.0.113.1:5062")
     assert (ours.kind, ours.tenant, ours.user, ours.code) == ("registration", "acme", "acme-101", 200)
     assert len(ours.messages) == TraceLimits().ring
-    theirs = found(bench, sent[0].call_id)
-    assert (theirs.kind, theirs.connection, theirs.code) == ("upstream", f"{theirs.tenant}-pbx", 403)
+    theirs = found(bench, sent.call_id)
+    assert (theirs.kind, theirs.tenant, theirs.connection, theirs.code) == ("upstream", "acme", "acme-pbx", 403)
     assert theirs.steps[-1]["rule"] == "refused"
 
 
@@ -271,7 +271,7 @@ def test_a_limit_and_a_forward_are_steps() -> None:
     bench = Bench(replace(routing, tenants=(replace(first, users=users),)))
     invite(bench.end(PBX), "c1")
     steps: list[dict[str, Any]] = found(bench, "c1").steps
-    assert ("forward", "user 101 forwards to 102") in [(s["rule"], s["sentence"]) for s in steps]
+    assert ("forward", "101 forwards to 102: unconditional") in [(s["rule"], s["sentence"]) for s in steps]
     assert found(bench, "c1").rule == "no-binding"
 
 

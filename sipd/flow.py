@@ -74,3 +74,13 @@ class Answer(NamedTuple):
     ttl: float = 0.0
     """Seconds: the lowest of the records. Of an empty answer: how long the name has nothing; 0 when the resolver
     failed, which says nothing about the name."""
+
+
+class TlsName(NamedTuple):
+    """Whom the other end of an outgoing TLS connection must prove to be."""
+
+    name: str
+    """Server name to ask for (SNI), and to find in the certificate: the host that was looked up, never what DNS made
+    of it, as DNS is not to be trusted for that (RFC 5922 7.3)."""
+    verify: bool
+    """Whether the certificate is checked at all."""

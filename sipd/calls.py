@@ -52,6 +52,9 @@ OK_LIFE = 64 * T1
 """How long a 2xx waits for its ACK (RFC 3261 13.3.1.4)."""
 MAX_TEXT = 200
 """Characters of a URI in a record."""
+MAX_DIALOGS = 20
+"""Dialogs that the answers to one INVITE may make (RFC 3261 12.1.2 names no bound). Further 18x pass without one,
+and further 2xx, once the call is answered, are left to give up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,13 +430,17 @@ class Calls:
         self._relay_answer(call, dialog, response, now)
 
     def _dialog(self, branch: Branch, response: Message) -> Dialog | None:
-        """The B leg's dialog of this answer, made when new; None when the answer can make none (RFC 3261 12.1.2)."""
+        """The B leg's dialog of this answer, made when new; None when it makes none (RFC 3261 12.1.2), or no more."""
         tag = response.to.tag
         try:
             route_set = routes(response)[::-1]
         except BadMessage:
             return None
         dialog = branch.dialogs.get(tag) if tag else None
+        if tag and dialog is None and len(branch.dialogs) >= MAX_DIALOGS:
+            if response.status < 200 or branch.done:
+                return None
+            self._forget_all(branch)  # early ones: the answer is worth more
         if tag and dialog is None:
             dialog = branch.dialogs[tag] = self._b_dialog(branch, tag, response)
             dialog.route_set = route_set

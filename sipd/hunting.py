@@ -53,13 +53,13 @@ from sipd.rounds import (
 )
 from sipd.routing.decision import Decision, Dialled, Station, decide_dialled, decide_outbound
 from sipd.routing.lookup import TenantIndex
-from sipd.routing.model import Connection, Group, Limits, Number, User
+from sipd.routing.model import MAX_USER_PART, Connection, Group, Limits, Number, User
 from sipd.transaction.layer import ServerTransaction
 from sipd.upstream import connection_hop, contact_of
 
 FORWARDS_AT_ONCE = Limits(calls=10)
-"""Calls of one caller that one user forwards out and that are not answered yet. More is a loop through a PBX that
-hides it: each turn is a new call, with the same caller from the second turn on."""
+"""Calls of one caller that one extension or number forwards out and that are not answered yet. More is a loop through
+a PBX that hides it: each turn is a new call, with the same caller from the second turn on."""
 LIFE_SECONDS = 6.0
 """For a PBX to show a sign of life when there is a fall-back connection."""
 GONE = "Temporarily Unavailable"
@@ -500,7 +500,10 @@ class Hunting:
             return user.forward_no_answer, NO_ANSWER
         if final.status in BUSY_ANSWERS:
             return user.forward_busy, BUSY
-        return user.forward_unreachable if final.status in NOT_THERE else "", UNREACHABLE
+        if final.status in NOT_THERE and user.forward_unreachable:
+            return user.forward_unreachable, UNREACHABLE
+        missed = final.status in NOT_THERE and any(f.rule == "no-answer" for f in round_.finals)
+        return user.forward_no_answer if missed else "", NO_ANSWER
 
     def _redirected(self, call: Call, text: str) -> str:
         """What a 3xx leads to, as it would be dialled in the tenant; "" for places that are not the tenant's."""
@@ -555,9 +558,10 @@ class Hunting:
         """Through one connection: where its PBX is, may have to be looked up first."""
         call, connection = round_.call, route.connection
         scopes = [(("connection", connection.id), connection.limits)]
-        if call.forwards and route.user is not None:
-            caller = call.request.from_.uri.user or ""
-            scopes.append((("forward", f"{route.user.id} {caller}"), FORWARDS_AT_ONCE))
+        if call.forwards:
+            caller = (call.request.from_.uri.user or "")[:MAX_USER_PART]
+            by = f"{call.index.tenant.id} {call.forwards[-1].by} {caller}"
+            scopes.append((("forward", by), FORWARDS_AT_ONCE))
         limit = self._hold(call, scopes, now)
         if limit is not None:
             self._place_failed(round_, None, _limited(limit), now)
@@ -596,7 +600,7 @@ class Hunting:
 
     def _silent(self, round_: Round, branch: Branch, now: float) -> None:
         sending = branch.sending
-        if branch.done or sending is None or sending.alive:
+        if branch.done or sending is None or sending.alive or branch.seq > 1:  # later ones follow a challenge
             return
         if sending.left:  # another target of the same connection has its turn first
             self._watch_for_life(round_, branch, now)

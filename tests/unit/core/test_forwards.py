@@ -281,6 +281,17 @@ class TestThroughThePbx:
         on.passes(200)
         on.assert_nothing_left()
 
+    def test_a_loop_of_a_number_that_the_pbx_hides_ends(self) -> None:
+        on = House(acme(numbers=(Number("n", "+4930123", forward="+49170"),)))
+        turns = 0
+        while turns < 20:
+            on.rings("+4930123", from_="sip:anonymous@pbx.example")
+            if not any(m.method == "INVITE" and not m.status for m in on.pbx.taken()):
+                break
+            turns += 1
+        assert turns == 10
+        assert on.refusals() == ["forward-loop"]
+
     def test_answered_forwards_do_not_count_as_a_loop(self) -> None:
         on = House(acme(self.OUT))
         for _ in range(12):

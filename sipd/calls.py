@@ -344,10 +344,7 @@ class Calls:
             branch.flow, branch.contact = flow, branch.contact_over(flow)
             return self._invite_over(branch, via_branch, credentials)
 
-        hurry = branch.round is not None and branch.round.outbound and bool(branch.round.steps)
-        branch.sending = self._core.sender.request(
-            "INVITE", flows, invite, (self, branch), now, pinned=branch.pinned, hurry=hurry
-        )
+        branch.sending = self._core.sender.request("INVITE", flows, invite, (self, branch), now, pinned=branch.pinned)
 
     def _invite_over(self, branch: Branch, via_branch: str, credentials: list[Header]) -> bytes:
         return build.request(

@@ -36,6 +36,7 @@ from sipd.message.address import Address
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
 from sipd.message.uri import Uri
+from sipd.registrar import Binding
 from sipd.replacing import find_replaced
 from sipd.rounds import BUSY as BUSY_ANSWERS
 from sipd.rounds import (
@@ -52,7 +53,6 @@ from sipd.rounds import (
     most_preferred,
     steps_of_user,
 )
-from sipd.registrar import Binding
 from sipd.routing.decision import Decision, Dialled, Station, decide_dialled, decide_outbound
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, Group, Limits, Number, User

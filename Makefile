@@ -6,6 +6,10 @@ SIP ?= 127.0.0.1:5060
 VAR ?= var
 # More words for pytest: make test ARGS='-k registrar -x'
 ARGS ?=
+# make fuzz: what is attacked, for how long
+TARGET ?= siege
+SECONDS ?= 60
+AGAIN ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -17,7 +21,7 @@ PAGES := $(shell find templates panel -name vendor -prune -o \( -name '*.html' -
 export TENANTRY_STATE_DIR := $(VAR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo seed shell test check format lock bench clean
+.PHONY: help setup run demo seed shell test check format lock fuzz bench clean
 .DELETE_ON_ERROR:
 
 help: ## list what make can do
@@ -52,6 +56,9 @@ check: $(DEV) $(VENDOR) ## style, types, import rules, templates, migrations, lo
 format: $(DEV) ## let ruff put the code into shape
 	@$(PY) -m ruff check --fix-only --quiet .
 	@$(PY) -m ruff format .
+
+fuzz: $(DEV) ## try to break the edge for SECONDS=60 (TARGET=siege, bytes or parsers; AGAIN=file tries one input)
+	@exec $(PY) tests/fuzz/run.py $(TARGET) --seconds $(SECONDS) $(if $(AGAIN),--again $(AGAIN))
 
 bench: $(DEV) ## what the edge costs for each registration and call: alone, and beside Kamailio
 	@$(PY) bench/run.py

@@ -133,8 +133,7 @@ def add_replay(verbs: Verbs[argparse.ArgumentParser]) -> None:
         "replay",
         help="run captured requests against a table, and print what it decides",
         description="FILE is a pcap or pcapng, what sipd trace --json printed, or a text with each message behind a "
-        "line `--- udp:ADDRESS:PORT` that says where it came from. No password is checked: a phone is who its From "
-        "says.",
+        "line `--- udp:ADDRESS:PORT` that says where it came from. No password is checked: phones are who they say.",
     )
     replay.add_argument("file", metavar="FILE")
     replay.add_argument("--table", required=True, metavar="TABLE", help="a whole table in one JSON file")

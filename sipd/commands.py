@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from sipd import ladder
 from sipd import replay as replaying
 from sipd.config import Address, ConfigError, is_address, parse_address
+from sipd.plain import NoKey, sealed
 from sipd.routing import codec
 from sipd.routing.decision import Decision, explain
 from sipd.routing.lookup import compile_table
@@ -24,15 +25,21 @@ from sipd.routing.validate import validate
 
 ASK_SECONDS = 10.0
 """For a node to answer."""
-UPSTREAM = ("tenant", "user", "connection", "state", "code", "reason", "contact", "since", "next", "expires")
+UPSTREAM = ("tenant", "user", "connection", "state", "code", "reason", "since", "next", "expires")
 BINDINGS = ("tenant", "user", "contact", "source", "transport", "expires", "user_agent")
-CALLS = ("id", "tenant", "direction", "from", "to", "state", "since")
-TRACES = ("since", "kind", "from", "to", "code", "rule", "seconds", "id")
+CALLS = ("since", "state", "tenant", "direction", "from", "to", "id")
+TRACES = ("since", "kind", "from", "to", "code", "rule", "id")
 """Columns, in the order of their printing."""
 MIN_COLUMNS, DEFAULT_COLUMNS, MAX_COLUMNS = 80, 110, 160
 """Of the terminal."""
 MIN_CELL = 6
 """A column is not cut below that."""
+WHOLE = ("since", "code", "id")
+"""Columns that are not cut: an id is there to be given to the next command."""
+ID_CELL = 24
+"""Of a longer id, which is some peer's Call-ID, the beginning does: `sipd trace` takes that too."""
+NAMES = {"tenant": "tenant_slug", "user": "extension", "connection": "connection_name"}
+"""What people are shown instead of an id, where the node knows it."""
 OK, WITH_ERRORS, UNUSABLE = 0, 1, 2
 """Exit codes."""
 
@@ -51,7 +58,7 @@ def check(path: str, as_json: bool, out: TextIO = sys.stdout) -> int:
     """Print every problem of a table file. Raises UnreadableError."""
     table, problems = read_table(path)
     if table is not None:
-        problems = validate(table)
+        problems = validate(sealed(table, NoKey()))
     errors = sum(problem.severity == "error" for problem in problems)
     if as_json:
         print_json({"ok": not errors, "problems": [problem.as_dict() for problem in problems]}, out)
@@ -181,6 +188,7 @@ def good_table(path: str) -> Table:
     """A table without errors from its file. Raises UnreadableError."""
     table, problems = read_table(path)
     if table is not None:
+        table = sealed(table, NoKey())
         problems = [problem for problem in validate(table) if problem.severity == "error"]
     if table is None or problems:
         raise UnreadableError(f"The table has {len(problems)} errors; see them with: sipd check {path}")
@@ -254,9 +262,7 @@ def calls(answer: Doc, out: TextIO = sys.stdout) -> None:
 
 def traces(answer: Doc, out: TextIO = sys.stdout) -> None:
     """Print what is known of traces, one a line."""
-    rows = [
-        {**row, "seconds": row["timings"]["total"], "kind": row["direction"] or row["kind"]} for row in answer["traces"]
-    ]
+    rows = [{**row, "kind": row["direction"] or row["kind"]} for row in answer["traces"]]
     print_rows("traces", TRACES, rows, out)
     if not answer["tracing"]:
         print("Tracing is off in this node: it runs with --trace off.", file=out)
@@ -290,14 +296,18 @@ def width() -> int:
 
 def print_rows(title: str, columns: Sequence[str], rows: Iterable[Doc], out: TextIO) -> None:
     """A table with aligned columns, no wider than the terminal: the widest columns are cut."""
-    lines = [[cell(name, row.get(name)) for name in columns] for row in rows]
+    lines = [[cell(name, row.get(NAMES.get(name, ""), row.get(name))) for name in columns] for row in rows]
     print(f"{len(lines)} {title}", file=out)
     if not lines:
         return
     widths = [max(len(line[column]) for line in [list(columns), *lines]) for column in range(len(columns))]
     room = width() - 2 * len(columns)
-    while sum(widths) > room and max(widths) > MIN_CELL:
-        widths[widths.index(max(widths))] -= 1
+    whole = [number for number, name in enumerate(columns) if name in WHOLE]
+    while sum(widths) > room:
+        widest = max((n for n in range(len(columns)) if n not in whole), key=widths.__getitem__)
+        if widths[widest] <= MIN_CELL:
+            break
+        widths[widest] -= 1
     for line in [list(columns), *lines]:
         cells = (fitted(text, length) for text, length in zip(line, widths, strict=True))
         print("  " + "  ".join(cells).rstrip(), file=out)
@@ -311,10 +321,12 @@ def cell(name: str, value: object) -> str:
     """A value as it is printed: times readable, nothing that could move the cursor."""
     if value is None or value == "":
         return "-"
+    if name in ("from", "to"):
+        value = str(value).removeprefix("sip:")
     if name in ("since", "next", "expires") and isinstance(value, int | float):
         return when(value)
-    if name == "seconds" and isinstance(value, int | float):
-        return f"{value:.1f}"
+    if name == "id":
+        return fitted(ladder.legible(value), min(ID_CELL, len(str(value))))
     return ladder.legible(value)
 
 

@@ -61,6 +61,22 @@ def lines_to_pass(message: Message, *, from_phone: bool, besides: frozenset[str]
     return message.rest(_DROP[drop, timed] | besides if besides else _DROP[drop, timed])
 
 
+def offers_100rel(request: Message) -> bool:
+    """Whether the sender of an INVITE takes reliable provisional answers (RFC 3262 4)."""
+    return any(tag.lower() == "100rel" for tag in request.split("supported") + request.split("require"))
+
+
+def is_reliable(response: Message) -> bool:
+    """A provisional answer that waits for a PRACK."""
+    return response.has("rseq") and any(tag.lower() == "100rel" for tag in response.split("require"))
+
+
+def unreliable_lines(response: Message, *, from_phone: bool) -> bytes:
+    """A reliable provisional answer's lines for a caller that takes no such ones (RFC 3262 3)."""
+    drop = NOT_PASSED_FROM_PHONE if from_phone else NOT_PASSED
+    return response.rest(drop | {"require", "rseq"})
+
+
 def routes(message: Message) -> list[str]:
     """The Record-Route values, top first. Raises BadMessage when one could not be used (RFC 3261 12.1)."""
     values = message.split("record-route")
@@ -193,7 +209,19 @@ class Leg:
 class Dialog(Leg):
     """One side of a call: we are one end of it."""
 
-    __slots__ = ("acks", "branch", "call", "ok", "parting", "peer", "pending", "unacked", "updating", "usages")
+    __slots__ = (
+        "acks",
+        "branch",
+        "call",
+        "ok",
+        "parting",
+        "peer",
+        "pending",
+        "pracked",
+        "unacked",
+        "updating",
+        "usages",
+    )
 
     def __init__(self, call: Call, call_id: str, local_tag: str, flow: Flow, *, pinned: bool) -> None:
         super().__init__(call_id, local_tag, flow, pinned=pinned)
@@ -213,6 +241,8 @@ class Dialog(Leg):
         """An INVITE inside the dialog that is under way towards the other end (glare)."""
         self.updating: Any = None
         """An UPDATE that is under way towards the other end (RFC 3311 5.2)."""
+        self.pracked = -1
+        """RSeq of the last provisional answer that we acknowledged in the caller's place."""
         self.usages: dict[str, float] = {}
         """Until when the other end may send NOTIFYs here, also after the BYE, by Event (RFC 3515 2.4.4, RFC 5057)."""
 

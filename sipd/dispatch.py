@@ -7,14 +7,14 @@ from collections import OrderedDict
 from sipd.auth import Authenticator, Verdict, account_of, at_pbx, find_realms
 from sipd.callerid import is_anonymous
 from sipd.calls import Core
-from sipd.flow import Flow
+from sipd.flow import WEB, Flow
 from sipd.hunting import Hunting
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.uri import Uri
-from sipd.methods import ALLOW, not_taken
+from sipd.methods import ALLOW, UNDERSTOOD, not_taken, not_understood
 from sipd.passing import Passing
 from sipd.registrar import Refused
 from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound
@@ -31,11 +31,6 @@ OPENS_SUBSCRIPTION = frozenset(("SUBSCRIBE", "REFER"))
 """RFC 6665, and the implicit subscription of RFC 3515."""
 STATE_AT_PBX = frozenset(("SUBSCRIBE", "PUBLISH"))
 """What is known of a user is known to the PBX, not to the user's phones (RFC 3903, RFC 4235, RFC 3842)."""
-UNDERSTOOD = frozenset((
-    "100rel", "199", "answermode", "early-session", "eventlist", "explicitsub", "histinfo", "norefersub", "nosub",
-    "outbound", "precondition", "privacy", "replaces", "resource-priority", "tdialog", "timer",
-))  # fmt: skip
-"""Extensions that work end to end through the edge, so that Require may name them (RFC 3261 8.2.2.3)."""
 MUTE_MEMORY = 100_000
 """Sources whose refusals are counted; the oldest are forgotten."""
 WARN_CODE = 399
@@ -78,10 +73,9 @@ class Dispatcher:
             return 416, []
         if request.max_forwards == 0 and request.method != "REGISTER":
             return 483, []
-        missing = request.split("proxy-require")
-        missing += [tag for tag in request.split("require") if tag.lower() not in UNDERSTOOD]
-        if missing:
-            return 420, [("Unsupported", ", ".join(dict.fromkeys(missing)))]
+        missing = not_understood(request)
+        if missing is not None:
+            return 420, missing
         if self._core.layer.merged(request):
             return 482, []
         if request.to.tag:
@@ -273,7 +267,8 @@ class Dispatcher:
         self._core.events.count(f"auth.{verdict.value}")
         agent = tx.request.get("user-agent") or ""
         realm, stale = index.tenant.primary_domain, verdict is Verdict.STALE
-        headers: list[Header] = list(self._authenticator.challenges(realm, agent, stale=stale, now=now))
+        web = tx.source.transport in WEB
+        headers: list[Header] = list(self._authenticator.challenges(realm, agent, stale=stale, now=now, web=web))
         if verdict is Verdict.WRONG:
             self._note(tx, Decision("wrong-credentials", 401, "Unauthorized", tenant=index), now)
         self._answer(tx, 401, now, headers)

@@ -91,6 +91,9 @@ class Edge:
 
     def bad_frame(self, error: FramingError, flow: Flow, now: float) -> None:
         """A stream that can no longer be framed; the shell closes it after our answer."""
+        if self.tracer is not None:
+            data = error.message.data if error.message is not None else b"(what cannot be framed)"
+            self.tracer.received(data, flow, now, "", self.wire.outbox)
         self._malformed(BadMessage(error.status, error.reason, error.message), flow)
 
     def _malformed(self, bad: BadMessage, flow: Flow) -> None:

@@ -51,6 +51,8 @@ class Events:
         for name, value in detail.items():
             if isinstance(value, str):
                 detail[name] = legible(value)
+            elif isinstance(value, list | tuple):
+                detail[name] = [legible(each) if isinstance(each, str) else each for each in value]
         event: Event = {"at": round(now, 3), "kind": kind, "detail": detail}
         for key, value in (("tenant", tenant), ("connection", connection), ("user", user), ("rule", rule)):
             if value:

@@ -29,19 +29,11 @@ class Flow(NamedTuple):
         """Streams need no retransmission (RFC 3261 section 17)."""
         return self.transport != "udp"
 
-    @property
-    def secure(self) -> bool:
-        """Whether a `sips:` request may go here."""
-        return self.transport in SECURE
 
-
-class TlsName(NamedTuple):
-    """Who shall be at the other end of a TLS connection that we open."""
-
-    name: str
-    """DNS name or IP address: asked for by SNI, and looked for in the certificate (RFC 5922 section 4)."""
-    verify: bool
-    """Whether name and chain are checked at all."""
+def may_go(uri: str, flow: Flow) -> bool:
+    """Whether what was asked for by this Request-URI may go there: `sips:` asks for TLS on every hop that is ours to
+    choose (RFC 3261 26.2.2, RFC 5630 section 5.3)."""
+    return flow.transport in SECURE or uri[:5].lower() != "sips:"
 
 
 class Listener(NamedTuple):
@@ -82,3 +74,13 @@ class Answer(NamedTuple):
     ttl: float = 0.0
     """Seconds: the lowest of the records. Of an empty answer: how long the name has nothing; 0 when the resolver
     failed, which says nothing about the name."""
+
+
+class TlsName(NamedTuple):
+    """Whom the other end of an outgoing TLS connection must prove to be."""
+
+    name: str
+    """Server name to ask for (SNI), and to find in the certificate: the host that was looked up, never what DNS made
+    of it, as DNS is not to be trusted for that (RFC 5922 7.3)."""
+    verify: bool
+    """Whether the certificate is checked at all."""

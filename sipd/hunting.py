@@ -12,7 +12,7 @@ from sipd import callerid
 from sipd.auth import account_of, at_pbx
 from sipd.calls import Branch, Call, Calls, Core, Final
 from sipd.dialogs import Dialog, lines_to_pass, target_of
-from sipd.flow import Flow
+from sipd.flow import Flow, may_go
 from sipd.history import (
     BUSY,
     CLOSED,
@@ -36,6 +36,7 @@ from sipd.message.address import Address
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
 from sipd.message.uri import Uri
+from sipd.registrar import Binding
 from sipd.replacing import find_replaced
 from sipd.rounds import BUSY as BUSY_ANSWERS
 from sipd.rounds import (
@@ -82,7 +83,9 @@ class Hunting:
         call = self._calls.begin(tx, decision.tenant, "in", now)
         call.connection = decision.connection
         call.asked = Uri.parse(tx.request.uri).user or ""
-        if self._replace(call, now) or not self._take(call, decision.connection, decision.user, now):
+        if self._loops(call, now) or self._replace(call, now):
+            return
+        if not self._take(call, decision.connection, decision.user, now):
             return
         if decision.user is not None:
             self._ring(call, decision.user, now)
@@ -125,8 +128,13 @@ class Hunting:
         connection = call.index.connections.get(call.index.tenant.default_connection)
         if dialled.user is None or connection is None or connection.internal_calls == "always_direct":
             return None
-        here = bool(self._core.registrar.bindings(dialled.user.id, now))
+        here = bool(self._bindings(call, dialled.user.id, now))
         return None if connection.internal_calls == "direct_when_possible" and here else connection
+
+    def _bindings(self, call: Call, user_id: str, now: float) -> list[Binding]:
+        """The phones of a user that may get this call."""
+        bindings = self._core.registrar.bindings(user_id, now)
+        return [binding for binding in bindings if may_go(call.request.uri, binding.flow)]
 
     def _take(self, call: Call, connection: Connection | None, user: User | None, now: float) -> bool:
         """Count the call against what it uses whole its life; what it rings or goes out through is counted then."""
@@ -164,6 +172,18 @@ class Hunting:
             if scope in call.scopes:
                 call.scopes.remove(scope)
                 self._core.limits.give_back([scope])
+
+    def _loops(self, call: Call, now: float) -> bool:
+        """A PBX sends to the same place what came from there by forwards: refused (RFC 3261 16.3 step 4).
+
+        That our own INVITE comes back for another user is no loop, but how a PBX connects the two.
+        """
+        ancestor = call.parent
+        while ancestor is not None and (ancestor.caller is not None or ancestor.place != call.place):
+            ancestor = ancestor.parent
+        if ancestor is not None and self._take(call, call.connection, None, now):
+            self._calls.refuse(call, 482, "Loop Detected", now, rule="loop")
+        return ancestor is not None
 
     # -- in the place of another call
 
@@ -231,7 +251,7 @@ class Hunting:
         if user.do_not_disturb:
             self._busy(call, user, DO_NOT_DISTURB, Final(486, "Do Not Disturb", rule="do-not-disturb"), now)
             return
-        bindings = self._core.registrar.bindings(user.id, now)
+        bindings = self._bindings(call, user.id, now)
         if not bindings:
             if user.forward_unreachable:
                 self._follow(call, user, user.forward_unreachable, UNREACHABLE, now)
@@ -262,7 +282,7 @@ class Hunting:
         if call.caller is None:
             call.payers = call.index.members[group.id]
         members = [member for member in call.index.members[group.id] if member is not call.caller]
-        there = [member for member in members if self._core.registrar.bindings(member.id, now)]
+        there = [member for member in members if self._bindings(call, member.id, now)]
         able = [member for member in there if not member.do_not_disturb]
         if group.strategy == "round_robin":
             able = self._turns.begin(group, call.index.members[group.id], able)
@@ -359,7 +379,8 @@ class Hunting:
         """The phones of a place; of a member none when the member's limit stands against it."""
         if isinstance(place, Route):
             return []
-        bindings = self._core.registrar.bindings(place.user.id if isinstance(place, Phone) else place.id, now)
+        user_id = place.user.id if isinstance(place, Phone) else place.id
+        bindings = self._bindings(round_.call, user_id, now)
         if isinstance(place, Phone):  # as it is registered now: a phone may have gone or moved while others rang
             return [Phone(place.user, binding) for binding in bindings if binding.key == place.binding.key]
         scope = ("user", place.id)
@@ -550,6 +571,7 @@ class Hunting:
         round_.waiting += 1
 
         def ready(flows: Sequence[Flow], then: float) -> None:
+            flows = [flow for flow in flows if may_go(call.request.uri, flow)]
             round_.waiting -= 1
             if call.round is not round_ or call.ended:
                 self._release(call, held)

@@ -47,7 +47,8 @@ def lines(trace: Doc, width: int, *, full: bool = False) -> Iterator[str]:
 
 def head(trace: Doc) -> Iterator[str]:
     """What it was, who with whom, and what became of it."""
-    who = " ".join(f"{name} {legible(trace[name])}" for name in ("tenant", "user", "connection") if trace[name])
+    names = {"tenant": "tenant_slug", "user": "extension", "connection": "connection_name"}
+    who = ", ".join(f"{name} {legible(trace.get(known, trace[name]))}" for name, known in names.items() if trace[name])
     direction = f" {trace['direction']}" if trace["direction"] else ""
     yield f"{trace['kind']}{direction}  {legible(trace['id'])}"
     yield f"  from {legible(trace['from'] or '-')}  to {legible(trace['to'] or '-')}"

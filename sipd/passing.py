@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sipd.auth import Proof, account_of, at_pbx
 from sipd.calls import Calls, Core
 from sipd.dialogs import lines_to_pass, target_of
-from sipd.flow import Flow
+from sipd.flow import Flow, may_go
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
@@ -83,6 +83,7 @@ class Passing:
     ) -> bool:
         """To all phones of the users behind an extension, at most `MAX_BRANCHES` of them; False when there are none."""
         bindings = [binding for user in users for binding in self._core.registrar.bindings(user.id, now)]
+        bindings = [binding for binding in bindings if may_go(tx.request.uri, binding.flow)]
         bindings = sorted(bindings, key=preference, reverse=True)[:MAX_BRANCHES]
         passed = Passed(tx, len(bindings), to_phone=True)
         to_value = f"<{Uri.build(extension, index.tenant.primary_domain)}>"
@@ -111,6 +112,7 @@ class Passing:
         self._name(copy, index, connection)
 
         def ready(flows: Sequence[Flow], then: float) -> None:
+            flows = [flow for flow in flows if may_go(tx.request.uri, flow)]
             if flows:
                 self._send(copy, flows, [], then)
             else:

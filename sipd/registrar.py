@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sipd.events import Events, legible
-from sipd.flow import Flow
+from sipd.flow import WEB, Flow
 from sipd.message.address import Address
 from sipd.message.errors import BadMessage
 from sipd.message.grammar import format_params
@@ -234,7 +234,9 @@ class Registrar:
         """Take back a binding from the store; a stream that it used is gone, the address may still answer."""
         binding = Binding.from_record(record)
         transport, host, port, listener = binding.flow
-        flow = self._settings.flow_to(host, port, transport, listener)  # there may be other listeners now
+        flow = None
+        if transport not in WEB:  # a browser connects anew, and registers then (RFC 7118)
+            flow = self._settings.flow_to(host, port, transport, listener)  # there may be other listeners now
         if binding.expires > now and flow is not None:
             self._keep(replace(binding, flow=flow))
         else:

@@ -142,6 +142,8 @@ class Replay:
                     found.code, found.reason = status, data[12:].partition(b"\r")[0].decode("utf-8", "replace")
             elif not data.startswith(b"CANCEL"):
                 targets.append(_target(data, to))
+        phones = [target for target in targets if target.startswith("phones of ")]
+        targets = phones or targets  # phones that registered in the capture are beside those that users were given
         found.target = ", ".join(dict.fromkeys(targets)) if not found.code else ""
         for trace in tracer:
             if trace.kind == "upstream":

@@ -27,6 +27,8 @@ Doc = dict[str, Any]
 HANG_UP_CODE, HANG_UP_REASON = 480, "Hung Up By The Operator"
 """What the caller is answered when nobody has answered the call yet."""
 REASON_LENGTH = 100
+PREFIX_LENGTH = 8
+"""Characters of an id that do to find a trace by, when there is one only."""
 
 
 class Asked(Protocol):
@@ -135,10 +137,10 @@ class Requests:
     async def registrations(self, request: Doc, began: float) -> Doc:
         found = self._core.registrations(self._tenant(request), self._clock())
         user = optional_text(request, "user")
-        return {name: [row for row in rows if user in (None, row["user"])] for name, rows in found.items()}
+        return {name: [self._named(row) for row in rows if user in (None, row["user"])] for name, rows in found.items()}
 
     async def calls(self, request: Doc, began: float) -> Doc:
-        return {"calls": self._core.calls(self._tenant(request), self._clock())}
+        return {"calls": [self._named(row) for row in self._core.calls(self._tenant(request), self._clock())]}
 
     async def renew(self, request: Doc, began: float) -> Doc:
         tenant, connection = text(request, "tenant"), optional_text(request, "connection")
@@ -178,7 +180,9 @@ class Requests:
             for about in await self._in_thread(self._traces.find, wanted):
                 found.setdefault(about["id"], about)
         newest = sorted(found.values(), key=lambda about: about["since"], reverse=True)
-        return {"traces": newest[: wanted.limit], "tracing": tracer is not None}
+        return {
+            "traces": [self._named(about) for about in newest[: wanted.limit]], "tracing": tracer is not None
+        }  # fmt: skip
 
     async def trace(self, request: Doc, began: float) -> Doc:
         name, tenant = text(request, "trace"), self._tenant(request)
@@ -187,13 +191,26 @@ class Requests:
         kept = await self._in_thread(self._traces.read, here.id if here else name) if self._traces else None
         if here is None and kept is None:
             kept = await self._in_thread(self._traces.read, name) if self._traces else None
+        if here is None and kept is None and len(name) >= PREFIX_LENGTH:
+            here, kept = await self._beginning(name.removesuffix("~"), tenant)
         whole_trace = together(here, kept, self._bodies)
         if whole_trace is None or tenant not in (None, whole_trace["tenant"]):
             why = "" if tracer is not None else " Tracing is off."
             raise RequestError(f"There is no trace of {name!r}; sipd trace lists the newest.{why}")
         if tenant is not None:
             whole_trace["steps"] = [for_tenant(step) for step in whole_trace["steps"]]
-        return {"trace": whole_trace}
+        return {"trace": self._named(whole_trace)}
+
+    def _named(self, row: Doc) -> Doc:
+        """With what people call the tenant, user and connection, as far as the table has them."""
+        index = self._reloader.running.compiled.tenants.get(row.get("tenant", ""))
+        if index is None:
+            return row
+        user, connection = index.users_by_id.get(row.get("user", "")), index.connections.get(row.get("connection", ""))
+        names = {"tenant_slug": index.tenant.slug}
+        names |= {"extension": user.extension} if user is not None else {}
+        names |= {"connection_name": connection.name} if connection is not None else {}
+        return row | names
 
     def _tenant(self, request: Doc) -> str | None:
         """`tenant_of`, or, for people, a tenant by id, slug or domain as `tenant_name`. Raises RequestError."""
@@ -205,6 +222,16 @@ class Requests:
             if name in (id_.lower(), index.tenant.slug.lower()) or name in index.tenant.domains:
                 return id_
         raise RequestError(f"The table has no tenant {name!r}: give its id, short name or domain.")
+
+    async def _beginning(self, name: str, tenant: str | None) -> tuple[Trace | None, Kept | None]:
+        """The only trace whose id begins like this, of the tenant's own if one is given."""
+        tracer = self._core.tracer
+        here = {t.id: t for t in tracer or () if t.id.startswith(name) and tenant in (None, t.tenant)}
+        stored = await self._in_thread(self._traces.beginning, name, tenant) if self._traces else []
+        if len({*here, *stored}) != 1:
+            return None, None
+        (id_,) = {*here, *stored}
+        return here.get(id_), await self._in_thread(self._traces.read, id_) if self._traces else None
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

@@ -231,6 +231,8 @@ class Tracer:
         self._unsaved: dict[str, Trace] = {}
         self._unsampled: OrderedDict[str, None] = OrderedDict()
         self._registrations: dict[tuple[str, str], Trace] = {}
+        self._undelivered: tuple[str, list[tuple[str, bool, str]]] = "", []
+        """Call-ID and steps of a decision whose call has no trace yet."""
         self._bytes = 0
         self.counters: Counter[str] = Counter()
 
@@ -314,7 +316,7 @@ class Tracer:
             if self._left_out(call_id):
                 return
             traces = (self._new(call_id, _kind(data, way), at, data),)
-            self._own(traces[0], call_id)
+            self._own(traces[0], call_id, "")
         for trace in traces:
             self._add(trace, at, way, flow, data, call_id)
 
@@ -347,13 +349,17 @@ class Tracer:
         self._traces[kind][id_] = trace
         return trace
 
-    def _own(self, trace: Trace, call_id: str) -> None:
-        """Messages with this Call-ID are the trace's, too, unless those before it are over."""
+    def _own(self, trace: Trace, call_id: str, tenant: str) -> None:
+        """Messages with this Call-ID are the trace's from now on, and those of calls in progress that have it, too.
+
+        Whoever takes the Call-ID of another tenant's call gets none of its messages.
+        """
         if len(trace.legs) >= self._limits.legs or call_id in trace.legs:
             return
         trace.legs.append(call_id)
         others = tuple(t for t in self._legs.get(call_id, ()) if t.ended is None and t.kind == "call")
-        self._legs[call_id] = (*others[: SHARED_LEGS - 1], trace)
+        if all(other.tenant == tenant for other in others):
+            self._legs[call_id] = (*others[: SHARED_LEGS - 1], trace)
 
     def _leg(self, at: float, call_id: str, of: str, who: tuple[str, str, str], call: bool) -> None:
         call_id, of = _legible(call_id), _legible(of)
@@ -364,14 +370,20 @@ class Tracer:
         trace = self._by_id.get(of)
         if trace is None and of in self._legs:
             trace = self._legs[of][-1]
+        if trace is not None and trace.tenant not in ("", who[0]) and who[0]:
+            trace, of = None, call_id  # of another tenant, by its Call-ID: a trace of its own
         if trace is None:
-            trace = self._promoted(call_id, of, at) if call else None
+            trace = self._promoted(call_id, of, who[0], at) if call else self._by_id.get(of)
         if trace is None:
-            kind = "upstream" if of == call_id else "request"
+            kind = "upstream" if of == call_id and not known else "request"
             trace = self._new(of, kind, at)
-        self._own(trace, call_id)
+        self._own(trace, call_id, who[0])
         if call and trace.kind == "call":
             self._move_last(known, trace, call_id)
+            waiting, steps = self._undelivered
+            for step in steps if waiting == call_id else ():
+                self._tell(trace, at, *step)
+            self._undelivered = "", []
         trace.tenant, trace.user, trace.connection = (
             new or old for new, old in zip(who, (trace.tenant, trace.user, trace.connection), strict=True)
         )
@@ -379,11 +391,11 @@ class Tracer:
             self._registrations[trace.user, trace.connection] = trace
         self._touch(trace, at)
 
-    def _promoted(self, call_id: str, of: str, at: float) -> Trace:
-        """The request that has become a call; a new trace when another call has that Call-ID."""
-        traces = self._legs.get(call_id, ())
-        if traces and traces[-1].kind != "call":
-            trace = traces[-1]
+    def _promoted(self, call_id: str, of: str, tenant: str, at: float) -> Trace:
+        """The request that has become a call; a new trace when something else has that Call-ID."""
+        trace = self._current_trace(call_id)
+        if trace is not None and trace.kind == "request" and trace.tenant in ("", tenant) and trace.legs == [call_id]:
+            self._keep_of(trace, trace.messages[-1].flow.host if trace.messages else "")
             self._traces[trace.kind].pop(trace.id, None)
             self._by_id.pop(trace.id, None)
             self._unsaved.pop(trace.id, None)
@@ -393,6 +405,19 @@ class Tracer:
             self._by_id[of] = self._traces["call"][of] = trace
             return trace
         return self._new(of, "call", at)
+
+    def _keep_of(self, trace: Trace, host: str) -> None:
+        """Of what came under a Call-ID before it was a call, only what its caller said or was told."""
+        strange = [said for said in trace.messages if said.flow.host != host]
+        for said in strange:
+            trace.messages.remove(said)
+            trace.size -= len(said.data)
+            self._bytes -= len(said.data)
+        if strange:
+            trace.steps = []
+            first = trace.messages[0]
+            trace.from_text, trace.to_text = _parties(first.data)
+            trace.since = first.at
 
     def _move_last(self, others: tuple[Trace, ...], trace: Trace, call_id: str) -> None:
         """The INVITE of a second call with the same Call-ID was given to the first, as nobody knew better."""
@@ -413,6 +438,8 @@ class Tracer:
         if trace is None or (detail.get("call", trace.id) != trace.id and trace.kind == "call"):
             return
         kind = event["kind"]
+        if trace.tenant and event.get("tenant", trace.tenant) != trace.tenant:
+            return  # another tenant uses the same Call-ID: what is told of it is not told here
         for key in ("tenant", "user", "connection"):
             if event.get(key):
                 setattr(trace, key, event[key])
@@ -438,12 +465,14 @@ class Tracer:
 
     def _decided(self, at: float, steps: Sequence[Any], sentence: str, call_id: str) -> None:
         trace = self._current_trace(call_id)
-        if trace is None:
-            return
-        for step in steps:
-            self._tell(trace, at, step.rule, step.passed, step.sentence)
+        told = [(step.rule, step.passed, step.sentence) for step in steps]
         if sentence:
-            self._tell(trace, at, "decision", True, sentence)
+            told.append(("decision", True, sentence))
+        if trace is None or trace.kind == "call":  # which has its decision: this one is for a call that begins now
+            self._undelivered = call_id, told
+            return
+        for one in told:
+            self._tell(trace, at, *one)
 
     def _step(self, at: float, of: str, rule: str, passed: bool, sentence: str) -> None:
         trace = self._by_id.get(of) or self._current_trace(of)

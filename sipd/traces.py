@@ -45,6 +45,8 @@ ROW_BYTES = 600
 """What a trace takes beside its messages, about."""
 CALLS_SHARE = 0.75
 """Share of the bytes that calls have; the rest is for all else, so that strangers push no call out."""
+SLICE_SHARE = 0.05
+"""Of the bytes, what one transaction may add before the oldest go."""
 RING_KINDS = ("registration", "upstream", "subscription")
 RING_PIECES = 10
 """Of these kinds the newest hand-overs are kept."""
@@ -200,17 +202,25 @@ class TraceStore:
         return zlib.compress(json.dumps({"messages": messages, "steps": batch.steps}).encode(), 1)
 
     def _write(self, rows: Sequence[tuple[Batch, bytes]]) -> None:
+        """In slices, each with its own trimming, so that no hand-over is too large for the file."""
         database = self._opened()
-        sizes = dict(self._sizes)
-        try:
-            with database.transaction() as connection:
-                for batch, body in rows:
-                    self._write_one(connection, batch.about, body)
-                self._trim(connection)
-        except BaseException:
-            self._sizes = sizes
-            raise
-        self._counters["traces.stored"] += len(rows)
+        done = 0
+        while done < len(rows):
+            upto, size = done, 0
+            while upto < len(rows) and (upto == done or size < self._budget * SLICE_SHARE):
+                size += len(rows[upto][1]) + ROW_BYTES
+                upto += 1
+            sizes = dict(self._sizes)
+            try:
+                with database.transaction() as connection:
+                    for batch, body in rows[done:upto]:
+                        self._write_one(connection, batch.about, body)
+                    self._trim(connection)
+            except BaseException:
+                self._sizes = sizes
+                raise
+            self._counters["traces.stored"] += upto - done
+            done = upto
 
     def _write_one(self, connection: sqlite3.Connection, about: Doc, body: bytes) -> None:
         shelf = "calls" if about["kind"] == "call" else "others"
@@ -258,7 +268,11 @@ class TraceStore:
                 if not found:
                     self._sizes[shelf] = 0
                     break
-                self._remove(connection, shelf, found)
+                excess = self._sizes[shelf] - limit
+                while excess > 0 and found:
+                    row = found.pop(0)
+                    excess -= row[1]
+                    self._remove(connection, shelf, [row])
 
     @property
     def _budget(self) -> float:
@@ -345,6 +359,11 @@ class TraceStore:
                 kept.steps.extend(piece["steps"])
             return kept
         return None
+
+    def beginning(self, name: str, tenant: str | None) -> list[str]:
+        """Up to two ids that begin like this."""
+        query = "SELECT id FROM trace WHERE substr(id, 1, length(?1)) = ?1 AND (?2 IS NULL OR tenant = ?2) LIMIT 2"
+        return [id_ for (id_,) in self._asked(query, (name, tenant))]
 
     def _asked(self, query: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
         """Rows by a connection of their own; none when the file is not there or broken."""

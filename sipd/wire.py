@@ -94,7 +94,7 @@ class Wire:
         """
 
         def found(targets: tuple[Target, ...], then: float) -> None:
-            flows = self._flows(targets)
+            flows = self._flows(targets, like.listener if like is not None else 0)
             self._name(flows, host, verify, like)
             ready(flows, then)
 
@@ -115,11 +115,10 @@ class Wire:
             self._waiting[query].append(found)
             self._waiting_total += 1
 
-    def when_ready(
-        self, host: str, port: int, transport: str, ready: Callable[[Flow | None, float], None], now: float
-    ) -> None:
-        """`find`, for who wants the first flow only; None: there is no way."""
-        self.find(host, port, transport, lambda flows, then: ready(flows[0] if flows else None, then), now)
+    def expect(self, flow: Flow, name: str, verify: bool) -> None:
+        """Note who is at the other end of a TLS flow, for the places that it will name in its dialogs."""
+        if flow.transport in ("tls", "wss"):
+            self._remember(flow, TlsName(name, verify))
 
     def resolved(self, query: Query, answer: Answer, now: float) -> None:
         """What was found. A resolver that failed leaves the last good answer in use."""
@@ -134,12 +133,12 @@ class Wire:
     def _at(self, host: str, port: int, transport: str) -> tuple[Target, ...]:
         """An address needs no look-up; without a transport it is UDP, or what there is (RFC 3263 4.1)."""
         transports = ("udp", "tcp", "tls") if transport == "auto" else (transport,)
-        found = (Target(host, port or DEFAULT_PORTS.get(one, 5060), one) for one in transports)
+        found = (Target(host, port or DEFAULT_PORTS.get(one, 0), one) for one in transports)
         return tuple(target for target in found if self.settings.flow_to(*target) is not None)[:1]
 
-    def _flows(self, targets: tuple[Target, ...]) -> tuple[Flow, ...]:
-        """Those that a listener of ours can reach."""
-        flows = (self.settings.flow_to(*target) for target in targets)
+    def _flows(self, targets: tuple[Target, ...], preferred: int) -> tuple[Flow, ...]:
+        """Those that a listener of ours can reach, from the one that the peer knows if that will do."""
+        flows = (self.settings.flow_to(*target, preferred) for target in targets)
         return tuple(dict.fromkeys(flow for flow in flows if flow is not None))
 
     def _name(self, flows: tuple[Flow, ...], host: str, verify: bool | None, like: Flow | None) -> None:
@@ -151,10 +150,14 @@ class Wire:
             source = names.get(like[:3]) if like is not None else None
             name = source.name if source is not None and is_address(host) else host
             wanted = verify if verify is not None else source is None or source.verify
-            names.pop(flow[:3], None)
-            if len(names) >= MAX_TLS_NAMES:
-                del names[next(iter(names))]
-            names[flow[:3]] = TlsName(name, wanted)
+            self._remember(flow, TlsName(name, wanted))
+
+    def _remember(self, flow: Flow, name: TlsName) -> None:
+        names = self.tls_names
+        names.pop(flow[:3], None)
+        if len(names) >= MAX_TLS_NAMES:
+            del names[next(iter(names))]
+        names[flow[:3]] = name
 
 
 def _known(answer: Answer, old: Known | None, now: float) -> Known:

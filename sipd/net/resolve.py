@@ -152,7 +152,7 @@ class Search:
         if not found.records:
             return None
         records = [Srv(r.priority, r.weight, r.port, r.target.to_text().rstrip(".")) for r in found.records]
-        ordered = [record for record in in_order(records, self._draw) if record.host][:TARGET_LIMIT]
+        ordered = [record for record in in_order(records, self._draw) if record.host and record.port][:TARGET_LIMIT]
         tasks = (self._addresses(record.host, transport) for record in ordered)
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         places: list[Target] = []

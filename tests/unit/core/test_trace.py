@@ -9,10 +9,10 @@ import pytest
 
 from sipd import ladder
 from sipd.flow import Flow, Listener
-from sipd.requests import together
+from sipd.requests import for_tenant, together
 from sipd.settings import Settings
 from sipd.trace import Trace, TraceLimits, Tracer
-from tests.unit.core.bench import EDGE, PBX, Bench, End, table, tenant, two_tenants
+from tests.unit.core.bench import EDGE, PBX, Bench, End, credentials, table, tenant, two_tenants
 
 CALLER = "sip:+4930@pbx.example"
 
@@ -65,7 +65,7 @@ def answered(bench: Bench) -> tuple[End, End]:
 GOLDEN = """\
 call in  ef2d127de37b942baad06145
   from sip:+4930@pbx.example  to sip:101@acme.example
-  tenant acme user acme-101 connection acme-pbx
+  tenant acme, user acme-101, connection acme-pbx
   TIME  200 Normal Clearing, ended by callee
   rang after 0.250 s, answered after 2.250 s, talk 10.000 s, in all 12.250 s
   leg 0: Call-ID c1
@@ -162,7 +162,7 @@ def test_registrations_are_rings() -> None:
     pbx = bench.end(PBX)
     sent = next(m for m in pbx.taken() if m.method == "REGISTER" and "acme.example" in m.contacts[0].uri_text)
     pbx.answer(sent, 403)
-    ours = found(bench, "reg-203.0.113.1-5062")
+    ours = found(bench, "reg-203.0.113.1:5062")
     assert (ours.kind, ours.tenant, ours.user, ours.code) == ("registration", "acme", "acme-101", 200)
     assert len(ours.messages) == TraceLimits().ring
     theirs = found(bench, sent.call_id)
@@ -189,6 +189,7 @@ def test_the_same_call_id_on_two_calls_shows_the_request_in_both() -> None:
     second = found(bench, out.call_id)
     assert second.kind == "call"
     assert titles(second)[0] == "0 in INVITE"
+    assert [step["rule"] for step in second.steps][:3] == ["source", "domain", "user"]
     first = found(bench, "call-101-102")
     assert second is not first
 
@@ -298,3 +299,48 @@ def test_hang_up_before_the_answer_refuses_the_caller() -> None:
     assert bench.edge.hang_up("c1", None, 603, "Decline", bench.now)
     bench.collect()
     pbx.take(603), phone.take("CANCEL")
+
+
+def test_who_takes_the_call_id_of_another_tenants_call_learns_nothing() -> None:
+    bench = Bench(two_tenants())
+    phone, _ = started(bench)
+    there = phone.take("INVITE")
+    thief = bench.end("203.0.113.66", 5062)
+    thief.register("globex.example")
+    me, uri = "sip:101@globex.example", "sip:9000@globex.example"
+    for method, to, call_id in (
+        (method, to, call_id)
+        for call_id in ("c1", there.call_id)
+        for method, to in (("INVITE", uri), ("REGISTER", "sip:globex.example"), ("MESSAGE", uri))
+    ):
+        steal(thief, method, to, me, call_id)
+    phone.answer(there, 180, "t")
+    phone.answer(there, 200, "t")
+    of_acme = found(bench, bench.edge.calls("acme", bench.now)[0]["id"])
+    assert of_acme.tenant == "acme"
+    assert of_acme.user == "acme-101"
+    theirs = [trace for trace in tracer(bench) if trace.tenant == "globex"]
+    assert len([trace for trace in theirs if trace.kind == "call"]) == 2
+    said = b"".join(m.data for trace in theirs for m in trace.messages)
+    assert b"acme" not in said
+    assert b"+4930" not in said
+    assert all("acme" not in step["sentence"] for trace in theirs for step in trace.steps)
+
+
+def steal(thief: End, method: str, uri: str, me: str, call_id: str) -> None:
+    """A request of a phone with that Call-ID, with digest."""
+    to = me if method == "REGISTER" else uri
+    headers = {"Contact": "<sip:101@10.0.0.9:5062>"}
+    thief.send(thief.request(method, uri, from_=me, to=to, call_id=call_id, **headers))
+    challenge = next(m for m in thief.taken() if m.status == 401)
+    headers["Authorization"] = credentials(challenge, "101", method, uri)
+    thief.send(thief.request(method, uri, from_=me, to=to, call_id=call_id, **headers))
+    assert 401 not in [m.status for m in thief.taken()]
+
+
+def test_a_tenant_is_not_told_who_shares_its_source() -> None:
+    bench = Bench(two_tenants())
+    started(bench)
+    (source,) = [step for step in found(bench, "c1").steps if step["rule"] == "source"]
+    assert "globex" in source["sentence"]
+    assert for_tenant(source)["sentence"] == f"{PBX} over udp is where a connection sends from"

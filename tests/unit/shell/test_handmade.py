@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from sipd import handmade
 from sipd.commands import UnreadableError
 from sipd.message.auth import ha1
+from sipd.plain import NoKey, sealed
 from sipd.routing import codec
 from sipd.routing.model import Table
-from sipd.routing.seal import unseal
+from sipd.routing.seal import SealError, unseal
 from sipd.routing.validate import validate
 from tests.unit.routing.cast import ACME, GLOBEX, INSTALLATION, TABLE
 
@@ -30,7 +31,7 @@ def plain() -> Table:
 
 
 def test_each_plain_secret_is_sealed_at_its_place() -> None:
-    table = handmade.sealed(plain(), CIPHER)
+    table = sealed(plain(), CIPHER)
     acme, user = table.tenants[0], table.tenants[0].users[0]
     for field, algorithm in (("ha1_md5", "MD5"), ("ha1_sha256", "SHA-256")):
         digest = ha1(algorithm, user.extension, acme.primary_domain, "s3cret")
@@ -41,7 +42,7 @@ def test_each_plain_secret_is_sealed_at_its_place() -> None:
 
 
 def test_what_is_sealed_stays_as_it_is() -> None:
-    assert handmade.sealed(TABLE, CIPHER) == TABLE
+    assert sealed(TABLE, CIPHER) == TABLE
 
 
 def test_the_file_is_printed_without_a_plain_secret(tmp_path: Path) -> None:
@@ -52,6 +53,14 @@ def test_the_file_is_printed_without_a_plain_secret(tmp_path: Path) -> None:
     read, problems = codec.from_document(json.loads(out.getvalue()))
     assert read is not None
     assert not problems
+
+
+def test_without_a_key_a_table_can_be_looked_at_but_no_secret_opened() -> None:
+    table = sealed(plain(), NoKey())
+    assert not [problem for problem in validate(table) if problem.is_error]
+    user = table.tenants[0].users[0]
+    with pytest.raises(SealError):
+        unseal(CIPHER, (table.tenants[0].id, user.id, "ha1_md5"), user.ha1_md5)
 
 
 def test_a_plain_secret_is_an_error_to_everything_else() -> None:

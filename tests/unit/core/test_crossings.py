@@ -283,7 +283,7 @@ class TestReinvite:
         on.pbx.taken()
         on.pbx.send(on.from_pbx("BYE", 3))
         on.pbx.take(200)
-        on.phone.answer([m for m in on.phone.taken() if m.method == "BYE"][0], 200)
+        on.phone.answer(next(m for m in on.phone.taken() if m.method == "BYE"), 200)
         on.pbx.send(reinvite)
         on.bench.pass_time(1)
         assert 200 in kinds(list(on.pbx.taken()))

@@ -813,7 +813,7 @@ class Calls:
 
     def await_ack(self, dialog: Dialog, tx: ServerTransaction, data: bytes, now: float) -> None:
         """Send our 2xx again until its ACK comes (RFC 3261 13.3.1.4)."""
-        ok = PendingOk(data, tx.flow, tx.request.cseq.number, T1, now + OK_LIFE)
+        ok = PendingOk(data, tx.flow, tx.request, T1, now + OK_LIFE)
         dialog.ok = ok
         ok.timer = self._core.timers.set(now + T1, lambda at: self._again(dialog, ok, at))
 
@@ -834,6 +834,13 @@ class Calls:
         self.stop_ok(dialog)
         if parting is not None:
             self.part(dialog, now, *parting)
+
+    def no_bye(self, dialog: Dialog) -> None:
+        """The other end hung up. It knows the dialog, so it has our first 2xx; an answer to a re-INVITE may have been
+        lost, and is sent until its ACK comes (RFC 3261 13.3.1.4, 15.1.2)."""
+        dialog.parting = None
+        if dialog.ok is not None and dialog.ok.first:
+            self.stop_ok(dialog)
 
     def stop_ok(self, dialog: Dialog) -> None:
         if dialog.ok is not None:

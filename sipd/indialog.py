@@ -109,7 +109,7 @@ class InDialog:
     def _bye(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
         self.answer(tx, 200, now)
         call = dialog.call
-        self._calls.stop_ok(dialog)  # who hangs up knows the dialog, and waits for no BYE
+        self._calls.no_bye(dialog)  # who hangs up waits for none
         if call.ended:
             return
         if call.pair is None:  # an early dialog: the caller gives up, or what rang will not be answered

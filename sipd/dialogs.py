@@ -32,9 +32,10 @@ UNTRUSTED = frozenset((
 ))  # fmt: skip
 """Claims that a phone may not make towards the PBX (RFC 3325 section 5)."""
 NOT_PASSED_FROM_PHONE = NOT_PASSED | UNTRUSTED
-NOT_PASSED_TO_PHONE = NOT_PASSED | {"p-asserted-identity"}
+NOT_PASSED_TO_PHONE = NOT_PASSED | {"p-asserted-identity", "p-preferred-identity", "remote-party-id"}
 """When the caller wants to stay unknown (RFC 3325 section 7)."""
 
+NONE: frozenset[str] = frozenset()
 TIMER_HEADERS = frozenset(("session-expires", "min-se", "require"))
 """In INVITE, UPDATE and their 2xx each leg has its own, made by `session`."""
 _DROP = {
@@ -46,13 +47,18 @@ TARGET_REFRESH = frozenset(("INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"))
 """Methods that carry a Contact (RFC 3261 12.2, RFC 6665 4.4.1)."""
 
 
-def lines_to_pass(message: Message, *, from_phone: bool) -> bytes:
-    """The header lines that pass from one leg to the other: of a phone, or of a PBX, towards a phone."""
-    timed = message.method in TIMED and (not message.status or 200 <= message.status < 300)
+def lines_to_pass(message: Message, *, from_phone: bool, besides: frozenset[str] = NONE) -> bytes:
+    """The header lines that pass from one leg to the other: of a phone, or of a PBX, towards a phone.
+
+    `besides` names more that do not pass.
+    """
     if from_phone:
-        return message.rest(_DROP[NOT_PASSED_FROM_PHONE, timed])
-    private = "id" in (message.get("privacy") or "").lower().replace(",", ";").split(";")
-    return message.rest(_DROP[NOT_PASSED_TO_PHONE if private else NOT_PASSED, timed])
+        drop = NOT_PASSED_FROM_PHONE
+    else:
+        private = "id" in (message.get("privacy") or "").lower().replace(",", ";").replace(" ", "").split(";")
+        drop = NOT_PASSED_TO_PHONE if private else NOT_PASSED
+    timed = message.method in TIMED and (not message.status or 200 <= message.status < 300)
+    return message.rest(_DROP[drop, timed] | besides if besides else _DROP[drop, timed])
 
 
 def offers_100rel(request: Message) -> bool:
@@ -90,8 +96,8 @@ class Leg:
     """One side of a dialog, call or subscription: who we are in it, who the other end is, and the way there."""
 
     __slots__ = (
-        "account", "call_id", "contact", "flow", "local", "local_seq", "local_tag", "pinned", "remote", "remote_seq",
-        "remote_tag", "route_set", "target",
+        "account", "call_id", "contact", "flow", "flows", "local", "local_seq", "local_tag", "pinned", "remote",
+        "remote_seq", "remote_tag", "route_set", "target",
     )  # fmt: skip
 
     def __init__(self, call_id: str, local_tag: str, flow: Flow, *, pinned: bool) -> None:
@@ -107,6 +113,9 @@ class Leg:
         self.target = ""
         """URI of the other end's Contact."""
         self.flow = flow
+        """Where the ACK of a 2xx goes, and other requests first."""
+        self.flows: tuple[Flow, ...] = (flow,)
+        """All targets of requests, best first (RFC 3263 4.3)."""
         self.pinned = pinned
         """A phone: requests go back over the flow that it uses, whatever its Contact says (NAT)."""
         self.contact = ""
@@ -117,7 +126,7 @@ class Leg:
     def learn(self, message: Message, flow: Flow, wire: Wire, now: float) -> None:
         """Take the remote target of a target refresh (RFC 3261 12.2.1.2), and where to send."""
         if self.pinned:
-            self.flow = flow
+            self.send_to(flow)
         if message.contacts:
             self.target = target_of(message.contacts[0].uri_text)
         self.aim(wire, now)
@@ -132,10 +141,16 @@ class Leg:
         except BadMessage:
             return
 
-        def ready(flow: Flow | None, _: float) -> None:
-            self.flow = flow or self.flow
+        def ready(flows: tuple[Flow, ...], _: float) -> None:
+            if self.flow in flows:  # one of several: the one that knows this call already
+                self.send_to(self.flow, *(flow for flow in flows if flow != self.flow))
+            elif flows:
+                self.send_to(*flows)
 
-        wire.when_ready(host, port, transport, ready, now)
+        wire.find(host, port, transport, ready, now, like=self.flow)
+
+    def send_to(self, first: Flow, *others: Flow) -> None:
+        self.flow, self.flows = first, (first, *others)
 
     def request(
         self,
@@ -146,15 +161,19 @@ class Leg:
         headers: list[Header],
         body: bytes = b"",
         rest: bytes = b"",
+        flow: Flow | None = None,
         hops: int | None = None,
     ) -> bytes:
-        """A request inside the dialog (RFC 3261 12.2.1.1); `hops` are those that a request that we pass on had left."""
+        """A request inside the dialog (RFC 3261 12.2.1.1), over the dialog's own flow if no other is given.
+
+        `hops` are those that a request that we pass on had left.
+        """
         uri, route_values = self._route()
         return build.request(
             method,
             uri,
             [
-                ("Via", wire.via(self.flow, branch)),
+                ("Via", wire.via(flow or self.flow, branch)),
                 ("Max-Forwards", str(70 if hops is None else max(0, hops - 1))),
                 *(("Route", route) for route in route_values),
                 ("From", self.local),
@@ -243,12 +262,14 @@ class Dialog(Leg):
 class PendingOk:
     """A 2xx that is sent again until its ACK comes (RFC 3261 13.3.1.4)."""
 
-    __slots__ = ("data", "deadline", "flow", "interval", "seq", "timer")
+    __slots__ = ("data", "deadline", "first", "flow", "interval", "seq", "timer")
 
-    def __init__(self, data: bytes, flow: Flow, seq: int, interval: float, deadline: float) -> None:
+    def __init__(self, data: bytes, flow: Flow, invite: Message, interval: float, deadline: float) -> None:
         self.data = data
         self.flow = flow
-        self.seq = seq
+        self.seq = invite.cseq.number
+        self.first = invite.to.tag is None
+        """It made the dialog; else it answers a re-INVITE."""
         self.interval = interval
         self.deadline = deadline
         self.timer: Timer | None = None

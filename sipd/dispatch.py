@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from sipd.auth import Authenticator, Verdict, account_of, at_pbx, find_realms
-from sipd.calls import Calls, Core
-from sipd.flow import Flow
+from sipd.callerid import is_anonymous
+from sipd.calls import Core
+from sipd.flow import WEB, Flow
+from sipd.hunting import Hunting
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
@@ -15,9 +17,9 @@ from sipd.message.uri import Uri
 from sipd.methods import ALLOW, UNDERSTOOD, not_taken, not_understood
 from sipd.passing import Passing
 from sipd.registrar import Refused
-from sipd.routing.decision import Decision, decide_dialled, decide_from_pbx, decide_outbound
-from sipd.routing.lookup import TenantIndex
-from sipd.routing.model import Connection, User
+from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound
+from sipd.routing.lookup import NOBODY, TenantIndex
+from sipd.routing.model import Connection, Group, User
 from sipd.session import too_small
 from sipd.subscriptions import Subscriptions
 from sipd.transaction.layer import ServerTransaction
@@ -40,10 +42,10 @@ class Dispatcher:
     """Decides who a request is from and who gets it; every refusal is an event with its rule."""
 
     def __init__(
-        self, core: Core, calls: Calls, passing: Passing, subscriptions: Subscriptions, authenticator: Authenticator
+        self, core: Core, hunting: Hunting, passing: Passing, subscriptions: Subscriptions, authenticator: Authenticator
     ) -> None:
         self._core = core
-        self._calls = calls
+        self._hunting = hunting
         self._passing = passing
         self._subscriptions = subscriptions
         self._authenticator = authenticator
@@ -86,9 +88,8 @@ class Dispatcher:
         return self._subscriptions.unfit(request) if request.method == "SUBSCRIBE" else None
 
     def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:
-        table, source = self._core.table(), tx.source
-        known = table.sources.find(source.host, source.port, source.transport).known
-        if known or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
+        source = tx.source
+        if self._is_a_pbx(source) or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
             self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
         else:
             self._drop(tx)
@@ -101,12 +102,17 @@ class Dispatcher:
         realm = next((r for r in find_realms(tx.request) if table.tenant_of(r)), None)
         if realm is not None or self._core.registrar.has_phone_at(source):
             self._from_phone(tx, realm, now)
-        elif table.sources.find(source.host, source.port, source.transport).known:
+        elif self._is_a_pbx(source):
             self._from_pbx(tx, now)
         elif table.tenant_of(tx.request.from_.uri.host) is not None:
             self._from_phone(tx, None, now)
         else:
             self._unknown_source(tx, now)
+
+    def _is_a_pbx(self, source: Flow) -> bool:
+        """Whether a connection of some tenant says that its PBX sends from here."""
+        names = self._core.peer_names.get(source, NOBODY)
+        return self._core.table().sources.find(source.host, source.port, source.transport, names).known
 
     def _unknown_source(self, tx: ServerTransaction, now: float) -> None:
         decision = Decision("unknown-source", 403, "Forbidden")
@@ -144,21 +150,28 @@ class Dispatcher:
             self._capabilities(tx, now)
             return
         local_domain = uri.param("local-domain") or ""
-        table = self._core.table()
+        table, tracer = self._core.table(), self._core.events.tracer
+        at = now if request.method == "INVITE" else None  # business hours are for calls
+        steps: list[Step] | None = None if tracer is None else []
         decision = decide_from_pbx(
-            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain
-        )
+            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at,
+            self._core.peer_names.get(source, NOBODY), steps,
+        )  # fmt: skip
+        if tracer is not None and steps:
+            tracer.decided(steps, f"rule {decision.rule}" if decision.accepted else "")
         if not decision.accepted:
             if decision.rule == "unknown-source":
                 self._unknown_source(tx, now)
             else:
                 self._refuse(tx, decision, now)
         elif request.method == "INVITE":
-            self._calls.from_pbx(tx, decision, now)
+            self._hunting.from_pbx(tx, decision, now)
         elif request.method == "PUBLISH":  # the edge keeps nobody's state
             self._answer(tx, 405, now, [ALLOW])
         elif decision.user is not None and decision.tenant is not None:
             self._to_user(tx, decision.tenant, decision.user, decision.connection, now)
+        elif decision.group is not None and decision.tenant is not None:
+            self._to_group(tx, decision.tenant, decision.group, decision.connection, now)
         else:  # what a number forwards to is dialled, not written to
             decision.rule, decision.status, decision.reason = "unknown-user", 404, "Not Found"
             self._refuse(tx, decision, now)
@@ -175,6 +188,15 @@ class Dispatcher:
             refusal = Decision("no-binding", 480, "Temporarily Unavailable", "", index, connection, user)
             self._refuse(tx, refusal, now)
 
+    def _to_group(
+        self, tx: ServerTransaction, index: TenantIndex, group: Group, connection: Connection | None, now: float
+    ) -> None:
+        """A MESSAGE to a ring group is for all its members; other requests have no one end there."""
+        members = index.members[group.id] if tx.method == "MESSAGE" else ()
+        if not self._passing.to_users(tx, index, group.extension, members, connection is not None, now):
+            rule = "no-binding" if tx.method == "MESSAGE" else "group"
+            self._refuse(tx, Decision(rule, 480, "Temporarily Unavailable", "", index, connection), now)
+
     def _capabilities(self, tx: ServerTransaction, now: float) -> None:
         """OPTIONS to the edge itself: it is alive (RFC 3261 11.2)."""
         self._answer(tx, 200, now, [ALLOW, ("Accept", "*/*"), ("Supported", ", ".join(sorted(UNDERSTOOD)))])
@@ -189,17 +211,19 @@ class Dispatcher:
         if request.method == "OPTIONS" and uri.user is None and self._core.registrar.has_phone_at(tx.source):
             self._capabilities(tx, now)
             return
-        index = table.tenant_of(sender.host) or (table.tenant_of(realm) if realm else None)
+        unknown = is_anonymous(sender)  # a caller who stays unknown is told by where the request goes (RFC 3323 4.1)
+        index = table.tenant_of(uri.host if unknown else sender.host) or (table.tenant_of(realm) if realm else None)
         if index is None:
             self._refuse(tx, Decision("foreign-sender", 403, "Forbidden"), now)
             return
         user = self._authenticated(tx, index, now)
         if user is None:
             return
-        if index.user(sender.user or "") is not user or sender.host not in index.tenant.domains:
+        own = index.user(sender.user or "") is user and sender.host in index.tenant.domains
+        if not own and not (unknown and request.method == "INVITE"):
             self._refuse(tx, Decision("not-own-identity", 403, "Forbidden", tenant=index, user=user), now)
         elif request.method == "INVITE":
-            self._calls.from_phone(tx, index, user, uri, now)
+            self._hunting.from_phone(tx, index, user, uri, now)
         elif request.method == "OPTIONS" and uri.user is None:
             self._capabilities(tx, now)
         else:
@@ -208,10 +232,11 @@ class Dispatcher:
     def _pass_on(self, tx: ServerTransaction, index: TenantIndex, user: User, uri: Uri, now: float) -> None:
         """A phone's MESSAGE or the like: to a user of its own tenant, else out through the PBX."""
         own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
-        dialled = decide_dialled(index, uri.user or "") if own else decide_outbound(index, uri.user or "")
+        dialled = decide_dialled(index, uri.user or "", None) if own else decide_outbound(index, uri.user or "")
         default = index.connections.get(index.tenant.default_connection)
+        station = dialled.user or dialled.group
         if tx.method in STATE_AT_PBX and default is not None and dialled.connection is None and uri.user:
-            named = _name_at(default, index, dialled.user, user) if dialled.user is not None else uri.user
+            named = _name_at(default, index, station, user) if station is not None else uri.user
             self._to_connection(tx, index, user, default, at_pbx(default, named), now)
         elif dialled.user is not None:
             self._to_user(tx, index, dialled.user, None, now)
@@ -220,6 +245,8 @@ class Dispatcher:
             if not own and uri.host not in (dialled.connection.registrar_domain, dialled.connection.host):
                 target = str(Uri.build(uri.user, uri.host, uri.port))
             self._to_connection(tx, index, user, dialled.connection, target, now)
+        elif dialled.group is not None and tx.method not in OPENS_SUBSCRIPTION:
+            self._to_group(tx, index, dialled.group, None, now)
         else:
             self._refuse(tx, Decision(dialled.rule, 404, "Not Found", tenant=index, user=user), now)
 
@@ -241,7 +268,8 @@ class Dispatcher:
         self._core.events.count(f"auth.{verdict.value}")
         agent = tx.request.get("user-agent") or ""
         realm, stale = index.tenant.primary_domain, verdict is Verdict.STALE
-        headers: list[Header] = list(self._authenticator.challenges(realm, agent, stale=stale, now=now))
+        web = tx.source.transport in WEB
+        headers: list[Header] = list(self._authenticator.challenges(realm, agent, stale=stale, now=now, web=web))
         if verdict is Verdict.WRONG:
             self._note(tx, Decision("wrong-credentials", 401, "Unauthorized", tenant=index), now)
         self._answer(tx, 401, now, headers)
@@ -309,7 +337,7 @@ class Dispatcher:
         self._core.layer.respond(tx, status, data, now)
 
 
-def _name_at(connection: Connection, index: TenantIndex, asked: User, asking: User) -> str:
+def _name_at(connection: Connection, index: TenantIndex, asked: User | Group, asking: User) -> str:
     """A user as the PBX names it: one's own account, as in REGISTER; others by what one would dial."""
     account = account_of(index, asked, connection) if asked is asking else None
     return account.username if account is not None else asked.extension

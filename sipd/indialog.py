@@ -13,6 +13,7 @@ from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.methods import ALLOW, not_taken, not_understood
+from sipd.sending import Sending
 from sipd.session import TIMED, too_small
 from sipd.subscriptions import refused_subscription, state_of
 from sipd.timers import Timer
@@ -28,7 +29,7 @@ MAX_USAGES = 8
 class Relay:
     """One request on its way from one leg to the other."""
 
-    __slots__ = ("_service", "cancelled", "client", "proof", "seq", "source", "target", "timer", "tx")
+    __slots__ = ("_service", "cancelled", "proof", "sending", "seq", "source", "target", "timer", "tx")
 
     def __init__(self, service: InDialog, tx: ServerTransaction, source: Dialog, target: Dialog, proof: Proof) -> None:
         self._service = service
@@ -36,7 +37,7 @@ class Relay:
         self.source = source
         self.target = target
         self.proof = proof
-        self.client: ClientTransaction | None = None
+        self.sending: Sending | None = None
         self.seq = 0
         """CSeq on the other leg."""
         self.cancelled = False
@@ -73,7 +74,7 @@ class InDialog:
         small = too_small(request, self._core.settings)
         missing = not_understood(request)
         if dialog.pinned:
-            dialog.flow = tx.source  # where the phone is now: NATs give out new ports
+            dialog.send_to(tx.source)  # where the phone is now: NATs give out new ports
         if request.method == "BYE":
             self._bye(tx, dialog, now)
         elif request.max_forwards == 0:
@@ -103,14 +104,14 @@ class InDialog:
         if dialog is None or dialog.ok is None or dialog.ok.seq != request.cseq.number or dialog.peer is None:
             return
         if dialog.pinned:
-            dialog.flow = flow
+            dialog.send_to(flow)
         self._calls.send_ack(dialog.peer, lines_to_pass(request, from_phone=dialog.pinned), request.body)
         self._calls.acknowledged(dialog, now)
 
     def _bye(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
         self.answer(tx, 200, now)
         call = dialog.call
-        self._calls.stop_ok(dialog)  # who hangs up knows the dialog, and waits for no BYE
+        self._calls.no_bye(dialog)  # who hangs up waits for none
         if call.ended:
             return
         if call.pair is None:  # an early dialog: the caller gives up, or what rang will not be answered
@@ -177,10 +178,14 @@ class InDialog:
             headers += self._calls.sessions.offer(peer.call, request)
         if request.method == "PRACK":
             headers.append(("RAck", self._rack(request, peer)))
-        branch = wire.branch()
         rest = lines_to_pass(request, from_phone=relay.source.pinned)
-        data = peer.request(wire, request.method, branch, seq, headers, request.body, rest, request.max_forwards)
-        relay.client = self._core.layer.request(data, request.method, branch, peer.flow, (self, relay), now)
+
+        def over(flow: Flow, branch: str) -> bytes:
+            hops = request.max_forwards
+            return peer.request(wire, request.method, branch, seq, headers, request.body, rest, flow, hops)
+
+        flows = relay.sending.onward if relay.sending is not None else peer.flows
+        relay.sending = self._core.sender.request(request.method, flows, over, (self, relay), now, pinned=peer.pinned)
 
     def _renamed(self, request: Message, peer: Dialog) -> list[Header]:
         index = peer.call.index
@@ -294,7 +299,11 @@ class InDialog:
             self._send(relay, [*found], now)
         return found is not None
 
-    def on_failure(self, tx: ClientTransaction, relay: Relay, reason: str, now: float) -> None:
+    def on_late_answer(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:
+        """A 2xx of a target that was given up for the next one: the dialog is the same, and so is the ACK."""
+        self._late(relay, response)
+
+    def on_failure(self, sending: Sending, relay: Relay, reason: str, now: float) -> None:
         self._settled(relay)
         if relay.cancelled:
             self._relay_status(relay, 487, "Request Terminated", [], b"", now)
@@ -306,9 +315,9 @@ class InDialog:
 
     def on_cancel(self, relay: Relay, now: float, reason: bytes = b"") -> None:
         """CANCEL of a re-INVITE: the other leg's is cancelled, and its 487 comes back by itself."""
-        if relay.client is not None and not relay.cancelled:
+        if relay.sending is not None and not relay.cancelled:
             relay.cancelled = True
-            self._core.layer.cancel(relay.client, [reason], now)
+            self._core.sender.cancel(relay.sending, [reason], now)
 
 
 def _offers(relay: Relay | None) -> bool:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from sipd.auth import Proof
     from sipd.calls import Call, Calls, Core
     from sipd.dialogs import Dialog
+    from sipd.flow import Flow
     from sipd.message.message import Message
+    from sipd.sending import Sending
     from sipd.timers import Timer
     from sipd.transaction.layer import ClientTransaction
 
@@ -217,9 +219,12 @@ class Sessions:
     def _ask(self, probe: Probe, credentials: list[Header], now: float) -> None:
         leg, wire = probe.leg, self._core.wire
         self._calls.reach(leg, now)
-        branch = wire.branch()
-        data = leg.request(wire, "OPTIONS", branch, leg.next_seq(), credentials)
-        self._core.layer.request(data, "OPTIONS", branch, leg.flow, (self, probe), now)
+        seq = leg.next_seq()
+
+        def over(flow: Flow, branch: str) -> bytes:
+            return leg.request(wire, "OPTIONS", branch, seq, [*credentials], flow=flow)
+
+        self._core.sender.request("OPTIONS", leg.flows, over, (self, probe), now, pinned=leg.pinned)
 
     def on_response(self, tx: ClientTransaction, probe: Probe, response: Message, now: float) -> None:
         if response.status < 200:
@@ -235,7 +240,7 @@ class Sessions:
         elif watch is not None:
             watch.misses.pop(probe.leg, None)
 
-    def on_failure(self, tx: ClientTransaction, probe: Probe, reason: str, now: float) -> None:
+    def on_failure(self, sending: Sending, probe: Probe, reason: str, now: float) -> None:
         """Silence is the end (RFC 3261 12.2.1.2); a stream that is gone may be replaced, for a while."""
         watch = self._watches.get(probe.leg.call)
         if watch is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sipd.flow import Flow, Listener
+from sipd.flow import DEFAULT_PORTS, Flow, Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Settings:
     """Algorithms that phones are challenged with, in this order, and no others (RFC 8760 2.4).
 
     MD5 first: clients that look at the first challenge only are many (docs/decisions/0010)."""
-    md5_only_agents: tuple[str, ...] = ("baresip v0", "baresip v1", "sipsak")
-    """Beginnings of User-Agent, lower-case, of clients that give up when any challenge is not MD5."""
+    md5_only_agents: tuple[str, ...] = ("baresip v0", "baresip v1", "sipsak", "aiosip/")
+    """Parts of User-Agent, lower-case, of clients that give up when any challenge is not MD5."""
     nonce_life: float = 300.0
     nonce_memory: int = 100_000
     """Nonces whose counter is remembered, the newest."""
@@ -44,6 +44,11 @@ class Settings:
     mute_window: float = 60.0
     mute_time: float = 60.0
 
+    trace: bool = True
+    """Whether messages and decisions are kept for people (`sipd.trace`)."""
+    trace_sample: float = 1.0
+    """Share of calls that are traced, 0 to 1."""
+
     caller_timeout: float = 180.0
     """Timer C (RFC 3261 16.6): an outbound call without any answer newer than this ends."""
     max_forward_hops: int = 5
@@ -60,7 +65,11 @@ class Settings:
     """How long an ended dialog still passes NOTIFYs on (RFC 5057)."""
 
     def flow_to(self, host: str, port: int, transport: str, preferred: int = 0) -> Flow | None:
-        """The flow to an address, from the preferred listener if that will do; None when none will."""
+        """The flow to an address, from the preferred listener if that will do; None when none will.
+
+        Port 0 is the transport's own. A ws or wss flow leads somewhere only while its phone is connected (RFC 7118).
+        """
+        port = port or DEFAULT_PORTS.get(transport, 0)
         for number in (preferred, *range(len(self.listeners))):
             listener = self.listeners[number] if number < len(self.listeners) else None
             if listener is not None and listener.transport == transport and (":" in listener.host) == (":" in host):

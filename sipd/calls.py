@@ -21,7 +21,6 @@ from sipd.dialogs import (
     lines_to_pass,
     offers_100rel,
     routes,
-    target_of,
     unreliable_lines,
 )
 from sipd.events import Events
@@ -692,18 +691,20 @@ class Calls:
         for dialog in _legs(call):
             if dialog.pending is not None:
                 dialog.pending.give_up(now)
-        self._core.timers.set(now + self._core.settings.zombie_time, lambda at: self._bury(call, at))
+        settings, until = self._core.settings, now + self._core.settings.zombie_longest
+        self._core.timers.set(now + settings.zombie_time, lambda at: self._bury(call, at, until))
         self._core.events.add(
             now, "call.ended", tenant=call.index.tenant.id, connection=_connection_id(call), user=_user_id(call),
             call=call.id, **{"from": call.from_text}, to=call.to_text, direction=call.direction, started=call.started,
             answered=call.answered_at, ended=now, code=code, reason=reason, by=call.by, **_rang(call),
         )  # fmt: skip
 
-    def _bury(self, call: Call, now: float) -> None:
+    def _bury(self, call: Call, now: float, until: float) -> None:
         """Forget the dialogs, unless a BYE still waits for its turn, or a transfer is still told of (RFC 5057)."""
         legs = _legs(call)
-        if any(dialog.ok is not None or any(at > now for at in dialog.usages.values()) for dialog in legs):
-            self._core.timers.set(now + T2, lambda at: self._bury(call, at))
+        told = now < until and any(at > now for dialog in legs for at in dialog.usages.values())
+        if told or any(dialog.ok is not None for dialog in legs):
+            self._core.timers.set(now + T2, lambda at: self._bury(call, at, until))
             return
         for branch in call.branches:
             self._forget_all(branch)

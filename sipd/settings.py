@@ -63,6 +63,8 @@ class Settings:
     """How long the NOTIFYs of a transfer may take from one to the next after their dialog ended (RFC 3515 2.4.4)."""
     zombie_time: float = 32.0
     """How long an ended dialog still passes NOTIFYs on (RFC 5057)."""
+    zombie_longest: float = 600.0
+    """However many of a transfer still come."""
 
     def flow_to(self, host: str, port: int, transport: str, preferred: int = 0) -> Flow | None:
         """The flow to an address, from the preferred listener if that will do; None when none will.

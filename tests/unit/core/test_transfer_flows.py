@@ -147,6 +147,19 @@ def test_blind_among_phones(transport: str) -> None:
     office.assert_ended(2)
 
 
+def test_notifies_do_not_keep_an_ended_call_for_ever() -> None:
+    office = Office()
+    a, b = office.talk("101", "102", "b")
+    office.refer(a, b, "<sip:103@acme.example>")
+    office.hang_up(a, b)
+    for _ in range(6):
+        office.bench.pass_time(95)
+        office.told(b, a, "active", "SIP/2.0 180 Ringing")
+    office.bench.pass_time(95)
+    b.send("NOTIFY", Event="refer", Subscription_State="active")
+    b.end.take(481)
+
+
 def test_blind_that_fails_leaves_the_first_call() -> None:
     office = Office()
     a, b = office.talk("101", "102", "b")

@@ -212,8 +212,17 @@ class Sender:
             sending.left.insert(0, sending.twin)
         elif not sending.pinned:
             self._down.keep(tx.flow[:3], now + DOWN_SECONDS)
+        self._go_on(sending, now)
+
+    def _go_on(self, sending: Sending, now: float) -> None:
+        """Whoever asked waits for news: a fault of ours in the next try is news, too."""
         self._count("sending.next_target")
-        self._try_next(sending, now)
+        try:
+            self._try_next(sending, now)
+        except Exception:
+            user, thing = sending.owner
+            user.on_failure(sending, thing, "transport error", now)
+            raise
 
     # -- what the layer tells, by way of the edge
 
@@ -239,8 +248,7 @@ class Sender:
             self._down.keep(tx.flow[:3], now + seconds)
         if sending.cancelled or not sending.left:
             return False
-        self._count("sending.next_target")
-        self._try_next(sending, now)
+        self._go_on(sending, now)
         return True
 
     def on_failure(self, tx: ClientTransaction, sending: Sending, reason: str, now: float) -> None:

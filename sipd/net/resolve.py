@@ -16,6 +16,8 @@ RESOLVE_SECONDS = 8.0
 """For one name altogether; after that the look-up counts as failed."""
 QUEUE_LIMIT = 1000
 """Look-ups under way or waiting; further ones fail at once."""
+LEAST_TTL = 1.0
+"""Seconds: 0 is what a failure says."""
 TARGET_LIMIT = 16
 """Places handed on from one look-up, and names of one SRV answer whose addresses are asked for."""
 PREFERENCE = ("udp", "tcp", "tls")
@@ -79,7 +81,8 @@ class Resolver:
         answer = Answer()
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
-                answer = await self._search.find(query)
+                found = await self._search.find(query)
+            answer = found._replace(ttl=max(found.ttl, LEAST_TTL))
             if not answer.targets:
                 self._counters["resolve.nothing"] += 1
         except (NamesFailed, TimeoutError) as error:

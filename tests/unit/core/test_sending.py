@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sipd import hunting, sending
-from sipd.flow import Answer, Query
+from sipd.flow import Answer, Flow, Query
 from sipd.message.message import Message
 from sipd.routing.model import OutboundRule
 from tests.unit.core.bench import Bench, End, ack_of, connection, credentials, found, table, tenant
@@ -163,6 +163,28 @@ class TestTheNextTarget:
         b.answer(again, 503, "b")
         third = on.end(C).take("INVITE")
         assert third.cseq == again.cseq
+
+
+def test_a_fault_in_the_next_try_is_told() -> None:
+    bench = Bench()
+    told: list[str] = []
+
+    class Asker:
+        def on_failure(self, sent: sending.Sending, thing: str, reason: str, now: float) -> None:
+            told.append(f"{thing} {reason}")
+
+    def build(flow: Flow, branch: str) -> bytes:
+        if flow.host == B:
+            raise ZeroDivisionError
+        return b"OPTIONS sip:x SIP/2.0\r\n\r\n"
+
+    flows = [Flow("udp", host, 5060, 0) for host in (A, B)]
+    bench.edge.sender.request("OPTIONS", flows, build, (Asker(), "thing"), bench.now)
+    bench.pass_time(sending.OTHER_SECONDS + 0.1)
+    assert told == ["thing transport error"]
+    assert bench.edge.counters["faults"] == 1
+    bench.pass_time(60)
+    assert len(told) == 1
 
 
 class TestGivingUp:

@@ -68,7 +68,7 @@ class Authenticator:
         it came over a WebSocket, where the stacks of browsers read one challenge only and do MD5 alone.
         """
         nonce = self._nonce(realm, now)
-        only_md5 = "MD5" in self._offered and (web or agent.lower().startswith(self._md5_only))
+        only_md5 = "MD5" in self._offered and (web or any(name in agent.lower() for name in self._md5_only))
         flag = ", stale=true" if stale else ""
         return [
             ("WWW-Authenticate", f'Digest realm="{realm}", nonce="{nonce}", algorithm={name}, qop="auth"{flag}')

@@ -21,6 +21,7 @@ from sipd.dialogs import (
     lines_to_pass,
     offers_100rel,
     routes,
+    target_of,
     unreliable_lines,
 )
 from sipd.events import Events
@@ -264,6 +265,17 @@ class Calls:
             return dialog
         return dialog.branch.dialogs.get(theirs) if dialog.branch is not None else None
 
+    def reach(self, dialog: Dialog, now: float) -> None:
+        """A phone whose stream ended is reached over the one with which it registered anew (RFC 5626 5.3)."""
+        registrar, call = self._core.registrar, dialog.call
+        if not dialog.pinned or not dialog.flow.reliable or registrar.has_phone_at(dialog.flow):
+            return
+        user = call.caller if dialog.branch is None else dialog.branch.user
+        for binding in registrar.bindings(user.id, now) if user is not None else ():
+            if target_of(binding.contact) == dialog.target:
+                dialog.send_to(binding.flow)
+                return
+
     def renamed(self, request: Message, index: TenantIndex, towards: Connection | None = None) -> list[Header]:
         """Headers of a request that name a call of the tenant, by its name on the other leg: a PBX's or a phone's."""
 
@@ -332,10 +344,7 @@ class Calls:
             branch.flow, branch.contact = flow, branch.contact_over(flow)
             return self._invite_over(branch, via_branch, credentials)
 
-        hurry = branch.round is not None and branch.round.outbound and bool(branch.round.steps)
-        branch.sending = self._core.sender.request(
-            "INVITE", flows, invite, (self, branch), now, pinned=branch.pinned, hurry=hurry
-        )
+        branch.sending = self._core.sender.request("INVITE", flows, invite, (self, branch), now, pinned=branch.pinned)
 
     def _invite_over(self, branch: Branch, via_branch: str, credentials: list[Header]) -> bytes:
         return build.request(
@@ -779,6 +788,7 @@ class Calls:
 
         RFC 3261 15: before that, the other end may not know yet that there is a dialog.
         """
+        self.reach(dialog, now)
         self.send_ack(dialog, b"", b"")
         if dialog.ok is not None:
             dialog.parting = rest, body

@@ -25,8 +25,8 @@ class Settings:
     """Algorithms that phones are challenged with, in this order, and no others (RFC 8760 2.4).
 
     MD5 first: clients that look at the first challenge only are many (docs/decisions/0010)."""
-    md5_only_agents: tuple[str, ...] = ("baresip v0", "baresip v1", "sipsak")
-    """Beginnings of User-Agent, lower-case, of clients that give up when any challenge is not MD5."""
+    md5_only_agents: tuple[str, ...] = ("baresip v0", "baresip v1", "sipsak", "aiosip/")
+    """Parts of User-Agent, lower-case, of clients that give up when any challenge is not MD5."""
     nonce_life: float = 300.0
     nonce_memory: int = 100_000
     """Nonces whose counter is remembered, the newest."""

@@ -47,6 +47,7 @@ class Credentials(NamedTuple):
     cnonce: str = ""
     nc: str = ""
     qop: str = ""
+    """Lower-case; "" also when neither nc nor cnonce is there: such clients digest as RFC 2069 had it."""
     opaque: str = ""
 
     @classmethod
@@ -65,7 +66,7 @@ class Credentials(NamedTuple):
             params.get("algorithm", "MD5").upper(),
             params.get("cnonce", ""),
             params.get("nc", ""),
-            params.get("qop", "").lower(),
+            params.get("qop", "").lower() if params.get("nc") or params.get("cnonce") else "",
             params.get("opaque", ""),
         )
 

@@ -483,12 +483,13 @@ def server_key(msg: Message, flow: Flow) -> Key:
     then Request-URI, From tag, Call-ID, CSeq and the whole top Via (the To tag of the ACK is ours, so it is left out).
 
     The source host is part of it: phones behind different NATs have the same private sent-by, and some repeat branches.
+    So is the number of the CSeq: a few keep the branch when they send a request once more, with credentials.
     """
     via = msg.via
     method = "INVITE" if msg.method == "ACK" else msg.method
     branch = via.branch
     if branch is not None and len(branch) > 7 and branch.startswith(MAGIC_COOKIE):
-        return (branch, via.host.lower(), via.port, flow.host, method)
+        return (branch, via.host.lower(), via.port, flow.host, msg.cseq.number, method)
     return (msg.uri, msg.from_.tag, msg.call_id, msg.cseq.number, str(via), flow.host, method)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from sipd.flow import Flow
 from sipd.message.message import Message
 from sipd.message.scanner import scan
+from tests.unit.core import judge
 from tests.unit.core.bench import Bench, credentials, wire
 
 DELAY = 0.02
@@ -34,6 +35,7 @@ class Network:
         self.agents: dict[tuple[str, int], Agent] = {}
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
+        self._judged: set[bytes] = set()
 
     def at(self, seconds: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (self.bench.now + seconds, next(self._number), do))
@@ -52,6 +54,9 @@ class Network:
         self.carry(lambda: self.bench.edge.receive(data, flow, self.bench.now), flow.reliable)
 
     def from_edge(self, data: bytes, flow: Flow) -> None:
+        if data not in self._judged:
+            self._judged.add(data)
+            judge.whole(data)
         agent = self.agents.get(flow[1:3])
         if agent is not None:
             self.carry(lambda: agent.take(scan(data)), flow.reliable)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from sipd.flow import Flow, Listener
 from sipd.settings import Settings
+from tests.unit.core import judge
 from tests.unit.core.bench import EDGE, PBX, Bench, table, tenant
 from tests.unit.core.lossy import Agent, Leg, Network
 from tests.unit.core.talk import assert_nothing_left
@@ -24,6 +26,11 @@ NETWORKS: dict[str, dict[str, float]] = {
     "awful": {"loss": 0.3, "double": 0.3, "slow": 0.3},
 }
 RUNS = [(network, "udp") for network in NETWORKS] + [("perfect", "tcp")]
+
+
+PERFECT_ENDS = {(200, False)}
+ENDS = PERFECT_ENDS | {(481, True)}
+"""Code of an answered call's end, and whether the edge ended it: it does when a 481 overtakes the BYE behind it."""
 
 
 class Town:
@@ -108,7 +115,7 @@ def test_every_call_ends_and_nothing_is_left(seed: int, network: str, transport:
     town = Town(seed, NETWORKS[network], transport)
     town.play(CALLS)
     assert_nothing_left(town.bench)
-    assert_recorded_once(town.bench)
+    records = assert_recorded_once(town.bench)
     agents = (town.pbx, *town.phones)
     legs = [leg for agent in agents for leg in agent.legs.values()]
     assert not [leg.call_id for leg in legs if not leg.over], "left in the call, or without an answer"
@@ -116,6 +123,10 @@ def test_every_call_ends_and_nothing_is_left(seed: int, network: str, transport:
     assert sum(leg.final == 200 for leg in legs) > CALLS / 4
     if network != "awful":
         assert not [method for agent in agents for method in agent.timeouts]
+        assert_recorded_as_seen(records, legs, ends=PERFECT_ENDS if network == "perfect" else ENDS)
+    town.bench.load(table())
+    town.net.run(60)
+    assert not judge.sizes(town.bench.edge), "kept although nobody is there any more"
 
 
 class Square(Town):
@@ -200,10 +211,46 @@ def test_transfers_subscriptions_and_vanished_ends(seed: int, network: str, tran
     assert sum(bool(leg.final) for agent in town.phones for leg in agent.watches.values()) > 3
 
 
-def assert_recorded_once(bench: Bench, least: float = CALLS / 2) -> None:
-    """Each call that began has one end, and was answered at most once."""
-    kinds = Counter((e["kind"], e["detail"]["call"]) for e in bench.edge.take_events() if "call" in e["detail"])
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize("caller", [0, 4], ids=["phone", "pbx"])
+def test_a_caller_that_never_acknowledges_is_hung_up_on(caller: int, transport: str) -> None:
+    """RFC 3261 13.3.1.4: without its ACK a 2xx is given up, and both ends are told; the record says why."""
+    town = Town(1, NETWORKS["perfect"], transport)
+    agents = (*town.phones, town.pbx)
+    silent = agents[caller]
+    silent.acknowledge = lambda ask, answer: None  # type: ignore[method-assign]
+    for agent in agents:
+        agent.plan = lambda leg, agent=agent: agent.finish(leg, 200)  # type: ignore[misc]
+    if silent is town.pbx:
+        silent.call("sip:102@acme.example", "sip:+4930@pbx.example")
+    else:
+        silent.call("sip:+49301@acme.example", f"sip:{silent.extension}@acme.example")
+    town.net.run(200)
+    legs = [leg for agent in agents for leg in agent.legs.values()]
+    assert [leg.final for leg in legs].count(200) == 2
+    assert all(leg.over for leg in legs if leg.final == 200), "a leg that nobody ended"
+    assert_nothing_left(town.bench)
+    (end,) = [e["detail"] for e in town.bench.edge.take_events() if e["kind"] == "call.ended"]
+    assert (end["code"], end["reason"], end["by"]) == (408, "No ACK", "edge")
+
+
+def assert_recorded_as_seen(records: list[dict[str, Any]], legs: list[Leg], ends: set[tuple[int, bool]]) -> None:
+    """What the records say of each call is what its caller was told."""
+    told = [leg.final for leg in legs if leg.invite is None]
+    answered = [record for record in records if record["answered"] is not None]
+    refused = Counter(record["code"] for record in records if record["answered"] is None)
+    assert len(answered) == told.count(200)
+    assert refused <= Counter(told), "a refusal that nobody got"
+    assert {(record["code"], record["by"] == "edge") for record in answered} <= ends
+    assert all(record["started"] <= record["answered"] <= record["ended"] for record in answered)
+
+
+def assert_recorded_once(bench: Bench, least: float = CALLS / 2) -> list[dict[str, Any]]:
+    """Each call that began has one end, and was answered at most once; the details of the ends."""
+    events = bench.edge.take_events()
+    kinds = Counter((e["kind"], e["detail"]["call"]) for e in events if "call" in e["detail"])
     started = {call for kind, call in kinds if kind == "call.started"}
     assert started == {call for kind, call in kinds if kind == "call.ended"}
     assert set(kinds.values()) == {1}
     assert len(started) > least
+    return [e["detail"] for e in events if e["kind"] == "call.ended"]

@@ -48,7 +48,7 @@ def test_both_digests_are_offered_md5_first(phone: End) -> None:
     assert all('realm="acme.example"' in offer for offer in offers)
 
 
-@pytest.mark.parametrize("agent", ["baresip v1.0.0 (x86_64/linux)", "sipsak 0.9.8"])
+@pytest.mark.parametrize("agent", ["baresip v1.0.0 (x86_64/linux)", "sipsak 0.9.8", "Python/3.12.1 aiosip/0.1.0"])
 def test_clients_that_give_up_at_another_digest_are_offered_md5_alone(phone: End, agent: str) -> None:
     (offer,) = ask(phone, User_Agent=agent).all("www-authenticate")
     assert "algorithm=MD5" in offer

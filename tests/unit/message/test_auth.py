@@ -39,6 +39,14 @@ def test_without_qop() -> None:
     assert digest_response(credentials, secret, "GET") == "1949323746fe6a43ef61f9606e7febea"
 
 
+def test_qop_without_counter_and_cnonce_is_none() -> None:
+    """aiosip repeats the challenge's qop, and digests as RFC 2069 had it."""
+    old = 'Digest username="u", realm="r", nonce="n", uri="sip:h", response="x"'
+    for text in (f'{old}, qop="auth"', f'{old}, qop=auth, nc="", cnonce=""'):
+        assert Credentials.parse(text) == Credentials.parse(old)
+    assert Credentials.parse(f'{old}, qop=auth, nc=1, cnonce="c"').qop == "auth"
+
+
 def test_auth_int_covers_the_body() -> None:
     credentials = Credentials("a", "r", "n", "sip:b", "", qop="auth-int", nc="00000001", cnonce="c")
     assert digest_response(credentials, "h", "INVITE", b"x") != digest_response(credentials, "h", "INVITE", b"y")

@@ -257,8 +257,8 @@ VALUES = (
 """Both take it, and read another value."""
 
 SEEDS = {
-    "uri": ["sip:alice@example.com", "sips:a:pw@[2001:db8::1]:5061;transport=tcp;lr",
-            "sip:10%31;x=y@192.0.2.1;user=phone", "tel:+4930123;ext=5", "sip:example.com."],
+    "uri": ["sip:alice@example.com", "sips:a:pw@[2001:db8::1]:5061;transport=tcp;lr", "tel:+4930123;ext=5",
+            "sip:10%31;x=y@192.0.2.1;user=phone", "sip:example.com."],
     "address": ['"A \\"B\\" C" <sip:a@h;x=1>;tag=a1', "Bob <sip:b@h.example>;tag=x ; q=0.5", "sip:c@h;tag=1",
                 '<sip:a@h>;expires=60;+sip.instance="<urn:uuid:1>"'],
     "addresses": ['<sip:a@h>;q=1, "x, y" <sip:b@h>', "<sip:a@h>,<sip:b@h;lr>"],

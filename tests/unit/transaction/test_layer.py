@@ -46,6 +46,13 @@ class TestMatching:
         wire.receive(request("OPTIONS"))
         assert wire.receive(request("MESSAGE")) == [">> MESSAGE"]
 
+    def test_another_cseq_is_another_request(self) -> None:
+        """aiosip and others keep the branch when they send a request once more with credentials."""
+        wire = Recorder()
+        wire.receive(request("REGISTER", CSeq="1 REGISTER"))
+        assert wire.receive(request("REGISTER", CSeq="2 REGISTER")) == [">> REGISTER"]
+        assert wire.receive(request("REGISTER", CSeq="2 REGISTER")) == []
+
     @pytest.mark.parametrize("changes", [RFC2543, COOKIE_ONLY])
     def test_rfc2543(self, changes: dict[str, str]) -> None:
         wire = Recorder()

@@ -263,6 +263,7 @@ class Hunting:
         if limit is not None:
             self._busy(call, user, BUSY, _limited(limit), now)
             return
+        self._core.events.step(call.id, "ring", f"phones of user {user.extension}: {len(bindings)}, {user.fork}")
         round_ = Round(call, steps_of_user(user, bindings), user=user, step_seconds=_serial(user))
         round_.held[user.id] = scope
         self._begin_round(round_, user.ring_seconds, now)
@@ -286,6 +287,8 @@ class Hunting:
         able = [member for member in there if not member.do_not_disturb]
         if group.strategy == "round_robin":
             able = self._turns.begin(group, call.index.members[group.id], able)
+        in_all = f"{len(able)} of {len(members)} members can be rung, {group.strategy}"
+        self._core.events.step(call.id, "group", f"group {group.extension}: {in_all}")
         at_once = group.strategy == "all"
         steps: list[Step] = [able] if at_once else [[member] for member in able]
         seconds = 0.0 if at_once else float(group.member_seconds)
@@ -339,6 +342,8 @@ class Hunting:
         if not routes:
             self._calls.refuse(call, 403, "No Account At The PBX", now, rule="no-account")
             return
+        names = ", then ".join(route.connection.name for route in routes)
+        self._core.events.step(call.id, "connection", f"out through {names}")
         self._begin_round(Round(call, [[route] for route in routes], outbound=True), 0, now)
 
     # -- rounds

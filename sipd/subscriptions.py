@@ -287,6 +287,8 @@ class Subscriptions:
         ask = Ask(subscription, uri, from_value, to_value, pinned=False)
         ask.account, ask.proof = account, self._calls.proof(account)
         ask.call_id, ask.local_tag = wire.token(16), wire.token()
+        index = subscription.index
+        self._core.events.leg(ask.call_id, request.call_id, tenant=index.tenant.id, user=subscription.user.id)
         ask.rest = lines_to_pass(request, from_phone=subscription.from_phone)
         towards = subscription.connection if subscription.from_phone else None
         ask.headers = self._calls.renamed(request, subscription.index, towards)

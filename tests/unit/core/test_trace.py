@@ -77,6 +77,7 @@ call in  ef2d127de37b942baad06145
                                   source
     0.000  yes  user              '101' leads to 101
     0.000  yes  decision          rule user
+    0.000  yes  ring              phones of user 101: 1, parallel
     0.000  yes  leg               INVITE to sip:101@10.0.0.9:5062
 
            198.51.100.10:5060     sipd                   203.0.113.1:5062
@@ -359,3 +360,18 @@ def test_what_a_stranger_said_under_the_same_call_id_before_is_not_the_tenants()
     assert {m.flow.host for m in trace.messages} == {"203.0.113.66"}
     assert trace.from_text == "sip:101@globex.example"
     assert tracer(bench).held == sum(t.size for t in tracer(bench))
+
+
+def test_a_subscription_and_its_legs_are_one_trace() -> None:
+    bench = Bench(two_tenants())
+    phone = bench.end("203.0.113.1", 5062)
+    phone.register()
+    me, uri = "sip:101@acme.example", "sip:102@acme.example"
+    headers = {"Event": "dialog", "Expires": "600", "Contact": "<sip:101@10.0.0.9:5062>"}
+    phone.send(phone.request("SUBSCRIBE", uri, from_=me, to=uri, call_id="s1", **headers))
+    headers["Authorization"] = credentials(phone.take(401), "101", "SUBSCRIBE", uri)
+    phone.send(phone.request("SUBSCRIBE", uri, from_=me, to=uri, call_id="s1", **headers))
+    there = bench.end(PBX).take("SUBSCRIBE")
+    trace = found(bench, there.call_id)
+    assert (trace.kind, trace.tenant, trace.legs) == ("subscription", "acme", ["s1", there.call_id])
+    assert titles(trace)[-1] == "1 out SUBSCRIBE"

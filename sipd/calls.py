@@ -21,6 +21,7 @@ from sipd.dialogs import (
     lines_to_pass,
     offers_100rel,
     routes,
+    target_of,
     unreliable_lines,
 )
 from sipd.events import Events
@@ -264,6 +265,17 @@ class Calls:
             return dialog
         return dialog.branch.dialogs.get(theirs) if dialog.branch is not None else None
 
+    def reach(self, dialog: Dialog, now: float) -> None:
+        """A phone whose stream ended is reached over the one with which it registered anew (RFC 5626 5.3)."""
+        registrar, call = self._core.registrar, dialog.call
+        if not dialog.pinned or not dialog.flow.reliable or registrar.has_phone_at(dialog.flow):
+            return
+        user = call.caller if dialog.branch is None else dialog.branch.user
+        for binding in registrar.bindings(user.id, now) if user is not None else ():
+            if target_of(binding.contact) == dialog.target:
+                dialog.send_to(binding.flow)
+                return
+
     def renamed(self, request: Message, index: TenantIndex, towards: Connection | None = None) -> list[Header]:
         """Headers of a request that name a call of the tenant, by its name on the other leg: a PBX's or a phone's."""
 
@@ -332,10 +344,7 @@ class Calls:
             branch.flow, branch.contact = flow, branch.contact_over(flow)
             return self._invite_over(branch, via_branch, credentials)
 
-        hurry = branch.round is not None and branch.round.outbound and bool(branch.round.steps)
-        branch.sending = self._core.sender.request(
-            "INVITE", flows, invite, (self, branch), now, pinned=branch.pinned, hurry=hurry
-        )
+        branch.sending = self._core.sender.request("INVITE", flows, invite, (self, branch), now, pinned=branch.pinned)
 
     def _invite_over(self, branch: Branch, via_branch: str, credentials: list[Header]) -> bytes:
         return build.request(
@@ -779,6 +788,7 @@ class Calls:
 
         RFC 3261 15: before that, the other end may not know yet that there is a dialog.
         """
+        self.reach(dialog, now)
         self.send_ack(dialog, b"", b"")
         if dialog.ok is not None:
             dialog.parting = rest, body
@@ -803,7 +813,7 @@ class Calls:
 
     def await_ack(self, dialog: Dialog, tx: ServerTransaction, data: bytes, now: float) -> None:
         """Send our 2xx again until its ACK comes (RFC 3261 13.3.1.4)."""
-        ok = PendingOk(data, tx.flow, tx.request.cseq.number, T1, now + OK_LIFE)
+        ok = PendingOk(data, tx.flow, tx.request, T1, now + OK_LIFE)
         dialog.ok = ok
         ok.timer = self._core.timers.set(now + T1, lambda at: self._again(dialog, ok, at))
 
@@ -824,6 +834,13 @@ class Calls:
         self.stop_ok(dialog)
         if parting is not None:
             self.part(dialog, now, *parting)
+
+    def no_bye(self, dialog: Dialog) -> None:
+        """The other end hung up. It knows the dialog, so it has our first 2xx; an answer to a re-INVITE may have been
+        lost, and is sent until its ACK comes (RFC 3261 13.3.1.4, 15.1.2)."""
+        dialog.parting = None
+        if dialog.ok is not None and dialog.ok.first:
+            self.stop_ok(dialog)
 
     def stop_ok(self, dialog: Dialog) -> None:
         if dialog.ok is not None:

@@ -324,19 +324,23 @@ def cell(name: str, value: object) -> str:
     if name in ("from", "to"):
         value = str(value).removeprefix("sip:")
     if name in ("since", "next", "expires") and isinstance(value, int | float):
-        return when(value)
+        return short(value)
     if name == "id":
         return fitted(ladder.legible(value), min(ID_CELL, len(str(value))))
     return ladder.legible(value)
 
 
 def when(epoch: float) -> str:
-    """Local time, the day only when it is not today; a dash for never."""
+    """Local time; a dash for never."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch)) if epoch else "-"
+
+
+def short(epoch: float) -> str:
+    """Local time for a column: the time of today, or the day and the minute."""
     if not epoch:
         return "-"
     then = time.localtime(epoch)
-    today = then[:3] == time.localtime()[:3]
-    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", then)
+    return time.strftime("%H:%M:%S" if then[:3] == time.localtime()[:3] else "%m-%d %H:%M", then)
 
 
 def lasting(seconds: float) -> str:

@@ -262,12 +262,14 @@ class Dialog(Leg):
 class PendingOk:
     """A 2xx that is sent again until its ACK comes (RFC 3261 13.3.1.4)."""
 
-    __slots__ = ("data", "deadline", "flow", "interval", "seq", "timer")
+    __slots__ = ("data", "deadline", "first", "flow", "interval", "seq", "timer")
 
-    def __init__(self, data: bytes, flow: Flow, seq: int, interval: float, deadline: float) -> None:
+    def __init__(self, data: bytes, flow: Flow, invite: Message, interval: float, deadline: float) -> None:
         self.data = data
         self.flow = flow
-        self.seq = seq
+        self.seq = invite.cseq.number
+        self.first = invite.to.tag is None
+        """It made the dialog; else it answers a re-INVITE."""
         self.interval = interval
         self.deadline = deadline
         self.timer: Timer | None = None

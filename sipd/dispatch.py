@@ -237,8 +237,9 @@ class Dispatcher:
         dialled = decide_dialled(index, uri.user or "", None) if own else decide_outbound(index, uri.user or "")
         default = index.connections.get(index.tenant.default_connection)
         station = dialled.user or dialled.group
-        if station is not None and default is not None and tx.method in STATE_AT_PBX:
-            self._to_connection(tx, index, user, default, at_pbx(default, _name_at(default, index, station, user)), now)
+        if tx.method in STATE_AT_PBX and default is not None and dialled.connection is None and uri.user:
+            named = _name_at(default, index, station, user) if station is not None else uri.user
+            self._to_connection(tx, index, user, default, at_pbx(default, named), now)
         elif dialled.user is not None:
             self._to_user(tx, index, dialled.user, None, now)
         elif dialled.connection is not None:

@@ -109,7 +109,7 @@ class InDialog:
     def _bye(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
         self.answer(tx, 200, now)
         call = dialog.call
-        self._calls.stop_ok(dialog)  # who hangs up knows the dialog, and waits for no BYE
+        self._calls.no_bye(dialog)  # who hangs up waits for none
         if call.ended:
             return
         if call.pair is None:  # an early dialog: the caller gives up, or what rang will not be answered
@@ -154,7 +154,9 @@ class InDialog:
         if peer is None:
             self.answer(tx, 481, now)
             return
-        if tx.method in TARGET_REFRESH:
+        if (
+            tx.method in TIMED
+        ):  # RFC 3261 12.2, RFC 3311 5.2; a REFER's or NOTIFY's Contact is of its own usage (RFC 5057)
             dialog.learn(tx.request, tx.source, self._core.wire, now)
         relay = Relay(self, tx, dialog, peer, self._calls.proof(peer.account))
         tx.owner = relay
@@ -167,6 +169,7 @@ class InDialog:
 
     def _send(self, relay: Relay, credentials: list[Header], now: float) -> None:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
+        self._calls.reach(peer, now)
         seq = peer.next_seq()
         headers: list[Header] = [*credentials, *self._renamed(request, peer)]
         if request.method in TIMED:
@@ -207,20 +210,28 @@ class InDialog:
         if status >= 200:
             self._settled(relay)
         headers: list[Header] = [lines_to_pass(response, from_phone=peer.pinned)]
-        if status < 300 and tx.method in TARGET_REFRESH:
-            peer.learn(response, tx.flow, self._core.wire, now)
-            headers.append(("Contact", relay.source.contact))
-        if 200 <= status < 300 and tx.method in TIMED:
-            headers += self._calls.sessions.answered(peer.call, relay.tx.request, response, now)
-        if 200 <= status < 300:
-            self._note_usage(relay, response, now)
-        if 200 <= status < 300 and tx.method == "INVITE":
-            peer.unacked = response.cseq.number
+        if status < 300:
+            headers += self._taken(tx, relay, response, now)
         if status in (401, 407):
             status = 403
         self._relay_status(relay, status, response.reason, headers, response.body, now)
         if status in (408, 481) and _ends_call(relay):
             self._calls.hang_up(peer.call, status, response.reason, now)
+
+    def _taken(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> list[Header]:
+        """What a 1xx or 2xx changes, and its headers that are the leg's own."""
+        peer, headers, final = relay.target, list[Header](), response.status >= 200
+        if tx.method in TARGET_REFRESH:
+            headers.append(("Contact", relay.source.contact))
+        if tx.method in TIMED:
+            peer.learn(response, tx.flow, self._core.wire, now)
+            if final:
+                headers += self._calls.sessions.answered(peer.call, relay.tx.request, response, now)
+        if final:
+            self._note_usage(relay, response, now)
+            if tx.method == "INVITE":
+                peer.unacked = response.cseq.number
+        return headers
 
     def _note_usage(self, relay: Relay, response: Message, now: float) -> None:
         """A REFER or SUBSCRIBE that was taken has NOTIFYs come, also after the BYE, until one says it was the last."""

@@ -28,6 +28,8 @@ OF_PROXY = frozenset(("privacy",))
 
 def not_understood(request: Message) -> list[Header] | None:
     """What to say with 420, of Require and Proxy-Require; None: all is understood."""
+    if not (request.has("require") or request.has("proxy-require")):
+        return None
     missing = [tag for tag in request.split("proxy-require") if tag.lower() not in OF_PROXY]
     missing += [tag for tag in request.split("require") if tag.lower() not in UNDERSTOOD]
     return [("Unsupported", ", ".join(dict.fromkeys(missing)))] if missing else None

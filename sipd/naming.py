@@ -44,7 +44,7 @@ def renamed(message: Message, rename: Rename, relocate: Relocate = lambda uri: N
     """These headers of a request as they pass to the other leg."""
     headers: list[Header] = []
     for name, title in NAMING.items():
-        for text in message.all(name):
+        for text in message.all(name) if message.has(name) else ():
             if name == "refer-to":
                 value = _refer_to(text, rename, relocate)
             elif name == "referred-by":

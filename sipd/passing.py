@@ -182,7 +182,7 @@ class Passing:
         if best is None:
             self.answer(passed.tx, 408, now)
             return
-        status = 403 if best.status in (401, 407) else best.status
+        status = ours(best.status)
         tag = self._core.wire.token()
         rest = lines_to_pass(best, from_phone=passed.to_phone)
         reason = best.reason if status == best.status else None
@@ -202,6 +202,13 @@ class Passing:
 def _from_value(request: Message) -> str:
     """The sender's From without its tag."""
     return f"<{request.from_.uri_text}>"
+
+
+def ours(status: int) -> int:
+    """An answer as it passes: challenges and redirections are to us, and name what is none of the sender's."""
+    if status in (401, 407):
+        return 403
+    return 480 if 300 <= status < 400 else status
 
 
 def _rank(status: int) -> int:

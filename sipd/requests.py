@@ -187,10 +187,11 @@ class Requests:
     async def trace(self, request: Doc, began: float) -> Doc:
         name, tenant = text(request, "trace"), self._tenant(request)
         tracer = self._core.tracer
-        here = tracer.find(name) if tracer is not None else None
-        kept = await self._in_thread(self._traces.read, here.id if here else name) if self._traces else None
-        if here is None and kept is None:
-            kept = await self._in_thread(self._traces.read, name) if self._traces else None
+        here = tracer.find(name, tenant) if tracer is not None else None
+        kept = None
+        if self._traces is not None:
+            asked = (name, tenant) if here is None else (here.id, here.tenant)
+            kept = await self._in_thread(self._traces.read, *asked)
         if here is None and kept is None and len(name) >= PREFIX_LENGTH:
             here, kept = await self._beginning(name.removesuffix("~"), tenant)
         whole_trace = together(here, kept, self._bodies)
@@ -231,7 +232,8 @@ class Requests:
         if len({*here, *stored}) != 1:
             return None, None
         (id_,) = {*here, *stored}
-        return here.get(id_), await self._in_thread(self._traces.read, id_) if self._traces else None
+        kept = await self._in_thread(self._traces.read, id_, tenant) if self._traces else None
+        return here.get(id_), kept
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

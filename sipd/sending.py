@@ -48,8 +48,7 @@ class Sending:
     """One request, from its first target to its last answer."""
 
     __slots__ = (
-        "alive", "build", "cancelled", "hurry", "left", "method", "owner", "pinned", "ringing", "switch", "timer",
-        "twin", "tx",
+        "alive", "build", "cancelled", "left", "method", "owner", "pinned", "ringing", "switch", "timer", "twin", "tx",
     )  # fmt: skip
 
     def __init__(
@@ -63,8 +62,6 @@ class Sending:
         """Part of the core, and what it sent this for."""
         self.pinned = pinned
         """Towards a phone: its flow is the only way there (RFC 5626), and stays as it is."""
-        self.hurry = False
-        """Who asked has another way besides these targets: the last one is not waited for long either."""
         self.switch = switch
         """Whether it goes over TCP in place of UDP when it is large."""
         self.tx: ClientTransaction | None = None
@@ -138,18 +135,15 @@ class Sender:
         *,
         pinned: bool = False,
         switch: bool = True,
-        hurry: bool = False,
     ) -> Sending:
         """Send a request, not an ACK or CANCEL, to the first of `flows` that takes it.
 
-        `pinned`: a phone's flow, which is the only way there. `switch`: over TCP if it is too large for UDP. `hurry`:
-        who asks has another way, so that a silent target is given up soon even if it is the last one.
+        `pinned`: a phone's flow, which is the only way there. `switch`: over TCP if it is too large for UDP.
         """
         if not flows:
             raise LocalError("a request without a target")
         targets = list(flows) if pinned else self.in_order(flows, now)
         sending = Sending(method, targets, build, owner, pinned=pinned, switch=switch and not pinned)
-        sending.hurry = hurry
         self._try_next(sending, now)
         return sending
 
@@ -200,23 +194,16 @@ class Sender:
 
     def _patience(self, sending: Sending) -> float:
         """Seconds to wait for a sign of life; 0: as long as the transaction does, as there is nothing else to try."""
-        if sending.twin is None and not sending.left and not sending.hurry:
+        if sending.twin is None and not sending.left:
             return 0.0
         if sending.method != "INVITE":
             return OTHER_SECONDS
         return SWITCHED_SECONDS if sending.twin is not None else INVITE_SECONDS
 
     def _silent(self, sending: Sending, tx: ClientTransaction, now: float) -> None:
-        if sending.tx is not tx or sending.alive or sending.cancelled:
-            return
-        self._layer.abandon(tx, now)
-        if sending.left or sending.twin is not None:
+        if sending.tx is tx and not sending.alive and not sending.cancelled:
+            self._layer.abandon(tx, now)
             self._next(sending, tx, now)
-            return
-        sending.tx = None
-        self._down.keep(tx.flow[:3], now + DOWN_SECONDS)
-        user, thing = sending.owner
-        user.on_failure(sending, thing, "timeout", now)
 
     def _next(self, sending: Sending, tx: ClientTransaction, now: float) -> None:
         """The target of `tx` failed without an answer: the next one, if there is one."""

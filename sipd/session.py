@@ -53,8 +53,8 @@ def interval_of(message: Message) -> Interval | None:
 
 def least_of(message: Message) -> int:
     """Min-SE; 0 where there is none. Raises BadMessage when it is malformed."""
-    text = (message.get("min-se") or "0").partition(";")[0].strip()
-    return number(text, LONGEST, "Min-SE")
+    text = message.get("min-se")
+    return 0 if text is None else number(text.partition(";")[0].strip(), LONGEST, "Min-SE")
 
 
 def knows_timers(message: Message) -> bool:
@@ -75,11 +75,14 @@ def too_small(request: Message, settings: Settings) -> list[Header] | None:
 
 def offered(request: Message, settings: Settings, least: int, default: int) -> int:
     """Seconds that the other leg is asked for: what the request asks for, within bounds, else `default`; 0: none."""
-    asked = interval_of(request)
+    return _bounded(interval_of(request), max(least, least_of(request)), settings, default)
+
+
+def _bounded(asked: Interval | None, least: int, settings: Settings, default: int) -> int:
     if asked is None and not default:
         return 0
-    least = max(least, least_of(request), settings.session_min)
-    return max(least, min(asked.seconds if asked is not None else default, settings.session_expires))
+    wanted = min(asked.seconds if asked is not None else default, settings.session_expires)
+    return max(least, settings.session_min, wanted)
 
 
 def offer(request: Message, settings: Settings, least: int, default: int) -> list[Header]:
@@ -88,15 +91,16 @@ def offer(request: Message, settings: Settings, least: int, default: int) -> lis
     A `Require: timer` is ours to fulfil, so it stays on its leg.
     """
     headers: list[Header] = []
-    seconds = offered(request, settings, least, default)
+    asked, least = interval_of(request), max(least, least_of(request))
+    seconds = _bounded(asked, least, settings, default)
     if seconds:
-        asked = interval_of(request)
         role = f";refresher={asked.refresher}" if asked is not None and asked.refresher in ("uac", "uas") else ""
-        headers.append(("Session-Expires", f"{seconds}{role}"))
-    least = max(least, least_of(request), settings.session_min if seconds else 0)
-    if least and (seconds or request.has("min-se")):
+        headers += [("Session-Expires", f"{seconds}{role}"), ("Min-SE", str(max(least, settings.session_min)))]
+    elif request.has("min-se"):
         headers.append(("Min-SE", str(least)))
-    return headers + _required(tag for tag in request.split("require") if tag.lower() != "timer")
+    if request.has("require"):
+        headers += _required(tag for tag in request.split("require") if tag.lower() != "timer")
+    return headers
 
 
 def accept(request: Message, response: Message, seconds: int) -> tuple[list[Header], Interval | None]:
@@ -214,6 +218,7 @@ class Sessions:
 
     def _ask(self, probe: Probe, credentials: list[Header], now: float) -> None:
         leg, wire = probe.leg, self._core.wire
+        self._calls.reach(leg, now)
         seq = leg.next_seq()
 
         def over(flow: Flow, branch: str) -> bytes:

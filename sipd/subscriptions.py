@@ -21,6 +21,7 @@ from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.methods import ALLOW
+from sipd.passing import ours
 from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.sending import Sending
@@ -387,8 +388,8 @@ class Subscriptions:
         best = subscription.best
         if best is None:
             self.answer(subscription.tx, status, now)
-        elif best.status in (401, 407):  # a challenge to us is none of the subscriber's
-            self.answer(subscription.tx, 403, now)
+        elif ours(best.status) != best.status:
+            self.answer(subscription.tx, ours(best.status), now)
         else:
             rest: list[Header] = [lines_to_pass(best, from_phone=ask.pinned)]
             self._respond(subscription.tx, best.status, best.reason, self._core.wire.token(), rest, best.body, now)
@@ -582,7 +583,7 @@ class Subscriptions:
             if found is not None:
                 self._send_on(relay, [*found], now)
                 return
-            status = 403
+        status = ours(status)
         headers: list[Header] = [lines_to_pass(response, from_phone=there.pinned)]
         if status < 300:
             there.learn(response, tx.flow, self._core.wire, now)

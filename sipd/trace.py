@@ -384,9 +384,8 @@ class Tracer:
             for step in steps if waiting == call_id else ():
                 self._tell(trace, at, *step)
             self._undelivered = "", []
-        trace.tenant, trace.user, trace.connection = (
-            new or old for new, old in zip(who, (trace.tenant, trace.user, trace.connection), strict=True)
-        )
+        self._belongs(trace, who[0])
+        trace.user, trace.connection = who[1] or trace.user, who[2] or trace.connection
         if trace.kind == "upstream":
             self._registrations[trace.user, trace.connection] = trace
         self._touch(trace, at)
@@ -395,7 +394,7 @@ class Tracer:
         """The request that has become a call; a new trace when something else has that Call-ID."""
         trace = self._current_trace(call_id)
         if trace is not None and trace.kind == "request" and trace.tenant in ("", tenant) and trace.legs == [call_id]:
-            self._keep_of(trace, trace.messages[-1].flow.host if trace.messages else "")
+            self._belongs(trace, tenant)
             self._traces[trace.kind].pop(trace.id, None)
             self._by_id.pop(trace.id, None)
             self._unsaved.pop(trace.id, None)
@@ -406,18 +405,24 @@ class Tracer:
             return trace
         return self._new(of, "call", at)
 
-    def _keep_of(self, trace: Trace, host: str) -> None:
-        """Of what came under a Call-ID before it was a call, only what its caller said or was told."""
-        strange = [said for said in trace.messages if said.flow.host != host]
-        for said in strange:
-            trace.messages.remove(said)
-            trace.size -= len(said.data)
-            self._bytes -= len(said.data)
-        if strange:
-            trace.steps = []
-            first = trace.messages[0]
-            trace.from_text, trace.to_text = _parties(first.data)
-            trace.since = first.at
+    def _belongs(self, trace: Trace, tenant: str) -> None:
+        """It is known now whose trace it is: of what came under its Call-ID, only what that end said or was told stays.
+
+        Anybody may have used the Call-ID before.
+        """
+        if trace.tenant or not tenant:
+            return
+        trace.tenant = tenant
+        host = trace.messages[-1].flow.host if trace.messages else ""
+        kept = [said for said in trace.messages if said.flow.host == host]
+        if len(kept) == len(trace.messages):
+            return
+        trace.saved = sum(said.flow.host == host for said in trace.messages[: trace.saved])
+        size = sum(len(said.data) for said in kept)
+        self._bytes += size - trace.size
+        trace.messages, trace.size, trace.steps, trace.new_steps = kept, size, [], 0
+        trace.from_text, trace.to_text = _parties(kept[0].data)
+        trace.since = kept[0].at
 
     def _move_last(self, others: tuple[Trace, ...], trace: Trace, call_id: str) -> None:
         """The INVITE of a second call with the same Call-ID was given to the first, as nobody knew better."""
@@ -440,7 +445,8 @@ class Tracer:
         kind = event["kind"]
         if trace.tenant and event.get("tenant", trace.tenant) != trace.tenant:
             return  # another tenant uses the same Call-ID: what is told of it is not told here
-        for key in ("tenant", "user", "connection"):
+        self._belongs(trace, event.get("tenant", ""))
+        for key in ("user", "connection"):
             if event.get(key):
                 setattr(trace, key, event[key])
         if kind == "refused":
@@ -548,10 +554,12 @@ class Tracer:
                 del self._unsaved[trace.id]
         return batches
 
-    def find(self, name: str) -> Trace | None:
-        """By id, or by the Call-ID of one of its legs."""
+    def find(self, name: str, tenant: str | None = None) -> Trace | None:
+        """By id, or by the Call-ID of one of its legs: the newest, of this tenant if one is given."""
         self.sort()
-        return self._by_id.get(name) or self._current_trace(name)
+        named = self._by_id.get(name)
+        candidates = ([named] if named is not None else []) + list(reversed(self._legs.get(name, ())))
+        return next((trace for trace in candidates if tenant in (None, trace.tenant)), None)
 
     def __iter__(self) -> Iterator[Trace]:
         """In no order."""

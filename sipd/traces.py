@@ -225,7 +225,14 @@ class TraceStore:
     def _write_one(self, connection: sqlite3.Connection, about: Doc, body: bytes) -> None:
         shelf = "calls" if about["kind"] == "call" else "others"
         id_ = about["id"]
-        row = connection.execute("SELECT bytes FROM trace WHERE id = ?", (id_,)).fetchone()
+        rows = "SELECT bytes, tenant FROM trace WHERE id = ?"
+        row = connection.execute(rows, (id_,)).fetchone()
+        if (
+            row and row[1] != about["tenant"]
+        ):  # somebody else used that Call-ID: what was said then is not this tenant's
+            id_ = f"{id_} {about['tenant']}"
+            about = {**about, "id": id_}
+            row = connection.execute(rows, (id_,)).fetchone()
         size, more = (row[0], 0) if row else (ROW_BYTES, ROW_BYTES)
         if size + len(body) <= TRACE_BYTES:
             (no,) = connection.execute("SELECT coalesce(max(no), 0) FROM piece WHERE trace = ?", (id_,)).fetchone()
@@ -345,13 +352,14 @@ class TraceStore:
         )  # fmt: skip
         return [json.loads(about) for (about,) in self._asked(query, values)]
 
-    def read(self, name: str) -> Kept | None:
-        """By id, or by a Call-ID: then the newest that has it."""
+    def read(self, name: str, tenant: str | None = None) -> Kept | None:
+        """By id, or by a Call-ID: then the newest that has it. Of this tenant, if one is given."""
         query = (
-            "SELECT id, about FROM trace WHERE id = ?1 OR id IN (SELECT trace FROM leg WHERE call_id = ?1)"
+            "SELECT id, about FROM trace WHERE (?2 IS NULL OR tenant = ?2)"
+            " AND (id = ?1 OR id IN (SELECT trace FROM leg WHERE call_id = ?1))"
             " ORDER BY id = ?1 DESC, since DESC LIMIT 1"
         )
-        for id_, about in self._asked(query, (name,)):
+        for id_, about in self._asked(query, (name, tenant)):
             kept = Kept(json.loads(about), [], [])
             for (body,) in self._asked("SELECT body FROM piece WHERE trace = ? ORDER BY no", (id_,)):
                 piece = json.loads(zlib.decompress(body))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from sipd.flow import DEFAULT_PORTS, WEB, Answer, Flow, Listener, Query, Target, TlsName
@@ -118,7 +119,7 @@ class Wire:
     def expect(self, flow: Flow, name: str, verify: bool) -> None:
         """Note who is at the other end of a TLS flow, for the places that it will name in its dialogs."""
         if flow.transport in ("tls", "wss"):
-            self._remember(flow, TlsName(name, verify))
+            self._remember(flow, TlsName(name.lower(), verify))
 
     def resolved(self, query: Query, answer: Answer, now: float) -> None:
         """What was found. A resolver that failed leaves the last good answer in use."""
@@ -126,9 +127,11 @@ class Wire:
         if len(self._known) >= MAX_NAMES:
             del self._known[next(iter(self._known))]
         known = self._known[query] = _known(answer, old, now)
-        for found in self._waiting.pop(query, ()):
-            self._waiting_total -= 1
-            found(known.targets, now)
+        waiting = self._waiting.pop(query, ())
+        self._waiting_total -= len(waiting)
+        with ExitStack() as stack:  # one that raises takes no other along
+            for found in reversed(waiting):
+                stack.callback(found, known.targets, now)
 
     def _at(self, host: str, port: int, transport: str) -> tuple[Target, ...]:
         """An address needs no look-up; without a transport it is UDP, or what there is (RFC 3263 4.1)."""
@@ -148,7 +151,7 @@ class Wire:
             if flow.transport not in ("tls", "wss") or (verify is None and flow[:3] in names):
                 continue
             source = names.get(like[:3]) if like is not None else None
-            name = source.name if source is not None and is_address(host) else host
+            name = source.name if source is not None and is_address(host) else host.lower()
             wanted = verify if verify is not None else source is None or source.verify
             self._remember(flow, TlsName(name, wanted))
 

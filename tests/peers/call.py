@@ -198,7 +198,14 @@ class Call:
         return answer
 
     async def request(
-        self, method: str, *, headers: Headers = (), body: bytes = b"", contact: bool = False, within: float = TIMEOUT
+        self,
+        method: str,
+        *,
+        headers: Headers = (),
+        body: bytes = b"",
+        content_type: str = "application/sdp",
+        contact: bool = False,
+        within: float = TIMEOUT,
     ) -> Message:
         """Any request in the dialog; answers a challenge."""
         hop = self.agent.next_hop(self)
@@ -207,7 +214,7 @@ class Call:
         for _ in range(2):
             self.cseq += 1
             request = self.agent.request_message(method, self.target, hop, call=self)
-            request.headers += [*extra, *credentials, *([("Content-Type", "application/sdp")] if body else [])]
+            request.headers += [*extra, *credentials, *([("Content-Type", content_type)] if body else [])]
             request.body = body
             sent = self.agent.start(request, hop, within)
             answer: Message = await self.agent.bounded(sent.final, within, f"answer to {method}")

@@ -54,3 +54,39 @@ async def test_it_registers_is_called_and_calls(node: Node, phone: Baresip) -> N
             await asyncio.to_thread(phone.stop)
         await asyncio.to_thread(wait_for, lambda: len(node.events("call.ended")) == 2)
         assert faults(node) == 0
+
+
+@in_loop
+async def test_it_holds_resumes_and_transfers(node: Node, phone: Baresip) -> None:
+    """Hold is a re-INVITE with sendonly in its description; a blind transfer is a REFER in the dialog (RFC 3515)."""
+    async with StandinPbx(ACCOUNTS, host=PBX_HOST) as pbx:
+        await asyncio.to_thread(node.load, two_tenants(pbx.port))
+        await asyncio.to_thread(wait_for, lambda: registered(node) == 4)
+        await asyncio.to_thread(phone.__enter__)
+        try:
+            await asyncio.to_thread(wait_for, node.bindings)
+            call = pbx.call("101@acme.pbx.example")
+            await call.answered()
+            await asyncio.to_thread(phone.wait, "CALL_ESTABLISHED")
+            for command, direction in (("hold", b"a=sendonly"), ("resume", b"a=sendrecv")):
+                before = len(pbx.received("INVITE"))
+                await asyncio.to_thread(phone.do, command)
+                reinvite = await pbx.wait_received("INVITE", before + 1)
+                assert direction in reinvite.body
+                await pbx.wait_received("ACK", before + 1)
+            await asyncio.to_thread(phone.do, "transfer", "sip:102@acme.example")
+            refer = await pbx.wait_received("REFER")
+            assert "102@acme.example" in (refer.get("Refer-To") or "")
+            assert refer.get("Call-ID") == call.call_id
+            notify = await call.request(
+                "NOTIFY",
+                headers=[("Event", "refer"), ("Subscription-State", "terminated;reason=noresource")],
+                body=b"SIP/2.0 200 OK\r\n",
+                content_type="message/sipfrag",
+            )
+            assert notify.status == 200
+            if call.state != "ended":
+                await call.bye()
+        finally:
+            await asyncio.to_thread(phone.stop)
+        assert faults(node) == 0

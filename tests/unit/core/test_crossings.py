@@ -274,6 +274,24 @@ class TestReinvite:
         talk.phone.answer(talk.invite, 200, "p")
         assert talk.phone.take("ACK").cseq.number == talk.invite.cseq.number
 
+    def test_a_caller_hangs_up_and_its_reinvite_was_answered_in_vain(self) -> None:
+        """100 and 200 were lost: the 200 is sent until its ACK comes, BYE or not (RFC 3261 13.3.1.4, 15.1.2)."""
+        on = Talk()
+        reinvite = on.from_pbx("INVITE", 2, Contact=f"<sip:{PBX}>")
+        on.pbx.send(reinvite)
+        on.phone.answer(on.phone.take("INVITE"), 200, "p")
+        on.pbx.taken()
+        on.pbx.send(on.from_pbx("BYE", 3))
+        on.pbx.take(200)
+        on.phone.answer(next(m for m in on.phone.taken() if m.method == "BYE"), 200)
+        on.pbx.send(reinvite)
+        on.bench.pass_time(1)
+        assert 200 in kinds(list(on.pbx.taken()))
+        on.pbx.send(on.from_pbx("ACK", 2))
+        on.bench.pass_time(10)
+        on.pbx.nothing()
+        on.assert_nothing_left()
+
     def test_a_phone_that_hangs_up_before_the_ack_of_its_own_reinvite(self) -> None:
         talk = Talk()
         talk.phone.send(talk.from_phone("INVITE", 1, Contact="<sip:101@10.0.0.9:5062>"))

@@ -243,3 +243,29 @@ def test_a_phone_that_moves_is_answered_where_it_is() -> None:
     moved.take(200)
     talk.pbx.send(talk.from_pbx("INVITE", 2, Contact=f"<sip:{PBX}:5060>"))
     moved.take("INVITE")
+
+
+@pytest.mark.parametrize("method", ["INFO", "BYE"])
+def test_a_phone_that_connects_anew_is_reached_there(method: str) -> None:
+    on = Ringing(transport="tcp")
+    on.phone.answer(on.invite, 200, "p", Contact="<sip:101@10.0.0.9:5062>")
+    ok = on.pbx.take(200)
+    on.pbx.send(on.pbx.within(ok, "ACK", 1))
+    on.phone.take("ACK")
+    on.bench.edge.flow_lost(on.phone.flow, on.bench.now)
+    again = on.bench.end(PHONE[0], 6000, "tcp")
+    again.register()
+    on.pbx.send(on.pbx.within(ok, method, 2))
+    again.take(method)
+    on.phone.nothing()
+
+
+@pytest.mark.parametrize("method", ["REFER", "NOTIFY", "INFO"])
+def test_only_a_session_refresh_changes_where_a_call_goes(method: str) -> None:
+    """A proxy may mend the Contact of an INVITE, and not that of a REFER (RFC 5057 5.1)."""
+    talk = Talk()
+    talk.pbx.send(talk.from_pbx(method, 2, Contact="<sip:nowhere@unknown.example>"))
+    talk.phone.answer(talk.phone.take(method), 200)
+    talk.pbx.take(200)
+    talk.phone.send(talk.from_phone("INFO", 1))
+    assert talk.pbx.take("INFO").uri == f"sip:{PBX}:5060"

@@ -146,6 +146,12 @@ def test_a_challenge_that_cannot_be_answered_is_403() -> None:
     on.assert_nothing_left()
 
 
+def test_a_redirection_is_not_the_subscribers_to_follow() -> None:
+    on = Watching()
+    on.pbx.answer(on.sent, 302, "n", Contact="<sip:102@198.51.100.99>")
+    assert not on.phone.take(480).has("contact")
+
+
 def test_a_pbx_that_never_answers_is_408() -> None:
     on = Watching()
     on.bench.pass_time(33)

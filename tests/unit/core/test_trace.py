@@ -344,3 +344,18 @@ def test_a_tenant_is_not_told_who_shares_its_source() -> None:
     (source,) = [step for step in found(bench, "c1").steps if step["rule"] == "source"]
     assert "globex" in source["sentence"]
     assert for_tenant(source)["sentence"] == f"{PBX} over udp is where a connection sends from"
+
+
+def test_what_a_stranger_said_under_the_same_call_id_before_is_not_the_tenants() -> None:
+    bench = Bench(two_tenants())
+    stranger = bench.end("203.0.113.77", 5062)
+    aor = "sip:101@acme.example"
+    stranger.send(stranger.request("REGISTER", "sip:acme.example", from_=aor, to=aor, call_id="x", Contact="<sip:a@b>"))
+    bench.pass_time(40)  # else they would be merged requests (RFC 3261 8.2.2.2)
+    thief = bench.end("203.0.113.66", 5062)
+    steal(thief, "REGISTER", "sip:globex.example", "sip:101@globex.example", "x")
+    trace = found(bench, "x")
+    assert trace.tenant == "globex"
+    assert {m.flow.host for m in trace.messages} == {"203.0.113.66"}
+    assert trace.from_text == "sip:101@globex.example"
+    assert tracer(bench).held == sum(t.size for t in tracer(bench))

@@ -47,6 +47,20 @@ def test_who_asks_waits_for_the_first_answer_and_all_share_it() -> None:
     assert on.told == [["198.51.100.1"], ["198.51.100.1"]]
 
 
+def test_a_fault_in_one_takes_no_other_along() -> None:
+    on = Asking()
+
+    def faulty(flows: tuple[Flow, ...], now: float) -> None:
+        raise ZeroDivisionError
+
+    on.ask(0)
+    on.wire.find("pbx.example", 0, "udp", faulty, 0)
+    on.ask(0)
+    with pytest.raises(ZeroDivisionError):
+        on.wire.resolved(QUERY, A, 1)
+    assert on.told == [["198.51.100.1"], ["198.51.100.1"]]
+
+
 def test_an_answer_is_used_for_its_time() -> None:
     on = Asking()
     on.ask(0)

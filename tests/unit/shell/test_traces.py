@@ -177,3 +177,13 @@ def test_registrations_are_rings_on_disk_too(tmp_path: Path) -> None:
     kept = store(tmp_path).read("r")
     assert kept is not None
     assert len(kept.messages) == 10
+
+
+def test_the_same_call_id_of_two_tenants_stays_two_traces(tmp_path: Path) -> None:
+    put(tmp_path, batch("a", message("a", line="X-Of: acme\r\n"), tenant="acme"))
+    put(tmp_path, batch("a", message("a", line="X-Of: globex\r\n"), tenant="globex"))
+    for tenant in ("acme", "globex"):
+        kept = store(tmp_path).read("a", tenant)
+        assert kept is not None
+        assert [f"X-Of: {tenant}" in m["text"] for m in kept.messages] == [True]
+    assert store(tmp_path).read("a", "initech") is None

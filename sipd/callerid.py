@@ -22,8 +22,10 @@ PRIVACY = frozenset(("privacy",))
 
 def privacy_of(request: Message) -> list[str]:
     """The values of Privacy, lower-case (RFC 3323 section 4.2)."""
-    text = (request.get("privacy") or "").lower().replace(",", ";")
-    return [value for part in text.split(";") if (value := part.strip())]
+    text = request.get("privacy")
+    if not text:
+        return []
+    return [value for part in text.lower().replace(",", ";").split(";") if (value := part.strip())]
 
 
 def is_anonymous(uri: Uri) -> bool:

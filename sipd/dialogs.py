@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sipd.callerid import PRIVATE, privacy_of
 from sipd.flow import Flow
 from sipd.message import build
 from sipd.message.address import Address
@@ -55,8 +56,7 @@ def lines_to_pass(message: Message, *, from_phone: bool, besides: frozenset[str]
     if from_phone:
         drop = NOT_PASSED_FROM_PHONE
     else:
-        private = "id" in (message.get("privacy") or "").lower().replace(",", ";").replace(" ", "").split(";")
-        drop = NOT_PASSED_TO_PHONE if private else NOT_PASSED
+        drop = NOT_PASSED if PRIVATE.isdisjoint(privacy_of(message)) else NOT_PASSED_TO_PHONE
     timed = message.method in TIMED and (not message.status or 200 <= message.status < 300)
     return message.rest(_DROP[drop, timed] | besides if besides else _DROP[drop, timed])
 

@@ -213,6 +213,8 @@ class Dispatcher:
             return
         unknown = is_anonymous(sender)  # a caller who stays unknown is told by where the request goes (RFC 3323 4.1)
         index = table.tenant_of(uri.host if unknown else sender.host) or (table.tenant_of(realm) if realm else None)
+        if index is None and unknown:
+            index = table.tenants.get(self._core.registrar.tenant_at(tx.source))
         if index is None:
             self._refuse(tx, Decision("foreign-sender", 403, "Forbidden"), now)
             return

@@ -109,6 +109,11 @@ class Registrar:
                     return binding.flow
         return flow
 
+    def tenant_at(self, flow: Flow) -> str:
+        """Id of the tenant whose phones registered over this flow; "" for none, and for several."""
+        ids = {binding.tenant for binding in self._flows.get(flow[:3], {}).values()}
+        return ids.pop() if len(ids) == 1 else ""
+
     def register(self, request: Message, index: TenantIndex, user: User, flow: Flow, now: float) -> list[str]:
         """Do what an authenticated REGISTER asks, all of it or nothing; the Contact values of the answer.
 

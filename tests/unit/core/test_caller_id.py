@@ -26,9 +26,9 @@ def out(
     return on.pbx.take("INVITE")
 
 
-def anonymous_call(phone: End, dialled: str) -> None:
+def anonymous_call(phone: End, dialled: str, host: str = "acme.example") -> None:
     """A phone calls with an anonymous From; who it is, only its credentials say."""
-    uri = f"sip:{dialled}@acme.example"
+    uri = f"sip:{dialled}@{host}"
     more = {"Contact": "<sip:101@10.0.0.9:5062>"}
     from_ = "sip:anonymous@anonymous.invalid"
     phone.send(phone.request("INVITE", uri, from_=from_, to=uri, call_id="a", **more))
@@ -109,10 +109,11 @@ class TestUnknownTowardsThePbx:
         self.assert_unknown(invite, "101")
         assert set((invite.get("privacy") or "").split(";")) == set(privacy.split(";"))
 
-    def test_by_an_anonymous_from(self) -> None:
+    @pytest.mark.parametrize("host", ["acme.example", "192.0.2.1"])
+    def test_by_an_anonymous_from(self, host: str) -> None:
         on = House()
         phone = on.phone()
-        anonymous_call(phone, "+49170")
+        anonymous_call(phone, "+49170", host)
         self.assert_unknown(on.pbx.take("INVITE"), "101")
 
     def test_no_privacy_is_no_wish(self) -> None:
@@ -168,10 +169,11 @@ class TestTowardsPhones:
         assert invite.from_.uri_text == sent
         assert b"sip:7@" not in invite.data
 
-    def test_a_caller_who_wants_to_be_unknown_is(self) -> None:
+    @pytest.mark.parametrize("privacy", ["id", "user", "user;id", "Header, ID"])
+    def test_a_caller_who_wants_to_be_unknown_is(self, privacy: str) -> None:
         on = House()
         one = on.phone()
-        on.rings(from_="sip:7@pbx.example", Privacy="user;id")
+        on.rings(from_="sip:7@pbx.example", Privacy=privacy, P_Asserted_Identity="<sip:7@pbx.example>")
         invite = one.take("INVITE")
         assert invite.from_.uri_text == "sip:anonymous@anonymous.invalid"
         assert b"sip:7@" not in invite.data

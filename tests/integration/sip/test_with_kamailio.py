@@ -251,8 +251,8 @@ async def test_messages_both_ways(node: Node, kamailio: KamailioRegistrar, trans
 
 @in_loop
 async def test_a_call_outlives_a_restart_of_the_pbx(node: Node, kamailio: KamailioRegistrar) -> None:
-    """Kamailio keeps no call: who talks can hang up through it when it is back, by its Record-Route. Over UDP only: over
-    TCP it would need the caller's stream, which ended with it."""
+    """Kamailio keeps no call: who talks can hang up through it when it is back, by its Record-Route. UDP only: over TCP
+    it would need the caller's stream, which ended with it."""
     load(node, routing(kamailio, "udp"))
     hop = kamailio.hop("udp")
     async with phones(node, "udp") as stage, Agent("caller", transport="udp") as caller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from typing import TypeVar
 
 from hypothesis import strategies as st
@@ -11,10 +12,14 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from sipd.routing import model
 from sipd.routing.model import (
     Connection,
+    Group,
     Installation,
     Limits,
+    Member,
     Number,
+    Opening,
     OutboundRule,
+    Schedule,
     Table,
     Tenant,
     UpstreamAccount,
@@ -23,6 +28,8 @@ from sipd.routing.model import (
 
 Row = TypeVar("Row")
 
+FIRST, LAST = date(2026, 1, 1), date(2027, 12, 31)
+"""Of holidays."""
 PLATFORM = "voice.example"
 EDGE_HOSTS = ("edge.voice.example", "192.0.2.250")
 
@@ -41,6 +48,17 @@ LIMITS = st.builds(
 LABELS = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
 EXTENSIONS = st.from_regex(r"[1-9][0-9]{2,4}|[a-z]{3,8}(\.[a-z]{2,5})?", fullmatch=True)
 DIALLED = st.from_regex(r"\+?[0-9]{3,12}", fullmatch=True)
+
+ZONES = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"])
+"""Daylight saving by an hour north and south, by half an hour, and none."""
+PATTERNS = st.builds(
+    "{}{}{}".format,
+    st.sampled_from(["", "+"]),
+    st.lists(st.sampled_from([*"0123456789*XZN", "[1-35]", "[07]", "[*2]"]), min_size=1, max_size=6).map("".join),
+    st.sampled_from(["", ".", "!"]),
+)
+OUTSIDE = "+4930777777"
+"""No number of a tenant."""
 
 ANY_JSON: SearchStrategy[object] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
@@ -65,7 +83,10 @@ def tenants(draw: DrawFn, number: int, slug: str, shared_pbx: bool) -> Tenant:
     """One tenant; `number` keeps its ids and addresses apart from those of others."""
     rows = [draw(connections(number, place, shared_pbx)) for place in range(draw(st.integers(0, 2)))]
     ids = [connection.id for connection in rows]
-    people = draw(users(number, ids))
+    hours = tuple(draw(schedules(number, place)) for place in range(draw(st.integers(0, 2))))
+    schedule_ids = ["", *(schedule.id for schedule in hours)]
+    people = draw(users(number, ids, schedule_ids))
+    teams = tuple(draw(groups(number, place, people, schedule_ids)) for place in range(draw(st.integers(0, 2))))
     return Tenant(
         id=f"t{number}",
         slug=slug,
@@ -75,9 +96,12 @@ def tenants(draw: DrawFn, number: int, slug: str, shared_pbx: bool) -> Tenant:
         alias_domains=tuple(f"{label}.{slug}.example" for label in draw(st.lists(LABELS, max_size=2, unique=True))),
         users=people,
         connections=tuple(draw(st.permutations(rows))),
-        numbers=draw(numbers(number, people)),
+        groups=tuple(draw(st.permutations(teams))),
+        schedules=tuple(draw(st.permutations(hours))),
+        numbers=draw(numbers(number, [*people, *teams], schedule_ids)),
         outbound=draw(outbound(number, ids)) if ids else (),
         default_connection=draw(st.sampled_from(["", *ids])),
+        caller_id=draw(st.just("") | DIALLED),
         limits=draw(LIMITS),
     )
 
@@ -87,6 +111,8 @@ def connections(draw: DrawFn, tenant: int, place: int, shared_pbx: bool) -> Conn
     """A connection to a PBX that all tenants share with mode on, or to one of the tenant's own."""
     own = f"198.51.{tenant}.{place + 1}"
     multi_tenant = draw(st.booleans())
+    transport = draw(st.sampled_from(model.TRANSPORTS))
+    clients = ["", "client.pbx.example"] if transport in ("tls", "auto") else [""]
     sources = {"192.0.2.0/24"} if multi_tenant and shared_pbx else {own, f"{own[:-1]}{place + 101}:5080"}
     return Connection(
         id=f"t{tenant}c{place}",
@@ -96,29 +122,34 @@ def connections(draw: DrawFn, tenant: int, place: int, shared_pbx: bool) -> Conn
         registrar_domain=draw(st.sampled_from(["pbx.example", "192.0.2.10", "2001:db8::10"])),
         host=draw(st.sampled_from(["pbx.example", "192.0.2.10", "2001:db8::10"])),
         port=draw(st.sampled_from([0, 5060, 5080, 65535])),
-        transport=draw(st.sampled_from(model.TRANSPORTS)),
+        transport=transport,
         outbound_proxy=draw(st.sampled_from(["", "sip:proxy.example", "sip:[2001:db8::7]:5061;transport=tcp;lr"])),
         sources=tuple(draw(st.permutations(sorted(sources)))),
         strategy=draw(st.sampled_from(model.STRATEGIES)),
         expires=draw(st.integers(model.MIN_EXPIRES, model.MAX_EXPIRES)),
         internal_calls=draw(st.sampled_from(model.INTERNAL_CALLS)),
+        tls_verify=draw(st.booleans()),
+        tls_client=draw(st.sampled_from(clients)),
+        caller_id=draw(st.sampled_from(model.CALLER_IDS)),
         limits=draw(LIMITS),
     )
 
 
 @st.composite
-def users(draw: DrawFn, tenant: int, connection_ids: list[str]) -> tuple[User, ...]:
+def users(draw: DrawFn, tenant: int, connection_ids: list[str], schedule_ids: list[str]) -> tuple[User, ...]:
     """Users that share no extension or alias, and of whom none forwards always to another."""
     parts = draw(st.lists(EXTENSIONS, max_size=6, unique=True))
     own = draw(st.integers(0, len(parts)))
-    rows = [draw(user(tenant, extension, parts, connection_ids)) for extension in parts[:own]]
+    rows = [draw(user(tenant, extension, parts, connection_ids, schedule_ids)) for extension in parts[:own]]
     if rows:
         rows[0] = replace(rows[0], aliases=tuple(parts[own:]))
     return tuple(draw(st.permutations(rows)))
 
 
 @st.composite
-def user(draw: DrawFn, tenant: int, extension: str, known: list[str], connection_ids: list[str]) -> User:
+def user(
+    draw: DrawFn, tenant: int, extension: str, known: list[str], connection_ids: list[str], schedule_ids: list[str]
+) -> User:
     """One user, with conditional forwards to others."""
     places = draw(st.lists(st.sampled_from(connection_ids), unique=True)) if connection_ids else []
     account = st.builds(
@@ -138,6 +169,13 @@ def user(draw: DrawFn, tenant: int, extension: str, known: list[str], connection
         forward_busy=draw(target),
         forward_no_answer=draw(target),
         forward_unreachable=draw(target),
+        do_not_disturb=draw(st.booleans()),
+        schedule=draw(st.sampled_from(schedule_ids)),
+        forward_closed=draw(st.sampled_from(["", OUTSIDE])),
+        fork=draw(st.sampled_from(model.FORKS)),
+        serial_seconds=draw(st.integers(model.MIN_RING_SECONDS, model.MAX_RING_SECONDS)),
+        caller_id=draw(st.just("") | DIALLED),
+        hide_caller_id=draw(st.booleans()),
         ring_seconds=draw(st.integers(model.MIN_RING_SECONDS, model.MAX_RING_SECONDS)),
         max_bindings=draw(st.integers(1, model.MAX_BINDINGS)),
         limits=draw(LIMITS),
@@ -145,17 +183,69 @@ def user(draw: DrawFn, tenant: int, extension: str, known: list[str], connection
 
 
 @st.composite
-def numbers(draw: DrawFn, tenant: int, people: tuple[User, ...]) -> tuple[Number, ...]:
+def groups(draw: DrawFn, tenant: int, place: int, people: tuple[User, ...], schedule_ids: list[str]) -> Group:
+    """A ring group whose extension and alias are no user's."""
+    rung = draw(st.lists(st.sampled_from(people), unique=True)) if people else []
+    known = st.sampled_from(["", OUTSIDE, *(user.extension for user in people)])
+    return Group(
+        id=f"t{tenant}g{place}",
+        extension=f"team-{place}",
+        name=draw(st.just("") | NAMES),
+        enabled=draw(st.booleans()),
+        strategy=draw(st.sampled_from(model.GROUP_STRATEGIES)),
+        members=tuple(Member(draw(st.integers(0, 3)), user.id) for user in rung),
+        member_seconds=draw(st.integers(model.MIN_RING_SECONDS, model.MAX_RING_SECONDS)),
+        ring_seconds=draw(st.integers(model.MIN_RING_SECONDS, model.MAX_RING_SECONDS)),
+        forward_no_answer=draw(known),
+        schedule=draw(st.sampled_from(schedule_ids)),
+        forward_closed=draw(st.sampled_from(["", OUTSIDE])),
+        aliases=tuple(draw(st.lists(st.sampled_from([f"alias-{place}", f"other-{place}"]), unique=True))),
+    )
+
+
+@st.composite
+def schedules(draw: DrawFn, tenant: int, place: int) -> Schedule:
+    """Business hours in any of the zones; the openings may overlap."""
+    return Schedule(
+        id=f"t{tenant}s{place}",
+        name=draw(NAMES),
+        time_zone=draw(ZONES),
+        openings=tuple(draw(st.lists(openings(), max_size=5, unique=True))),
+        holidays=tuple(draw(st.lists(st.dates(min_value=FIRST, max_value=LAST).map(str), max_size=3, unique=True))),
+    )
+
+
+@st.composite
+def openings(draw: DrawFn) -> Opening:
+    """One stretch of at least a minute."""
+    opens = draw(st.integers(0, 24 * 60 - 1))
+    closes = draw(st.integers(opens + 1, 24 * 60))
+    return Opening(draw(st.integers(0, 6)), clock(opens), clock(closes))
+
+
+def clock(minute: int) -> str:
+    """Minutes after midnight as `HH:MM`."""
+    return f"{minute // 60:02}:{minute % 60:02}"
+
+
+@st.composite
+def numbers(draw: DrawFn, tenant: int, stations: list[User | Group], schedule_ids: list[str]) -> tuple[Number, ...]:
     """Numbers longer than any extension, so that none is both."""
     given = draw(st.lists(st.integers(493_000_000, 493_999_999), max_size=3, unique=True))
     rows = []
     for place, digits in enumerate(given):
         text = draw(st.sampled_from([f"+{digits}", str(digits)]))
-        reached = draw(st.sampled_from([*people, None]))
+        reached = draw(st.sampled_from([*stations, None]))
         rows.append(
-            Number(f"t{tenant}n{place}", text, user=reached.id)
-            if reached
-            else Number(f"t{tenant}n{place}", text, forward="+4930888888")
+            Number(
+                id=f"t{tenant}n{place}",
+                number=text,
+                user=reached.id if isinstance(reached, User) else "",
+                group=reached.id if isinstance(reached, Group) else "",
+                forward="" if reached else "+4930888888",
+                schedule=draw(st.sampled_from(schedule_ids)),
+                forward_closed=draw(st.sampled_from(["", OUTSIDE])),
+            )
         )
     return tuple(draw(st.permutations(rows)))
 
@@ -170,7 +260,9 @@ def outbound(draw: DrawFn, tenant: int, connection_ids: list[str]) -> tuple[Outb
             prefix=draw(st.from_regex(r"(\+|00|0)?[0-9]{0,3}", fullmatch=True)),
             strip=draw(st.integers(0, 3)),
             prepend=draw(st.sampled_from(["", "+49", "9"])),
-            connection=draw(st.sampled_from(connection_ids)),
+            connection=(connection := draw(st.sampled_from(connection_ids))),
+            pattern=draw(st.just("") | PATTERNS),
+            fallback=draw(st.sampled_from(["", *(each for each in connection_ids if each != connection)])),
         )
         for place in range(draw(st.integers(0, 3)))
     ]
@@ -193,6 +285,12 @@ def shuffled(draw: DrawFn, table: Table) -> Table:
             alias_domains=mix(row.alias_domains),
             users=mix(tuple(map(person, row.users))),
             connections=mix(tuple(replace(each, sources=mix(each.sources)) for each in row.connections)),
+            groups=mix(
+                tuple(replace(each, aliases=mix(each.aliases), members=mix(each.members)) for each in row.groups)
+            ),
+            schedules=mix(
+                tuple(replace(each, openings=mix(each.openings), holidays=mix(each.holidays)) for each in row.schedules)
+            ),
             numbers=mix(row.numbers),
             outbound=mix(row.outbound),
         )

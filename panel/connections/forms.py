@@ -36,7 +36,7 @@ class ConnectionInput(Input):
     name: Annotated[str, Field(min_length=1, max_length=MAX_NAME), Text]
     host: Annotated[str, Field(min_length=1, max_length=MAX_DOMAIN), Text]
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    transport: Literal["udp", "tcp"] = "udp"
+    transport: Literal["udp", "tcp", "tls", "auto"] = "udp"
     registrar_domain: Annotated[str, Field(max_length=MAX_DOMAIN), Text] = ""
     """Empty: the same as `host`."""
     outbound_proxy: Annotated[str, Field(max_length=MAX_PROXY), Text] = ""

@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
+from sipd.routing.hours import DAYS
 from sipd.routing.model import (
     Connection,
+    Group,
     Installation,
     Limits,
+    Member,
     Number,
+    Opening,
     OutboundRule,
+    Schedule,
     Table,
     Tenant,
     UpstreamAccount,
@@ -74,7 +79,7 @@ def diff_installations(old: Installation | None, new: Installation | None) -> li
 
 
 def diff_tenants(old: Tenant | None, new: Tenant | None) -> list[Change]:
-    """Changes of one tenant: itself, then its connections, users, numbers and outbound rules."""
+    """Changes of one tenant: itself, then its connections, users, ring groups, schedules, numbers and rules."""
     tenant = new or old
     if tenant is None or old == new:
         return []
@@ -126,11 +131,52 @@ def _seconds(value: object, names: Names) -> str:
 
 
 def _port(value: object, names: Names) -> str:
-    return str(value) if value else "5060 (default)"
+    return str(value) if value else "default"
 
 
 def _limit(value: object, names: Names) -> str:
     return "no limit" if value is None else str(value)
+
+
+def _often(value: object, names: Names) -> str:
+    return {
+        "parallel": "all phones at once",
+        "serial": "one phone after the other",
+        "all": "all at once",
+        "in_turn": "in turn, from the first on",
+        "round_robin": "in turn, from the next one on",
+    }.get(str(value), str(value))
+
+
+def _caller_id(value: object, names: Names) -> str:
+    return {
+        "account": "the account only",
+        "from": "in From",
+        "asserted": "in P-Asserted-Identity",
+        "both": "in From and P-Asserted-Identity",
+    }.get(str(value), str(value))
+
+
+def _transport(value: object, names: Names) -> str:
+    return "as DNS says" if value == "auto" else str(value).upper()
+
+
+def _members(value: object, names: Names) -> str:
+    members = [each for each in value if isinstance(each, Member)] if isinstance(value, tuple) else []
+    turns = sorted(members, key=lambda member: (member.position, member.user))
+    return ", ".join(names.get(member.user, member.user) for member in turns)
+
+
+def _openings(value: object, names: Names) -> str:
+    openings = [each for each in value if isinstance(each, Opening)] if isinstance(value, tuple) else []
+    return ", ".join(
+        f"{_day(each.day)} {each.opens} to {each.closes}"
+        for each in sorted(openings, key=lambda each: (each.day, each.opens, each.closes))
+    )
+
+
+def _day(day: int) -> str:
+    return DAYS[day] if 0 <= day < len(DAYS) else f"day {day}"
 
 
 def _internal(value: object, names: Names) -> str:
@@ -160,6 +206,7 @@ _TENANT: _Labels = {
     "primary_domain": ("primary domain", _plain),
     "alias_domains": ("further domains", _list),
     "default_connection": ("connection for other calls", _name),
+    "caller_id": ("number shown to those called", _plain),
 }
 _USER: _Labels = {
     "extension": ("extension", _plain),
@@ -170,7 +217,14 @@ _USER: _Labels = {
     "forward_busy": ("forward when busy", _plain),
     "forward_no_answer": ("forward when not answered", _plain),
     "forward_unreachable": ("forward when no phone is reachable", _plain),
+    "do_not_disturb": ("do not disturb", _switch),
+    "schedule": ("business hours", _name),
+    "forward_closed": ("forward out of business hours", _plain),
+    "fork": ("phones ring", _often),
+    "serial_seconds": ("each phone rings for", _seconds),
     "ring_seconds": ("rings for", _seconds),
+    "caller_id": ("number shown to those called", _plain),
+    "hide_caller_id": ("number hidden", _switch),
     "max_bindings": ("phones at most", _plain),
 }
 _ACCOUNT: _Labels = {
@@ -184,30 +238,59 @@ _CONNECTION: _Labels = {
     "registrar_domain": ("registrar domain", _plain),
     "host": ("address", _plain),
     "port": ("port", _port),
-    "transport": ("transport", _plain),
+    "transport": ("transport", _transport),
+    "tls_verify": ("certificate of the PBX checked", _switch),
+    "tls_client": ("client certificate asked of the PBX", _plain),
     "outbound_proxy": ("outbound proxy", _plain),
     "sources": ("calls accepted from", _list),
     "strategy": ("registration", _strategy),
     "expires": ("asks for registrations of", _seconds),
     "internal_calls": ("internal calls", _internal),
+    "caller_id": ("shows the caller's number", _caller_id),
+}
+_GROUP: _Labels = {
+    "extension": ("extension", _plain),
+    "name": ("name", _plain),
+    "enabled": ("enabled", _switch),
+    "aliases": ("also reached as", _list),
+    "strategy": ("members ring", _often),
+    "members": ("members", _members),
+    "member_seconds": ("each member rings for", _seconds),
+    "ring_seconds": ("rings for", _seconds),
+    "forward_no_answer": ("forward when not answered", _plain),
+    "schedule": ("business hours", _name),
+    "forward_closed": ("forward out of business hours", _plain),
+}
+_SCHEDULE: _Labels = {
+    "name": ("name", _plain),
+    "time_zone": ("time zone", _plain),
+    "openings": ("open", _openings),
+    "holidays": ("closed on", _list),
 }
 _NUMBER: _Labels = {
     "number": ("number", _plain),
     "user": ("rings", _name),
+    "group": ("rings", _name),
     "forward": ("forwards to", _plain),
+    "schedule": ("business hours", _name),
+    "forward_closed": ("forward out of business hours", _plain),
 }
 _RULE: _Labels = {
     "position": ("position", _plain),
     "prefix": ("begins with", _plain),
+    "pattern": ("matches", _plain),
     "strip": ("characters removed", _plain),
     "prepend": ("put in front", _plain),
     "connection": ("goes out through", _name),
+    "fallback": ("if that fails, through", _name),
 }
 
-_Item = User | Connection | Number | OutboundRule
+_Item = User | Connection | Group | Schedule | Number | OutboundRule
 _COLLECTIONS: tuple[tuple[Callable[[Tenant | None], tuple[_Item, ...]], _Labels], ...] = (
     (lambda tenant: tenant.connections if tenant else (), _CONNECTION),
     (lambda tenant: tenant.users if tenant else (), _USER),
+    (lambda tenant: tenant.groups if tenant else (), _GROUP),
+    (lambda tenant: tenant.schedules if tenant else (), _SCHEDULE),
     (lambda tenant: tenant.numbers if tenant else (), _NUMBER),
     (lambda tenant: tenant.outbound if tenant else (), _RULE),
 )
@@ -294,8 +377,16 @@ def names_of(tenant: Tenant | None) -> Names:
         names[connection.id] = f"connection {connection.name}"
     for user in tenant.users:
         names[user.id] = f"user {user.extension} ({user.name})" if user.name else f"user {user.extension}"
+    for group in tenant.groups:
+        names[group.id] = f"group {group.extension} ({group.name})" if group.name else f"group {group.extension}"
+    for schedule in tenant.schedules:
+        names[schedule.id] = f"schedule {schedule.name}"
     for number in tenant.numbers:
         names[number.id] = f"number {number.number}"
     for rule in tenant.outbound:
-        names[rule.id] = f"outbound rule for {rule.prefix or 'all other calls'}"
+        names[rule.id] = f"outbound rule for {_what(rule)}"
     return names
+
+
+def _what(rule: OutboundRule) -> str:
+    return rule.prefix or rule.pattern or "all other calls"

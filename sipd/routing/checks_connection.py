@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from sipd.routing.checks_caller_id import check_shown
 from sipd.routing.checks_scope import (
+    Choices,
     Problems,
     Ranges,
     Scope,
     TextChecks,
+    check_choices,
     check_ids,
     check_limits,
     check_list,
@@ -15,6 +18,7 @@ from sipd.routing.checks_scope import (
 )
 from sipd.routing.checks_sources import SourceMap, sources_of
 from sipd.routing.checks_text import (
+    client_name_fault,
     host_fault,
     id_fault,
     name_fault,
@@ -23,7 +27,9 @@ from sipd.routing.checks_text import (
     split_proxy,
     uri_fault,
 )
+from sipd.routing.lookup import is_address
 from sipd.routing.model import (
+    CALLER_IDS,
     INTERNAL_CALLS,
     MAX_EXPIRES,
     MAX_SOURCES,
@@ -44,13 +50,14 @@ CONNECTION_TEXTS: TextChecks = (
     ("host", host_fault),
 )
 CONNECTION_RANGES: Ranges = (
-    ("port", 0, 65535, "a port, where 0 means 5060"),
+    ("port", 0, 65535, "a port, where 0 is that of the DNS records, else 5060 or 5061"),
     ("expires", MIN_EXPIRES, MAX_EXPIRES, "seconds of a registration"),
 )
-CHOICES = (
+CHOICES: Choices = (
     ("transport", TRANSPORTS),
     ("strategy", STRATEGIES),
     ("internal_calls", INTERNAL_CALLS),
+    ("caller_id", CALLER_IDS),
 )
 
 
@@ -61,17 +68,51 @@ def check_connections(scope: Scope) -> Problems:
         yield from check_texts(spot, connection, CONNECTION_TEXTS)
         yield from check_ranges(spot, connection, CONNECTION_RANGES)
         yield from check_limits(spot, connection.limits)
-        yield from _check_choices(spot, connection)
+        yield from check_choices(spot, connection, CHOICES)
+        yield from check_shown(spot, connection, scope)
         yield from _check_sources(spot, connection)
         yield from _check_way(spot, connection, scope)
+        yield from _check_tls(spot, connection)
+        yield from _check_auto(spot, connection)
     yield from _check_shared_sources(scope)
 
 
-def _check_choices(spot: Spot, connection: Connection) -> Problems:
-    for name, choices in CHOICES:
-        value = getattr(connection, name)
-        if value not in choices:
-            yield spot.at(name).error(f"{show(value)} is not known here; choose one of {', '.join(choices)}.")
+def _check_tls(spot: Spot, connection: Connection) -> Problems:
+    if not connection.tls_verify and connection.transport in ("tls", "auto"):
+        yield spot.at("tls_verify").warning(
+            "The PBX's certificate is not checked, so anyone on the way can pose as the PBX. Check it, once the "
+            "certificate is good."
+        )
+    name = connection.tls_client
+    fault = client_name_fault(name)
+    if fault:
+        yield spot.at("tls_client").error(fault)
+    elif name and connection.transport in ("udp", "tcp"):
+        yield spot.at("tls_client").error(
+            f"{show(name)} asks for a client certificate, which there is over TLS only, but the transport is "
+            f"{connection.transport}, so that no call from this PBX would be accepted. Choose tls, or remove this."
+        )
+    elif name and connection.transport == "auto":
+        yield spot.at("tls_client").warning(
+            f"{show(name)} asks for a client certificate, so what this PBX sends over UDP or TCP is refused. "
+            "Choose the transport tls, or remove this."
+        )
+
+
+def _check_auto(spot: Spot, connection: Connection) -> Problems:
+    """RFC 3263 section 4.1: NAPTR and SRV records are for names without a port."""
+    if connection.transport != "auto" or connection.outbound_proxy:
+        return
+    if is_address(connection.host):
+        yield spot.at("transport").warning(
+            f"{show(connection.host)} is an address, for which no DNS records choose a transport, so UDP is used. "
+            "Choose the transport, or give a name."
+        )
+    elif connection.port:
+        yield spot.at("transport").warning(
+            f"With the port {connection.port} no DNS records are asked for the transport, so UDP is used. "
+            "Choose the transport, or set the port to 0."
+        )
 
 
 def _check_sources(spot: Spot, connection: Connection) -> Problems:

@@ -1,8 +1,10 @@
 """Forwarding inside a tenant: calls that would be forwarded without end.
 
-A loop of unconditional forwards (always, or of a number) can never be answered: an error. A loop in which
-some step waits for busy, no answer or no phone ends as soon as somebody answers, and two colleagues
-who cover for each other make one: a warning.
+A loop of unconditional forwards (always, or of a number) can never be answered: an error, also when it is
+one only while a schedule is closed, or open. A loop in which some step waits for busy, no answer or no
+phone ends as soon as somebody answers, and two colleagues who cover for each other make one: a warning.
+So is a loop that takes several schedules to be in the right state, as a day and a night team that
+forward to each other may never be closed at the same time.
 """
 
 from __future__ import annotations
@@ -10,12 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from sipd.routing.model import Number, Tenant, User
+from sipd.routing.model import Group, Number, Tenant, User
 from sipd.routing.problem import Problem, Spot, show
 
 MAX_NAMED = 10
 """Stations of a loop that a message names."""
 CONDITIONAL = ("forward_busy", "forward_no_answer", "forward_unreachable")
+CLOSED = "forward_closed"
+RINGS = ("user", "group")
+"""Of a number: not forwards, but steps on the way."""
+
+Station = User | Group | Number
 
 
 class Step(NamedTuple):
@@ -26,38 +33,46 @@ class Step(NamedTuple):
 
 
 class Dialled:
-    """Who a dialled text reaches inside the tenant; users go before numbers, as in `decision`."""
+    """Who a dialled text reaches inside the tenant; users go before groups, groups before numbers."""
 
     def __init__(self, tenant: Tenant) -> None:
         self.users_by_id: Mapping[str, User] = {user.id: user for user in tenant.users}
+        self.groups_by_id: Mapping[str, Group] = {group.id: group for group in tenant.groups}
         self._users = {alias: user for user in tenant.users for alias in user.aliases}
         self._users.update((user.extension, user) for user in tenant.users)
+        self._groups = {alias: group for group in tenant.groups for alias in group.aliases}
+        self._groups.update((group.extension, group) for group in tenant.groups)
         self._numbers = {number.number.lstrip("+"): number for number in tenant.numbers}
 
-    def find(self, text: str) -> User | Number | None:
-        """The user or number, disabled users included."""
-        return self._users.get(text) or (self._numbers.get(text.lstrip("+")) if text else None)
+    def find(self, text: str) -> Station | None:
+        """The user, group or number; disabled ones included."""
+        return (
+            self._users.get(text) or self._groups.get(text) or (self._numbers.get(text.lstrip("+")) if text else None)
+        )
 
-    def steps(self, place: User | Number) -> list[Step]:
+    def steps(self, place: Station) -> list[Step]:
         """Where a call to `place` may go on to. What always forwards does nothing else."""
-        if isinstance(place, Number):
-            return [Step("forward", place.forward)] if place.forward else []
-        if not place.enabled:
+        if not isinstance(place, Number) and not place.enabled:
             return []
-        if place.forward_always:
-            return [Step("forward_always", place.forward_always)]
-        return [Step(name, target) for name in CONDITIONAL if (target := getattr(place, name))]
+        closed = [Step(CLOSED, place.forward_closed)] if place.schedule and place.forward_closed else []
+        if isinstance(place, Number):
+            rings = [Step(name, target) for name in (*RINGS, "forward") if (target := getattr(place, name))]
+            return [*closed, *rings]
+        if isinstance(place, User) and place.forward_always:
+            return [*closed, Step("forward_always", place.forward_always)]
+        return [*closed, *(Step(name, to) for name in CONDITIONAL if (to := getattr(place, name, "")))]
 
-    def follow(self, step: Step) -> User | Number | None:
-        """Where a step leads: a number with a user is that user."""
-        place = self.find(step.target)
-        if isinstance(place, Number) and place.user:
-            return self.users_by_id.get(place.user)
-        return place
+    def follow(self, step: Step) -> Station | None:
+        """Where a step leads."""
+        if step.field == "user":
+            return self.users_by_id.get(step.target)
+        if step.field == "group":
+            return self.groups_by_id.get(step.target)
+        return self.find(step.target)
 
 
 Key = tuple[type, str]
-"""A user or number of the tenant: class and id."""
+"""A user, group or number of the tenant: class and id."""
 
 
 class _Frame:
@@ -65,7 +80,7 @@ class _Frame:
 
     __slots__ = ("left", "place", "taken")
 
-    def __init__(self, place: User | Number, steps: list[Step]) -> None:
+    def __init__(self, place: Station, steps: list[Step]) -> None:
         self.place = place
         self.left = iter(steps)
         self.taken = Step("", "")
@@ -74,13 +89,13 @@ class _Frame:
 def check_loops(tenant: Tenant, dialled: Dialled, spots: Mapping[Key, Spot]) -> Iterator[Problem]:
     """Walks each forward once, depth first, and reports each that leads back to where the walk came through."""
     done: set[Key] = set()
-    places: list[User | Number] = [*tenant.users, *tenant.numbers]
+    places: list[Station] = [*tenant.users, *tenant.groups, *tenant.numbers]
     for start in places:
         if key_of(start) not in done and dialled.steps(start):
             yield from _walk(start, dialled, spots, done)
 
 
-def _walk(start: User | Number, dialled: Dialled, spots: Mapping[Key, Spot], done: set[Key]) -> Iterator[Problem]:
+def _walk(start: Station, dialled: Dialled, spots: Mapping[Key, Spot], done: set[Key]) -> Iterator[Problem]:
     trail = [_Frame(start, dialled.steps(start))]
     depth = {key_of(start): 0}
     while trail:
@@ -97,29 +112,47 @@ def _walk(start: User | Number, dialled: Dialled, spots: Mapping[Key, Spot], don
             continue
         key = key_of(following)
         if key in depth:
-            yield _loop(spots[key_of(frame.place)].at(step.field), trail[depth[key] :])
+            yield from _loop(trail[depth[key] :], spots)
         else:
             depth[key] = len(trail)
             trail.append(_Frame(following, dialled.steps(following)))
 
 
-def key_of(place: User | Number) -> Key:
-    """Users and numbers have ids of their own kind."""
+def key_of(place: Station) -> Key:
+    """Users, groups and numbers have ids of their own kind."""
     return type(place), place.id
 
 
-def name_of(place: User | Number) -> str:
+def name_of(place: Station) -> str:
     """The extension or number."""
-    return place.extension if isinstance(place, User) else place.number
+    return place.number if isinstance(place, Number) else place.extension
 
 
-def _loop(spot: Spot, frames: list[_Frame]) -> Problem:
-    shown = [show(name_of(frame.place)) for frame in frames[:MAX_NAMED]]
-    if len(frames) > MAX_NAMED:
-        shown.append(f"{len(frames) - MAX_NAMED} more")
-    way = ", ".join([*shown, shown[0]])
+def _loop(frames: list[_Frame], spots: Mapping[Key, Spot]) -> Iterator[Problem]:
+    closed = {frame.place.schedule for frame in frames if frame.taken.field == CLOSED}
+    within = {frame.place.schedule for frame in frames if frame.place.schedule and frame.taken.field != CLOSED}
+    if closed & within:  # open and closed at the same time: never
+        return
+    last = next(frame for frame in reversed(frames) if frame.taken.field not in RINGS)
+    spot = spots[key_of(last.place)].at(last.taken.field)
+    way = _way(frames)
     if any(frame.taken.field in CONDITIONAL for frame in frames):
-        return spot.warning(
+        yield spot.warning(
             f"Calls that nobody takes go in a circle: {way}. If that is not meant, change one of these forwards."
         )
-    return spot.error(f"Calls are forwarded in a circle without end: {way}. Change one of these forwards.")
+    elif len(closed | within) > 1:
+        yield spot.warning(
+            f"At some times of the week calls may be forwarded in a circle without end: {way}. See that their "
+            "schedules rule it out, or change one of these forwards."
+        )
+    else:
+        when = "Out of business hours calls" if closed else "Calls"
+        yield spot.error(f"{when} are forwarded in a circle without end: {way}. Change one of these forwards.")
+
+
+def _way(frames: list[_Frame]) -> str:
+    named = [frame for frame in frames if frame.taken.field not in RINGS]
+    shown = [show(name_of(frame.place)) for frame in named[:MAX_NAMED]]
+    if len(named) > MAX_NAMED:
+        shown.append(f"{len(named) - MAX_NAMED} more")
+    return ", ".join([*shown, shown[0]])

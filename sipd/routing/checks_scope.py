@@ -7,7 +7,19 @@ from functools import cached_property
 from typing import Any
 
 from sipd.routing.checks_forward import Dialled
-from sipd.routing.model import MAX_CALLS, MAX_CALLS_PER_SECOND, Installation, Limits, Number, Tenant, User
+from sipd.routing.lookup import Rule
+from sipd.routing.model import (
+    MAX_CALLS,
+    MAX_CALLS_PER_SECOND,
+    Group,
+    Installation,
+    Limits,
+    Number,
+    OutboundRule,
+    Tenant,
+    User,
+)
+from sipd.routing.pattern import parse_pattern
 from sipd.routing.problem import Problem, Spot, show
 
 Problems = Iterator[Problem]
@@ -15,6 +27,11 @@ TextChecks = tuple[tuple[str, Callable[[str], str]], ...]
 """Fields and the check of each."""
 Ranges = tuple[tuple[str, int, int, str], ...]
 """Fields, the lowest and highest value of each, and what it counts."""
+Choices = tuple[tuple[str, tuple[str, ...]], ...]
+"""Fields, and what each may be."""
+
+MAX_POSITION = 1_000_000
+"""Of outbound rules and members."""
 
 LIMIT_RANGES: Ranges = (
     ("calls", 1, MAX_CALLS, "concurrent calls"),
@@ -30,6 +47,7 @@ class Scope:
         self.installation = installation
         self.spot = Spot().of_tenant(tenant.slug, index, tenant.id)
         self.connections = {connection.id: connection for connection in tenant.connections}
+        self.schedules = frozenset(schedule.id for schedule in tenant.schedules)
         self.dialled = Dialled(tenant)
 
     @cached_property
@@ -44,17 +62,43 @@ class Scope:
         return frozenset(c.id for c in self.tenant.connections if c.enabled and c.strategy == "on_behalf")
 
     @cached_property
-    def prefixes(self) -> tuple[str, ...]:
-        """What outbound rules match that have a connection in use; all, if there is a default connection."""
-        used = {c.id for c in self.tenant.connections if c.enabled}
-        rules = tuple(rule.prefix for rule in self.tenant.outbound if rule.connection in used)
-        return (*rules, "") if self.tenant.default_connection in used else rules
+    def _ways_out(self) -> tuple[Rule, ...]:
+        """Outbound rules that have a connection in use, without those whose pattern has a fault."""
+        rules = (rule for rule in self.tenant.outbound if {rule.connection, rule.fallback} & self.used)
+        return tuple(made for rule in rules if (made := compiled_rule(rule)) is not None)
+
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """Ids of the connections that are enabled."""
+        return frozenset(c.id for c in self.tenant.connections if c.enabled)
+
+    def goes_out(self, dialled: str) -> bool:
+        """Whether an outbound rule or the default connection takes this number."""
+        return self.tenant.default_connection in self.used or any(rule.takes(dialled) for rule in self._ways_out)
 
     def user_spot(self, user: User, index: int) -> Spot:
         return self.spot.of_item("users", user.extension, index, user.id)
 
+    def group_spot(self, group: Group, index: int) -> Spot:
+        return self.spot.of_item("groups", group.extension, index, group.id)
+
     def number_spot(self, number: Number, index: int) -> Spot:
         return self.spot.of_item("numbers", number.number, index, number.id)
+
+
+def compiled_rule(rule: OutboundRule) -> Rule | None:
+    """None if its pattern has a fault."""
+    try:
+        return Rule(rule, parse_pattern(rule.pattern) if rule.pattern else None)
+    except ValueError:
+        return None
+
+
+def check_choices(spot: Spot, item: object, choices: Choices) -> Problems:
+    for name, known in choices:
+        value = getattr(item, name)
+        if value not in known:
+            yield spot.at(name).error(f"{show(value)} is not known here; choose one of {', '.join(known)}.")
 
 
 def check_texts(spot: Spot, item: object, checks: TextChecks) -> Problems:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from sipd.routing.checks_caller_id import check_caller_id
 from sipd.routing.checks_connection import check_connections
-from sipd.routing.checks_number import check_forwards, check_numbers, check_outbound
+from sipd.routing.checks_group import check_groups
+from sipd.routing.checks_number import check_forwards, check_numbers
+from sipd.routing.checks_outbound import check_outbound
+from sipd.routing.checks_schedule import check_schedules
 from sipd.routing.checks_scope import (
     Problems,
     Scope,
@@ -28,6 +32,8 @@ def problems_of(tenant: Tenant, installation: Installation, index: int) -> Probl
     yield from _check_domains(scope)
     yield from check_connections(scope)
     yield from check_users(scope)
+    yield from check_groups(scope)
+    yield from check_schedules(scope)
     yield from check_numbers(scope)
     yield from check_outbound(scope)
     yield from check_forwards(scope)
@@ -47,6 +53,8 @@ def _check_tenant_itself(scope: Scope) -> Problems:
     tenant, spot = scope.tenant, scope.spot
     yield from check_texts(spot, tenant, TENANT_TEXTS)
     yield from check_limits(spot, tenant.limits)
+    if tenant.caller_id:
+        yield from check_caller_id(spot, tenant.caller_id, scope)
     if tenant.default_connection:
         fault = reference_fault(tenant.default_connection, scope)
         if fault:

@@ -11,7 +11,8 @@ import ipaddress
 import re
 
 from sipd.routing.lookup import is_address, parse_source
-from sipd.routing.model import MAX_DOMAIN, MAX_NAME, MAX_USER_PART, TRANSPORTS
+from sipd.routing.model import MAX_DOMAIN, MAX_NAME, MAX_USER_PART
+from sipd.routing.pattern import parse_pattern
 from sipd.routing.problem import show
 from sipd.routing.seal import is_sealed
 
@@ -25,6 +26,7 @@ MAX_SEALED = 600
 """Characters of a sealed secret; enough for a password of 400."""
 MAX_DIGITS = 32
 """Digits of a number that is not E.164."""
+PROXY_TRANSPORTS = ("udp", "tcp", "tls")
 WIDEST = {4: 16, 6: 32}
 """Prefix length below which a source network draws a warning, by IP version."""
 
@@ -192,7 +194,7 @@ def source_warning(text: str, transport: str) -> str:
             f"{show(text)} is a very wide network: each of its {network.num_addresses} addresses may send calls. "
             "Name the PBX's own addresses."
         )
-    if port and transport != "udp":
+    if port and transport in ("tcp", "tls"):
         return (
             f"{show(text)} names a port, but a PBX opens its {transport.upper()} connections from changing ports. "
             "Leave the port out."
@@ -237,6 +239,32 @@ def number_fault(text: str) -> str:
     )
 
 
+def caller_id_fault(text: str) -> str:
+    """What is shown as the caller: a number, or what can be an extension; empty is none."""
+    rule = (
+        f"is no caller id; write a number like +4930123456, or up to {MAX_USER_PART} letters, digits and . _ + -, "
+        "beginning with a letter, a digit or +."
+    )
+    return _shape_fault(text, _USER_PART, MAX_USER_PART, rule) if text else ""
+
+
+def client_name_fault(text: str) -> str:
+    """The DNS name of a client certificate; empty is none."""
+    if is_address(text):
+        return f"{show(text)} is an IP address; give a DNS name of the certificate, such as pbx.example."
+    return _name_of_host_fault(text, "a DNS name") if text else ""
+
+
+def pattern_fault(text: str) -> str:
+    """The pattern of an outbound rule; empty is none."""
+    try:
+        if text:
+            parse_pattern(text)
+    except ValueError as error:
+        return control_fault(text) or str(error)
+    return ""
+
+
 def dial_fault(text: str) -> str:
     """What a user may dial: an extension, alias, number or feature code."""
     rule = (
@@ -262,7 +290,7 @@ def secret_fault(text: str) -> str:
 
 
 def uri_fault(text: str) -> str:
-    """The URI of an outbound proxy: `sip:host[:port][;transport=udp|tcp][;lr]`."""
+    """The URI of an outbound proxy: `sip:host[:port][;transport=udp|tcp|tls][;lr]`."""
     try:
         split_proxy(text)
     except ValueError as error:
@@ -288,10 +316,12 @@ def split_proxy(text: str) -> tuple[str, int, str]:
     transport = ""
     for param in params:
         name, _, value = param.partition("=")
-        if name == "transport" and value in TRANSPORTS:
+        if name == "transport" and value in PROXY_TRANSPORTS:
             transport = value
         elif param != "lr":
-            raise ValueError(f"{show(text)} has the parameter {show(param)}; a proxy takes transport=udp|tcp and lr.")
+            raise ValueError(
+                f"{show(text)} has the parameter {show(param)}; a proxy takes transport=udp|tcp|tls and lr."
+            )
     return host, port, transport
 
 

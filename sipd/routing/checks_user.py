@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from sipd.routing.checks_caller_id import check_caller_id
+from sipd.routing.checks_group import check_user_parts
+from sipd.routing.checks_schedule import check_schedule_of
 from sipd.routing.checks_scope import (
     Problems,
     Ranges,
     Scope,
     TextChecks,
+    check_choices,
     check_ids,
     check_limits,
     check_list,
@@ -22,7 +26,7 @@ from sipd.routing.checks_text import (
     secret_fault,
     upstream_user_fault,
 )
-from sipd.routing.model import MAX_BINDINGS, MAX_RING_SECONDS, MIN_RING_SECONDS, UpstreamAccount, User
+from sipd.routing.model import FORKS, MAX_BINDINGS, MAX_RING_SECONDS, MIN_RING_SECONDS, UpstreamAccount, User
 from sipd.routing.problem import Spot, show
 
 USER_TEXTS: TextChecks = (
@@ -33,6 +37,7 @@ USER_TEXTS: TextChecks = (
     ("ha1_sha256", secret_fault),
 )
 USER_RANGES: Ranges = (
+    ("serial_seconds", MIN_RING_SECONDS, MAX_RING_SECONDS, "seconds of ringing at each phone"),
     ("ring_seconds", MIN_RING_SECONDS, MAX_RING_SECONDS, "seconds of ringing"),
     ("max_bindings", 1, MAX_BINDINGS, "phones of one user"),
 )
@@ -40,13 +45,15 @@ USER_RANGES: Ranges = (
 
 def check_users(scope: Scope) -> Problems:
     yield from check_ids(scope, "users", scope.tenant.users, "extension")
-    yield from _check_user_parts(scope)
+    yield from check_user_parts(scope)
     accounts: dict[tuple[str, str], User] = {}
     for index, user in enumerate(scope.tenant.users):
         spot = scope.user_spot(user, index)
         yield from check_texts(spot, user, USER_TEXTS)
         yield from check_ranges(spot, user, USER_RANGES)
+        yield from check_choices(spot, user, (("fork", FORKS),))
         yield from check_limits(spot, user.limits)
+        yield from _check_features(spot, user, scope)
         if user.aliases:
             yield from check_list(spot, "aliases", user.aliases, extension_fault)
         if user.enabled:
@@ -56,24 +63,16 @@ def check_users(scope: Scope) -> Problems:
         yield from _check_shared_accounts(spot, user, accounts)
 
 
-def _check_user_parts(scope: Scope) -> Problems:
-    """An extension or alias reaches one user only."""
-    taken: dict[str, User] = {}
-    for index, user in enumerate(scope.tenant.users):
-        other = taken.setdefault(user.extension, user)
-        if other is not user:
-            yield scope.user_spot(user, index).at("extension").error(_taken(user.extension, other))
-    for index, user in enumerate(scope.tenant.users):
-        for place, alias in enumerate(user.aliases):
-            other = taken.setdefault(alias, user)
-            if other is not user or alias == user.extension:
-                spot = scope.user_spot(user, index).entry("aliases", None, place)
-                yield spot.error(_taken(alias, other))
-
-
-def _taken(user_part: str, other: User) -> str:
-    kind = "the extension" if user_part == other.extension else "an alias"
-    return f"{show(user_part)} is {kind} of {show(other.name or other.extension)} already; choose one that is free."
+def _check_features(spot: Spot, user: User, scope: Scope) -> Problems:
+    """What happens to the user's calls, and what those called see."""
+    yield from check_schedule_of(spot, user, scope)
+    if user.caller_id:
+        yield from check_caller_id(spot, user.caller_id, scope)
+    if user.fork == "serial" and user.serial_seconds > user.ring_seconds:
+        yield spot.at("serial_seconds").warning(
+            f"Each phone rings for {show(user.serial_seconds)} seconds, and the user for {show(user.ring_seconds)}, "
+            "so only the first phone rings. Give the user more."
+        )
 
 
 def _check_reachable(spot: Spot, user: User, scope: Scope) -> Problems:

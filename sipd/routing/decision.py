@@ -1,7 +1,10 @@
 """Who gets this request, and why: the decision order for requests from a PBX, and for dialling.
 
-Pure: the same table and request give the same decision here, in `sipd` and in any other engine. What
-depends on live state (bindings, calls in progress) comes after.
+Pure: the same table, request and time give the same decision here, in `sipd` and in any other engine.
+What depends on live state (bindings, calls in progress) comes after.
+
+Schedules are for calls: a message or a subscription reaches a user outside of business hours, too. So the
+time `at` is epoch seconds for calls, and None for what takes no notice of the time.
 """
 
 from __future__ import annotations
@@ -9,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from sipd.routing.lookup import Compiled, ConnectionRef, Source, TenantIndex
-from sipd.routing.model import Connection, OutboundRule, User
+from sipd.routing.lookup import NOBODY, Compiled, ConnectionRef, Source, TenantIndex
+from sipd.routing.model import Connection, Group, Number, OutboundRule, User
 
 NO_DOMAIN = "No tenant domain in the Request-URI"
 AMBIGUOUS = "This source serves several tenants; the Request-URI must name one"
@@ -25,9 +28,13 @@ class Step:
     sentence: str
 
 
+Station = User | Group | Number
+"""What an extension, alias or number can be."""
+
+
 @dataclass(slots=True)
 class Decision:
-    """`status` 0: deliver to `user`, or dial `forward` in the tenant. Else the answer to give."""
+    """`status` 0: deliver to `user`, ring `group`, or dial `forward` in the tenant. Else the answer to give."""
 
     rule: str
     """The rule that decided."""
@@ -40,6 +47,9 @@ class Decision:
     user: User | None = None
     forward: str = ""
     steps: list[Step] = field(default_factory=list)
+    group: Group | None = None
+    diverted_by: Station | None = None
+    """Whose `forward` it is, or who is closed."""
 
     @property
     def accepted(self) -> bool:
@@ -54,14 +64,17 @@ def decide_from_pbx(
     user: str,
     domain: str,
     local_domain: str,
+    at: float | None,
+    peer_names: frozenset[str] = NOBODY,
     steps: list[Step] | None = None,
 ) -> Decision:
     """The decision for a request outside a dialog that came from `host`:`port`.
 
-    `user` and `domain` are the Request-URI's, `local_domain` its parameter of that name; "" if absent.
-    With `steps`, each rule that is tried is told there, in words.
+    `user` and `domain` are the Request-URI's, `local_domain` its parameter of that name; "" if absent. `peer_names`
+    are the DNS names of a client certificate that was verified. With `steps`,
+    each rule that is tried is told there, in words.
     """
-    source = compiled.sources.find(host, port, transport)
+    source = compiled.sources.find(host, port, transport, peer_names)
     if steps is not None:
         steps.append(Step("source", source.known, f"{host} over {transport} belongs to {_names(source)}"))
     if not source.known:
@@ -74,15 +87,23 @@ def decide_from_pbx(
         ref, refusal = _by_source(compiled, source, local_domain, steps)
     if ref is None:
         return refusal
-    return _in_tenant(ref, user, steps)
+    return _in_tenant(ref, user, at, steps)
 
 
-def explain(compiled: Compiled, host: str, port: int, transport: str, uri: str) -> Decision:
+def explain(
+    compiled: Compiled,
+    host: str,
+    port: int,
+    transport: str,
+    uri: str,
+    at: float | None = None,
+    peer_names: frozenset[str] = NOBODY,
+) -> Decision:
     """`decide_from_pbx` for a Request-URI as text, with its steps, for people who ask who would get a call."""
     user, domain, params = split_uri(uri)
     steps: list[Step] = []
     local_domain = params.get("local-domain", "")
-    decision = decide_from_pbx(compiled, host, port, transport, user, domain, local_domain, steps)
+    decision = decide_from_pbx(compiled, host, port, transport, user, domain, local_domain, at, peer_names, steps)
     decision.steps = steps
     return decision
 
@@ -143,40 +164,108 @@ def _by_source(
     return None, Decision("ambiguous", 404, "Not Found", AMBIGUOUS)
 
 
-def _in_tenant(ref: ConnectionRef, user_part: str, steps: list[Step] | None) -> Decision:
+def _in_tenant(ref: ConnectionRef, user_part: str, at: float | None, steps: list[Step] | None) -> Decision:
     """Suspension comes before the user: a suspended tenant tells nothing about who is in it."""
     index, connection = ref
     if index.tenant.suspended:
         if steps is not None:
             steps.append(Step("suspended", False, f"{index.tenant.slug} is suspended"))
         return Decision("suspended", 403, "Forbidden", tenant=index, connection=connection)
-    user, forward, rule = find_user(index, user_part)
-    if user is None and not forward:
-        if steps is not None:
-            steps.append(Step("user", False, f"{user_part!r} is no user or number of {index.tenant.slug}"))
+    found = destination(index, user_part, at, steps)
+    if found is None:
         return Decision("unknown-user", 404, "Not Found", tenant=index, connection=connection)
+    decision = Decision(found.rule, 0, "", "", index, connection, found.user, found.forward)
+    decision.group, decision.diverted_by = found.group, found.diverted_by
+    if found.refused:
+        decision.status, decision.reason = CLOSED_STATUS, CLOSED_REASON
+    return decision
+
+
+CLOSED_STATUS, CLOSED_REASON = 480, "Temporarily Unavailable"
+"""The answer out of business hours where calls are forwarded nowhere."""
+
+
+@dataclass(slots=True)
+class Destination:
+    """Who or what an extension, alias or number of the tenant leads to: one of the three, or none while closed."""
+
+    rule: str
+    """"user", "group", "number", or "closed"."""
+    user: User | None = None
+    group: Group | None = None
+    forward: str = ""
+    """What to dial instead."""
+    diverted_by: Station | None = None
+    """Whose `forward` it is, or who is closed."""
+
+    @property
+    def refused(self) -> bool:
+        """Closed, and forwarded nowhere."""
+        return self.user is None and self.group is None and not self.forward
+
+
+def destination(
+    index: TenantIndex, user_part: str, at: float | None, steps: list[Step] | None = None
+) -> Destination | None:
+    """Users go before groups, groups before numbers; None for nobody.
+
+    The schedule of each station on the way counts: that of a number first, then that of the user or group that it
+    rings. The first that is closed decides. Members of a group ring whatever their own schedules say.
+    """
+    station: User | Group | None = index.users.get(user_part)
+    rule = "user"
+    if station is None:
+        station, rule = index.groups.get(user_part), "group"
+    if station is None:
+        number, rule = index.number(user_part), "number"
+        if number is not None:
+            closed = _closed(index, number, at, steps)
+            if closed is not None:
+                return closed
+            if number.forward:
+                _tell(steps, rule, True, f"{user_part!r} leads to {number.forward}")
+                return Destination(rule, forward=number.forward, diverted_by=number)
+            station = index.users_by_id.get(number.user) or index.groups_by_id.get(number.group)
+    if station is None:
+        _tell(steps, "user", False, f"{user_part!r} is no user, group or number of {index.tenant.slug}")
+        return None
+    closed = _closed(index, station, at, steps) if station.schedule else None
+    if closed is not None:
+        return closed
+    if isinstance(station, Group):
+        members = len(index.members[station.id])
+        _tell(steps, rule, True, f"{user_part!r} leads to group {station.extension}, members in use: {members}")
+        return Destination(rule, group=station)
     if steps is not None:
-        steps.append(Step(rule, True, f"{user_part!r} leads to {user.extension if user else forward}"))
-    return Decision(rule, tenant=index, connection=connection, user=user, forward=forward)
+        _tell(steps, rule, True, f"{user_part!r} leads to {station.extension}")
+    return Destination(rule, user=station)
 
 
-def find_user(index: TenantIndex, user_part: str) -> tuple[User | None, str, str]:
-    """User, or what to dial instead, and the rule: "user", "number", or "" for nobody."""
-    user = index.user(user_part)
-    if user is not None:
-        return user, "", "user"
-    number = index.number(user_part)
-    if number is None:
-        return None, "", ""
-    if number.user:
-        user = index.users_by_id.get(number.user)
-        return user, "", "number" if user else ""
-    return None, number.forward, "number"
+def _closed(index: TenantIndex, station: Station, at: float | None, steps: list[Step] | None) -> Destination | None:
+    """What happens at a station out of its business hours; None within."""
+    hours = index.hours.get(station.schedule) if at is not None else None
+    if hours is None or at is None:
+        return None
+    is_open = hours.open(at)
+    if steps is not None:
+        state = "open" if is_open else "closed"
+        name = station.number if isinstance(station, Number) else station.extension
+        told = f"schedule {hours.schedule.name!r} of {name} is {state}: it is {hours.told(at)}"
+        steps.append(Step("schedule", is_open, told))
+        if not is_open:
+            to = f"calls go to {station.forward_closed}" if station.forward_closed else "there is no forward for this"
+            steps.append(Step("closed", bool(station.forward_closed), to))
+    return None if is_open else Destination("closed", forward=station.forward_closed, diverted_by=station)
+
+
+def _tell(steps: list[Step] | None, rule: str, passed: bool, sentence: str) -> None:
+    if steps is not None:
+        steps.append(Step(rule, passed, sentence))
 
 
 @dataclass(frozen=True, slots=True)
 class Dialled:
-    """Where a number that a user dialled goes: to `user`, to `forward`, or as `number` to `connection`."""
+    """Where a number that a user dialled goes: to `user`, `group` or `forward`, or as `number` to `connection`."""
 
     rule: str
     status: int = 0
@@ -184,28 +273,56 @@ class Dialled:
     forward: str = ""
     connection: Connection | None = None
     number: str = ""
+    group: Group | None = None
+    fallback: Connection | None = None
+    """Where `number` goes when `connection` fails."""
+    diverted_by: Station | None = None
+    """Whose `forward` it is, or who is closed."""
 
 
-def decide_dialled(index: TenantIndex, dialled: str) -> Dialled:
-    """Own users, own numbers, then the outbound rules, then the default connection; else 404."""
-    user, forward, rule = find_user(index, dialled)
-    if user is not None or forward:
-        return Dialled(rule, user=user, forward=forward)
+def decide_dialled(index: TenantIndex, dialled: str, at: float | None) -> Dialled:
+    """Own users, groups and numbers, then the outbound rules, then the default connection; else 404."""
+    found = destination(index, dialled, at)
+    if found is not None:
+        return Dialled(
+            found.rule,
+            CLOSED_STATUS if found.refused else 0,
+            found.user,
+            found.forward,
+            group=found.group,
+            diverted_by=found.diverted_by,
+        )
     if not dialled:
         return Dialled("no-number", 404)
     return decide_outbound(index, dialled)
 
 
 def decide_outbound(index: TenantIndex, dialled: str) -> Dialled:
-    """The connection that the tenant's rules pick, and the number as it is sent there."""
-    for outbound in index.tenant.outbound:
-        connection = index.connections.get(outbound.connection)
-        if connection is not None and dialled.startswith(outbound.prefix):
-            return Dialled("outbound", connection=connection, number=rewrite(outbound, dialled))
+    """The connections that the tenant's rules pick, and the number as it is sent there."""
+    rule, routes = _routes(index, dialled)
+    if not routes:
+        return Dialled("no-route", 404)
+    connection, number = routes[0]
+    fallback = routes[1][0] if len(routes) > 1 else None
+    return Dialled(rule, connection=connection, number=number, fallback=fallback)
+
+
+def outbound_routes(index: TenantIndex, dialled: str) -> list[tuple[Connection, str]]:
+    """Connections with the number as it is sent there, in the order in which to try them; empty: no route."""
+    return _routes(index, dialled)[1]
+
+
+def _routes(index: TenantIndex, dialled: str) -> tuple[str, list[tuple[Connection, str]]]:
+    """The first rule that takes the number and has a connection in use decides alone."""
+    for rule in index.outbound:
+        if rule.takes(dialled):
+            ids = dict.fromkeys((rule.outbound.connection, rule.outbound.fallback))
+            found = [index.connections[id_] for id_ in ids if id_ in index.connections]
+            if found:
+                number = rewrite(rule.outbound, dialled)
+                return "outbound", [(connection, number) for connection in found]
     connection = index.connections.get(index.tenant.default_connection)
-    if connection is not None:
-        return Dialled("default-connection", connection=connection, number=dialled)
-    return Dialled("no-route", 404)
+    return "default-connection", [(connection, dialled)] if connection is not None else []
 
 
 def rewrite(rule: OutboundRule, dialled: str) -> str:

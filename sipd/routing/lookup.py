@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sipd.routing import codec
-from sipd.routing.model import Connection, Installation, Number, Table, Tenant, User
+from sipd.routing.hours import Hours
+from sipd.routing.model import Connection, Group, Installation, Number, OutboundRule, Table, Tenant, User
+from sipd.routing.pattern import Pattern, parse_pattern
 
 MEMO_LIMIT = 65_536
 """Source addresses whose answer is remembered; the memo is emptied when it is full."""
@@ -23,10 +25,32 @@ class ConnectionRef(NamedTuple):
     connection: Connection
 
 
-class TenantIndex:
-    """One tenant with its dicts. Disabled users and connections are not in them."""
+class Rule(NamedTuple):
+    """An outbound rule, compiled."""
 
-    __slots__ = ("connections", "numbers", "tenant", "users", "users_by_id")
+    outbound: OutboundRule
+    pattern: Pattern | None
+
+    def takes(self, dialled: str) -> bool:
+        """Whether the rule is for this number: it begins with the prefix, and the pattern matches the whole."""
+        return dialled.startswith(self.outbound.prefix) and (self.pattern is None or self.pattern.matches(dialled))
+
+
+class TenantIndex:
+    """One tenant with its dicts. Disabled users, groups and connections are not in them."""
+
+    __slots__ = (
+        "connections",
+        "groups",
+        "groups_by_id",
+        "hours",
+        "members",
+        "numbers",
+        "outbound",
+        "tenant",
+        "users",
+        "users_by_id",
+    )
 
     def __init__(self, tenant: Tenant) -> None:
         self.tenant = tenant
@@ -34,16 +58,40 @@ class TenantIndex:
         self.users_by_id: dict[str, User] = {user.id: user for user in enabled}
         self.users: dict[str, User] = {alias: user for user in enabled for alias in user.aliases}
         self.users.update((user.extension, user) for user in enabled)
+        groups = [group for group in tenant.groups if group.enabled]
+        self.groups_by_id: dict[str, Group] = {group.id: group for group in groups}
+        self.groups: dict[str, Group] = {alias: group for group in groups for alias in group.aliases}
+        self.groups.update((group.extension, group) for group in groups)
+        self.members: dict[str, tuple[User, ...]] = {group.id: self._members(group) for group in groups}
+        """Enabled users of each group, in their turn."""
         self.numbers: dict[str, Number] = {number.number.lstrip("+"): number for number in tenant.numbers}
         self.connections: dict[str, Connection] = {c.id: c for c in tenant.connections if c.enabled}
+        self.hours: dict[str, Hours] = {schedule.id: Hours(schedule) for schedule in tenant.schedules}
+        self.outbound: tuple[Rule, ...] = tuple(
+            Rule(rule, parse_pattern(rule.pattern) if rule.pattern else None)
+            for rule in sorted(tenant.outbound, key=lambda rule: (rule.position, rule.id))
+        )
+
+    def _members(self, group: Group) -> tuple[User, ...]:
+        turns = sorted(group.members, key=lambda member: (member.position, member.user))
+        return tuple(self.users_by_id[turn.user] for turn in turns if turn.user in self.users_by_id)
 
     def user(self, user_part: str) -> User | None:
         """The enabled user with this extension or alias."""
         return self.users.get(user_part)
 
+    def group(self, user_part: str) -> Group | None:
+        """The enabled ring group with this extension or alias."""
+        return self.groups.get(user_part)
+
     def number(self, user_part: str) -> Number | None:
         """The number; a leading + makes no difference, as PBXs send both forms."""
         return self.numbers.get(user_part.lstrip("+")) if user_part else None
+
+    def open(self, schedule_id: str, at: float) -> bool:
+        """Whether the schedule is open at epoch second `at`; "" and ids that are not there are always open."""
+        hours = self.hours.get(schedule_id)
+        return hours is None or hours.open(at)
 
 
 class Source:
@@ -65,15 +113,43 @@ class Source:
         return bool(self.on or self.off)
 
 
+WEB = frozenset(("ws", "wss"))
+"""Transports of browsers; a PBX uses none of them (RFC 7118)."""
+NOBODY: frozenset[str] = frozenset()
+UNKNOWN = Source(())
+_CARRIERS: Mapping[str, frozenset[str]] = {
+    "udp": frozenset(("udp", "tcp", "tls")),
+    "tcp": frozenset(("tcp", "tls")),
+    "tls": frozenset(("tls",)),
+    "auto": frozenset(("udp", "tcp", "tls")),
+}
+"""By a connection's transport, the transports over which it is believed."""
+
+
+def believed(connection: Connection, transport: str, peer_names: frozenset[str]) -> bool:
+    """Whether a request over `transport` may be this connection's, its address being one of the sources.
+
+    A connection over a stream is not believed over UDP, where a source can be forged, and one over TLS over TLS
+    only. One over UDP may also send by TCP, as RFC 3261 18.1.1 makes it do for large requests. One whose PBX has a
+    client certificate is believed with that alone (RFC 5922 section 7.4).
+    """
+    if connection.tls_client and (transport != "tls" or connection.tls_client not in peer_names):
+        return False
+    return transport in _CARRIERS.get(connection.transport, NOBODY)
+
+
 class SourceIndex:
     """Which connections an address belongs to. Networks are compared as numbers, never as text."""
 
     def __init__(self, tenants: Iterable[TenantIndex]) -> None:
         self._networks: dict[tuple[int, int], dict[int, list[ConnectionRef]]] = {}
         self._exact: dict[tuple[int, int, int], list[ConnectionRef]] = {}
-        self._memo: dict[tuple[str, int, bool], Source] = {}
+        self._memo: dict[tuple[str, int, str, frozenset[str]], Source] = {}
+        self._names: set[str] = set()
         for index in tenants:
             for connection in index.connections.values():
+                if connection.tls_client:
+                    self._names.add(connection.tls_client)
                 for source in connection.sources:
                     self._add(source, ConnectionRef(index, connection))
 
@@ -86,17 +162,19 @@ class SourceIndex:
         by_address = self._networks.setdefault((network.version, network.prefixlen), {})
         by_address.setdefault(int(network.network_address), []).append(ref)
 
-    def find(self, host: str, port: int, transport: str) -> Source:
-        """The connections that may send from here.
+    def find(self, host: str, port: int, transport: str, peer_names: frozenset[str] = NOBODY) -> Source:
+        """The connections that may send from here; `peer_names` are the DNS names, in lower case, of a
+        client certificate that was verified.
 
-        A connection over a stream is not believed over UDP, where a source can be forged; one over UDP
-        may also send by TCP, as RFC 3261 18.1.1 makes it do for large requests.
+        See `believed` for what the transport has to do with it.
         """
-        key = (host, port if self._exact else 0, transport == "udp")
+        if transport in WEB:
+            return UNKNOWN
+        names = peer_names & self._names if peer_names else NOBODY  # so that other names fill no memory
+        key = (host, port if self._exact else 0, transport, names)
         known = self._memo.get(key)
         if known is None:
-            found = self._search(host, port)
-            known = Source(ref for ref in found if ref.connection.transport == "udp" or transport != "udp")
+            known = Source(ref for ref in self._search(host, port) if believed(ref.connection, transport, names))
             if len(self._memo) >= MEMO_LIMIT:
                 self._memo.clear()
             self._memo[key] = known

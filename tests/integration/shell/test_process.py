@@ -99,6 +99,26 @@ def test_a_table_and_its_events_survive_a_kill(node: Node) -> None:
     assert [event["id"] for event in events] == list(range(events[0]["id"], events[0]["id"] + 3))
 
 
+def test_a_table_written_by_hand_is_sealed_and_loaded(tmp_path: Path, node: Node) -> None:
+    node.start()
+    document: Any = codec.to_document(table("101"))
+    user = document["tenants"][0]["users"][0]
+    user["ha1_md5"] = user["ha1_sha256"] = "plain:s3cret"
+    file = tmp_path / "table.json"
+    file.write_text(json.dumps(document))
+    asked = ("load", str(file), "--control", str(node.control))
+    assert "Name the installation's key" in sipd(*asked).stderr
+    done = sipd(*asked, "--key-file", str(node.path / "key"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("Version 1 is enforced")
+    user["extension"] = "a b"
+    file.write_text(json.dumps(document))
+    refused = sipd(*asked, "--key-file", str(node.path / "key"))
+    assert refused.returncode == 1
+    assert "'a b' is no extension" in refused.stdout
+    assert node.status()["version"] == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly_within_a_second(node: Node, number: int) -> None:
     node.start("--listen", "tcp:127.0.0.1:0")
@@ -212,6 +232,23 @@ def test_route_says_who_gets_a_call_and_why(tmp_path: Path) -> None:
         done = sipd("route", path, *arguments)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
+
+
+def test_route_goes_by_the_time_and_the_certificate(tmp_path: Path) -> None:
+    text = (ROOT / "docs/table.md").read_text(encoding="utf-8")
+    path = tmp_path / "table.json"
+    path.write_text(text.partition("```json\n")[2].partition("```")[0], encoding="utf-8")
+    assert sipd("check", str(path)).stdout == "0 errors, 0 warnings\n"
+    asked = ["--source", "198.51.100.1:40000", "--transport", "tls", "--uri", "sip:+4930123450@acme.voice.example"]
+    named = [*asked, "--client", "pbx.example", "--at"]
+    monday = sipd("route", str(path), *named, "2026-11-23T09:00+01:00")
+    assert "is open: it is Monday 2026-11-23 09:00 in Europe/Berlin" in monday.stdout
+    assert "=> group 600 of tenant acme, over connection Main PBX, by rule number" in monday.stdout
+    sunday = sipd("route", str(path), *named, "2026-11-22T09:00+01:00")
+    assert "=> forwarded to +491701234567 of tenant acme" in sunday.stdout
+    assert "unknown-source" in sipd("route", str(path), *asked).stdout
+    wrong = sipd("route", str(path), *named, "tomorrow")
+    assert (wrong.returncode, "'tomorrow' is no time" in wrong.stderr) == (2, True)
 
 
 def test_status_registrations_and_calls_are_printed(node: Node) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from sipd.edge import Edge
-from sipd.flow import Flow, Listener
+from sipd.flow import Answer, Flow, Listener, Target
 from sipd.message.auth import Challenge, answer, ha1
 from sipd.message.message import Message
 from sipd.message.scanner import scan
@@ -124,6 +124,11 @@ class End:
         self._cseq = itertools.count(1)
         self._branch = itertools.count(1)
 
+    @property
+    def hostport(self) -> str:
+        """As it stands in a Via or URI."""
+        return f"{bracketed(self.flow.host)}:{self.flow.port}"
+
     def send(self, text: str | bytes) -> None:
         """Text with bare line ends; the empty line and Content-Length are added when missing."""
         data = text if isinstance(text, bytes) else wire(text)
@@ -160,10 +165,6 @@ class End:
 
     def branch(self) -> str:
         return f"z9hG4bK-{self.flow.host.replace(':', '_')}-{self.flow.port}-{next(self._branch)}"
-
-    @property
-    def hostport(self) -> str:
-        return f"{bracketed(self.flow.host)}:{self.flow.port}"
 
     @property
     def sent_by(self) -> str:
@@ -228,6 +229,16 @@ class End:
         headers["Authorization"] = credentials(challenge, extension, "INVITE", uri)
         self.send(self.request("INVITE", uri, from_=aor, to=uri, call_id=call_id, **headers))
         return self.take(100)
+
+
+def found(*places: str, ttl: float = 60.0) -> Answer:
+    """What a look-up found: `198.51.100.50`, `198.51.100.50:5070` or `198.51.100.50:5070/tcp`."""
+    targets = []
+    for place in places:
+        address, _, transport = place.partition("/")
+        host, _, port = address.partition(":")
+        targets.append(Target(host, int(port or 5060), transport or "udp"))
+    return Answer(tuple(targets), ttl)
 
 
 def credentials(challenge: Message, username: str, method: str, uri: str, password: str = PASSWORD) -> str:

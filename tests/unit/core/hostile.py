@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sipd.flow import Flow
+from sipd.flow import Answer, Flow, Target
 from sipd.message.check import check
 from sipd.message.errors import BadMessage
 from sipd.message.framing import Framer, FramingError
@@ -281,7 +281,10 @@ class Siege:
                 self._judged.add(data)
                 self._judge_one(data)
         for query in edge.lookups_to_start():
-            edge.resolved(query, [PBX] if query.host == "nowhere.invalid" else [], self.bench.now)
+            there = (Target(PBX, 5060, "udp"),) if query.host == "nowhere.invalid" else ()
+            edge.resolved(query, Answer(there, 60.0), self.bench.now)
+        if edge.tracer is not None:
+            edge.tracer.take(self.bench.now)
         for record in (*edge.take_events(), *edge.take_changes()):  # no store and no database takes half characters
             json.dumps(record, ensure_ascii=False).encode()
         return sent

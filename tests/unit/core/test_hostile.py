@@ -42,7 +42,7 @@ def test_the_siege_notices_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(response: Message) -> int:
         return int(response.get("retry-after") or "none")
 
-    monkeypatch.setattr(upstream, "_retry_after", broken)
+    monkeypatch.setattr(upstream, "retry_after", broken)
     with pytest.raises(ValueError, match="invalid literal"):
         for seed in range(20):
             siege = Siege()

@@ -6,9 +6,13 @@ from dataclasses import replace
 
 from sipd.routing.model import (
     Connection,
+    Group,
     Installation,
+    Member,
     Number,
+    Opening,
     OutboundRule,
+    Schedule,
     Table,
     Tenant,
     UpstreamAccount,
@@ -27,6 +31,19 @@ def user(extension: str, /, tenant: str = "acme", **changes: object) -> User:
 
 def connection(tenant: str = "acme", source: str = "198.51.100.1", **changes: object) -> Connection:
     made = Connection(f"{tenant}-pbx", "PBX", True, True, "pbx.example", "198.51.100.1", 0, "udp", sources=(source,))
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def group(extension: str = "600", /, **changes: object) -> Group:
+    """Sales, who are both users of acme."""
+    made = Group(f"acme-{extension}", extension, "Sales", True, "all", (Member(1, "acme-101"), Member(2, "acme-102")))
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def schedule(**changes: object) -> Schedule:
+    """Mornings and afternoons of Mondays, in Berlin, and a day off."""
+    openings = (Opening(0, "08:00", "12:00"), Opening(0, "13:00", "17:00"))
+    made = Schedule("hours", "Office hours", "Europe/Berlin", openings, ("2026-12-21",))
     return replace(made, **changes)  # type: ignore[arg-type]
 
 

@@ -13,11 +13,21 @@ from hypothesis import given
 from sipd.routing import codec, model
 from sipd.routing.decision import explain
 from sipd.routing.lookup import compile_table
-from sipd.routing.model import Installation, Limits, Number, OutboundRule, Table, Tenant, UpstreamAccount
+from sipd.routing.model import (
+    Installation,
+    Limits,
+    Member,
+    Number,
+    Opening,
+    OutboundRule,
+    Table,
+    Tenant,
+    UpstreamAccount,
+)
 from sipd.routing.problem import Problem
 from sipd.routing.validate import Index, check_across, check_installation, check_tenant, contribution, validate
 from tests import strategies
-from tests.unit.routing.cast import ACME, GLOBEX, INSTALLATION, SEALED, TABLE, connection, tenant, user
+from tests.unit.routing.cast import ACME, GLOBEX, INSTALLATION, SEALED, TABLE, connection, group, schedule, tenant, user
 
 
 def acme(**changes: object) -> list[Problem]:
@@ -45,6 +55,28 @@ def with_rule(**changes: object) -> list[Problem]:
     return acme(outbound=(replace(ACME.outbound[0], **changes),))  # type: ignore[arg-type]
 
 
+def with_group(**changes: Any) -> list[Problem]:
+    return acme(groups=(group(**changes),), schedules=(schedule(),))
+
+
+def with_schedule(**changes: object) -> list[Problem]:
+    return acme(schedules=(schedule(**changes),))
+
+
+def with_openings(*openings: tuple[int, str, str]) -> list[Problem]:
+    return with_schedule(openings=tuple(Opening(*each) for each in openings))
+
+
+def with_rules(*rules: OutboundRule) -> list[Problem]:
+    spare = connection(id="spare", strategy="none", sources=("198.51.100.3",))
+    off = connection(id="off", strategy="none", enabled=False)
+    return acme(connections=(connection(), spare, off), outbound=rules)
+
+
+def pattern(text: str, position: int = 1, **changes: Any) -> OutboundRule:
+    return replace(OutboundRule("p", position, "", 0, "", "acme-pbx", text), **changes)
+
+
 def summary(problems: list[Problem]) -> list[tuple[str, str]]:
     return [(problem.severity, problem.path) for problem in problems]
 
@@ -54,6 +86,9 @@ PBX = "tenants[acme].connections[acme-pbx]"
 ACCOUNT = f"{USER}.upstream[acme-pbx]"
 NUMBER = "tenants[acme].numbers[+4930123456]"
 RULE = "tenants[acme].outbound[acme-r]"
+GROUP = "tenants[acme].groups[600]"
+HOURS = "tenants[acme].schedules[hours]"
+PATTERN = "tenants[acme].outbound[p]"
 
 ERRORS = [
     # The tenant and its domains.
@@ -145,7 +180,7 @@ ERRORS = [
     (with_connection(outbound_proxy="sip:proxy.example?a=b"), f"{PBX}.outbound_proxy", "headers"),
     (with_connection(outbound_proxy="sip:proxy.example:0"), f"{PBX}.outbound_proxy", "the port '0'"),
     (with_connection(outbound_proxy="sip:[::1"), f"{PBX}.outbound_proxy", "brackets"),
-    (with_connection(outbound_proxy="sip:proxy.example;transport=tls"), f"{PBX}.outbound_proxy", "transport=udp|tcp"),
+    (with_connection(outbound_proxy="sip:proxy.example;transport=auto"), f"{PBX}.outbound_proxy", "udp|tcp|tls and lr"),
     (with_connection(outbound_proxy="sip:proxy.example\n"), f"{PBX}.outbound_proxy", "U+000A"),
     (with_connection(outbound_proxy="sip:edge.voice.example"), f"{PBX}.outbound_proxy", "is the edge itself"),
     (with_connection(sources=("192.0.2.5/24",)), f"{PBX}.sources[0]", "write the network as '192.0.2.0/24'"),
@@ -165,7 +200,7 @@ ERRORS = [
     (with_number("030 1", user="acme-101"), "tenants[acme].numbers[0].number", "no number"),
     (with_number("+0301", user="acme-101"), "tenants[acme].numbers[+0301].number", "the first not 0"),
     (with_number("+" + "1" * 16, user="acme-101"), f"tenants[acme].numbers[+{'1' * 16}].number", "up to 15"),
-    (with_number(), f"{NUMBER}.user", "neither a user nor a forward"),
+    (with_number(), f"{NUMBER}.user", "neither a user nor a group nor a forward"),
     (with_number(user="acme-101", forward="102"), f"{NUMBER}.user", "both a user and a forward"),
     (with_number(user="globex-101"), f"{NUMBER}.user", "'globex-101' is no user of this tenant"),
     (with_number(forward="+4930123456"), f"{NUMBER}.forward", "circle without end"),
@@ -180,6 +215,128 @@ ERRORS = [
     (with_rule(prepend="4+9"), f"{RULE}.prepend", "+ only in front"),
     (with_rule(strip=-1), f"{RULE}.strip", "0 to 64"),
     (with_rule(position=-1), f"{RULE}.position", "0 to 1000000"),
+    (
+        acme(numbers=(Number("acme-n", "+4930123456", "acme-101", "acme-600"),), groups=(group(),)),
+        f"{NUMBER}.user",
+        "both a user and a group",
+    ),
+    (
+        acme(numbers=(Number("acme-n", "+4930123456", "acme-101", "acme-600", "102"),), groups=(group(),)),
+        f"{NUMBER}.user",
+        "a user, a group and a forward",
+    ),
+    (with_number(group="acme-600"), f"{NUMBER}.group", "'acme-600' is no group of this tenant"),
+    (
+        acme(groups=(group("4930123456"),)),
+        f"{NUMBER}.number",
+        "also the extension or an alias of the group '4930123456'",
+    ),
+    (with_number(user="acme-101", schedule="x"), f"{NUMBER}.schedule", "'x' is no schedule of this tenant"),
+    (
+        acme(
+            numbers=(Number("n", "+4930", "acme-101", schedule="hours", forward_closed="+4930"),),
+            schedules=(schedule(),),
+        ),
+        "tenants[acme].numbers[+4930].forward_closed",
+        "Out of business hours calls are forwarded in a circle without end: '+4930', '+4930'",
+    ),
+    (with_rules(pattern("0X-")), f"{PATTERN}.pattern", "'-', which no pattern takes"),
+    (with_rules(pattern("_0X")), f"{PATTERN}.pattern", "has a _; write the pattern without it"),
+    (with_rules(pattern("0x")), f"{PATTERN}.pattern", "write X, in upper case"),
+    (with_rules(pattern("0.1")), f"{PATTERN}.pattern", "has a . before its end"),
+    (with_rules(pattern("0!.")), f"{PATTERN}.pattern", "has a ! before its end"),
+    (with_rules(pattern("0+1")), f"{PATTERN}.pattern", "+ goes in front only"),
+    (with_rules(pattern("[12")), f"{PATTERN}.pattern", "a [ without its ]"),
+    (with_rules(pattern("[]")), f"{PATTERN}.pattern", "nothing inside"),
+    (with_rules(pattern("[3-1]")), f"{PATTERN}.pattern", "the range '3-1'"),
+    (with_rules(pattern("[a]")), f"{PATTERN}.pattern", "'a' inside [ ]"),
+    (with_rules(pattern("(0+)+.")), f"{PATTERN}.pattern", "'(', which no pattern takes"),
+    (with_rules(pattern("X" * 65)), f"{PATTERN}.pattern", "has 65 characters; the limit for a pattern is 64"),
+    (with_rules(pattern("X\n")), f"{PATTERN}.pattern", "U+000A"),
+    (with_rules(pattern("1.", fallback="gone")), f"{PATTERN}.fallback", "'gone' is no connection of this tenant"),
+    (with_rules(pattern("1.", fallback="acme-pbx")), f"{PATTERN}.fallback", "is the connection of this rule itself"),
+    # Ring groups.
+    (with_group(extension="6 0"), "tenants[acme].groups[0].extension", "is no extension"),
+    (with_group(id="a b"), f"{GROUP}.id", "is no id"),
+    (with_group(name="a;b"), f"{GROUP}.name", "holds ;"),
+    (with_group(strategy="random"), f"{GROUP}.strategy", "choose one of all, in_turn, round_robin"),
+    (with_group(ring_seconds=601), f"{GROUP}.ring_seconds", "5 to 600"),
+    (with_group(member_seconds=4), f"{GROUP}.member_seconds", "at each member: 5 to 600"),
+    (with_group(extension="101"), "tenants[acme].groups[101].extension", "'101' is the extension of 'User 101'"),
+    (with_group(aliases=("102",)), f"{GROUP}.aliases[0]", "'102' is the extension of 'User 102' already"),
+    (with_group(aliases=("600",)), f"{GROUP}.aliases[0]", "is the extension of the group 'Sales' already"),
+    (with_group(aliases=("a b",)), f"{GROUP}.aliases[0]", "no extension"),
+    (with_group(members=(Member(1, "globex-101"),)), f"{GROUP}.members[globex-101].user", "is no user of this tenant"),
+    (
+        with_group(members=(Member(1, "acme-101"), Member(2, "acme-101"))),
+        f"{GROUP}.members[acme-101].user",
+        "'101' is in this group twice",
+    ),
+    (with_group(members=(Member(-1, "acme-101"),)), f"{GROUP}.members[acme-101].position", "0 to 1000000"),
+    (
+        acme(
+            users=tuple(user(str(n)) for n in range(101, 202)),
+            groups=(group(members=tuple(Member(n, f"acme-{n}") for n in range(101, 202))),),
+        ),
+        f"{GROUP}.members",
+        "101 members; the limit is 100",
+    ),
+    (with_group(schedule="x"), f"{GROUP}.schedule", "'x' is no schedule of this tenant"),
+    (with_group(forward_no_answer="00 49"), f"{GROUP}.forward_no_answer", "cannot be dialled"),
+    (with_group(schedule="hours", forward_closed="#"), f"{GROUP}.forward_closed", "cannot be dialled"),
+    (with_group(schedule="hours", forward_closed="600"), f"{GROUP}.forward_closed", "Out of business hours"),
+    (acme(groups=(group(), group("601", id="acme-600"))), "tenants[acme].groups[601].id", "in groups twice"),
+    (
+        acme(users=(user("101", aliases=("600",)), user("102")), groups=(group(),)),
+        f"{USER}.aliases[0]",
+        "the extension of the group 'Sales'",
+    ),
+    # Schedules.
+    (with_schedule(id="a b"), "tenants[acme].schedules[0].id", "is no id"),
+    (with_schedule(name=""), f"{HOURS}.name", "empty"),
+    (with_schedule(time_zone="Europe/Atlantis"), f"{HOURS}.time_zone", "'Europe/Atlantis' is no time zone"),
+    (with_schedule(time_zone="../../etc/passwd"), f"{HOURS}.time_zone", "is no time zone"),
+    (with_schedule(time_zone="Europe"), f"{HOURS}.time_zone", "is no time zone"),
+    (with_openings((7, "08:00", "12:00")), f"{HOURS}.openings[0].day", "7 is no day of the week"),
+    (with_openings((-1, "08:00", "12:00")), f"{HOURS}.openings[0].day", "-1 is no day"),
+    (
+        with_openings((0, "8:00", "12:00")),
+        f"{HOURS}.openings[0].opens",
+        "'8:00' is no time of day; write it like 08:30",
+    ),
+    (with_openings((0, "08:00", "25:00")), f"{HOURS}.openings[0].closes", "'25:00' is no time of day"),
+    (with_openings((0, "08:00", "08:00")), f"{HOURS}.openings[0].closes", "is not later than '08:00'"),
+    (with_openings((4, "22:00", "06:00")), f"{HOURS}.openings[0].closes", "past midnight take two openings"),
+    (with_openings((0, "24:00", "24:00")), f"{HOURS}.openings[0].closes", "is not later"),
+    (
+        with_openings(
+            *((n % 7, f"{n // 7:02}:{m:02}", f"{n // 7:02}:{m + 1:02}") for n in range(34) for m in (0, 2, 4))
+        ),
+        f"{HOURS}.openings",
+        "102 openings; the limit is 100",
+    ),
+    (with_schedule(holidays=("2026-02-30",)), f"{HOURS}.holidays[0]", "no date of the calendar"),
+    (with_schedule(holidays=("24.12.2026",)), f"{HOURS}.holidays[0]", "write it like 2026-12-25"),
+    (with_schedule(holidays=("20261225",)), f"{HOURS}.holidays[0]", "no date"),
+    (with_schedule(holidays=("2026-12-25", "2026-12-25")), f"{HOURS}.holidays[1]", "twice"),
+    (
+        with_schedule(holidays=tuple(f"{2026 + n // 28}-02-{n % 28 + 1:02}" for n in range(401))),
+        f"{HOURS}.holidays",
+        "401 holidays; the limit is 400",
+    ),
+    (acme(schedules=(schedule(), schedule())), f"{HOURS}.id", "in schedules twice"),
+    # What the table says of features.
+    (with_user(schedule="x"), f"{USER}.schedule", "'x' is no schedule of this tenant"),
+    (with_user(fork="all"), f"{USER}.fork", "choose one of parallel, serial"),
+    (with_user(serial_seconds=4), f"{USER}.serial_seconds", "at each phone: 5 to 600"),
+    (with_user(caller_id="+49 30"), f"{USER}.caller_id", "'+49 30' is no caller id"),
+    (acme(caller_id="anonymous@x"), "tenants[acme].caller_id", "is no caller id"),
+    (with_connection(caller_id="pai"), f"{PBX}.caller_id", "choose one of account, from, asserted, both"),
+    (with_connection(tls_client="pbx.example"), f"{PBX}.tls_client", "but the transport is udp"),
+    (with_connection(tls_client="pbx.example", transport="tcp"), f"{PBX}.tls_client", "but the transport is tcp"),
+    (with_connection(tls_client="*.example", transport="tls"), f"{PBX}.tls_client", "is not a DNS name"),
+    (with_connection(tls_client="PBX.example", transport="tls"), f"{PBX}.tls_client", "in lower case: 'pbx.example'"),
+    (with_connection(tls_client="192.0.2.1", transport="tls"), f"{PBX}.tls_client", "is an IP address"),
     # The installation.
     (check_installation(Installation("127.0.0.1")), "installation.platform_domain", "is an IP address"),
     (check_installation(Installation("v.example", ("a b",))), "installation.edge_hosts[0]", "is not a host"),
@@ -233,6 +390,66 @@ WARNINGS = [
         f"{USER}.forward_busy",
         "'103', who is disabled",
     ),
+    (with_group(members=()), f"{GROUP}.members", "nobody rings"),
+    (
+        acme(users=(user("101"), user("102", enabled=False)), groups=(group(),)),
+        f"{GROUP}.members[acme-102].user",
+        "'102' is disabled and does not ring",
+    ),
+    (
+        with_group(strategy="in_turn", member_seconds=20, ring_seconds=15),
+        f"{GROUP}.member_seconds",
+        "only the first one",
+    ),
+    (with_group(forward_closed="101"), f"{GROUP}.forward_closed", "there is no schedule here"),
+    (with_group(forward_no_answer="600"), f"{GROUP}.forward_no_answer", "go in a circle: '600', '600'"),
+    (
+        acme(groups=(group(enabled=False),), users=(user("101", forward_busy="600"), user("102"))),
+        f"{USER}.forward_busy",
+        "'600', a group that is disabled",
+    ),
+    (
+        acme(groups=(group(enabled=False),), numbers=(Number("acme-n", "+4930123456", group="acme-600"),)),
+        f"{NUMBER}.group",
+        "rings the group '600', which is disabled",
+    ),
+    (with_number(user="acme-101", forward_closed="102"), f"{NUMBER}.forward_closed", "there is no schedule here"),
+    (with_user(forward_closed="102"), f"{USER}.forward_closed", "there is no schedule here"),
+    (with_schedule(openings=()), f"{HOURS}.openings", "closed always"),
+    (
+        with_openings((0, "08:00", "12:00"), (0, "11:59", "17:00"), (1, "08:00", "12:00")),
+        f"{HOURS}.openings[1].opens",
+        "overlaps the one on Monday from 08:00 to 12:00",
+    ),
+    (with_user(fork="serial", serial_seconds=61), f"{USER}.serial_seconds", "only the first phone rings"),
+    (with_user(caller_id="+4930"), f"{USER}.caller_id", "'+4930' is never shown"),
+    (acme(caller_id="+4930"), "tenants[acme].caller_id", "is never shown"),
+    (with_connection(strategy="none", caller_id="both"), f"{PBX}.caller_id", "'101' has no number"),
+    (with_connection(transport="tls", tls_verify=False), f"{PBX}.tls_verify", "can pose as the PBX"),
+    (with_connection(transport="auto", host="p.example", tls_client="p.example"), f"{PBX}.tls_client", "is refused"),
+    (with_connection(transport="auto"), f"{PBX}.transport", "'198.51.100.1' is an address"),
+    (with_connection(transport="auto", host="p.example", port=5070), f"{PBX}.transport", "With the port 5070"),
+    (with_rules(pattern("1.", fallback="off")), f"{PATTERN}.fallback", "is disabled, so that there is none"),
+    (
+        with_rules(pattern("1.", connection="off", fallback="spare")),
+        f"{PATTERN}.connection",
+        "its calls go to the fall-back",
+    ),
+    (with_rules(pattern("0X.", prefix="0")), f"{PATTERN}.pattern", "takes only numbers that fit both"),
+    (with_rules(pattern("0X.", prefix="01")), f"{PATTERN}.pattern", "takes only numbers that fit both"),
+    (with_rules(pattern("0X.", prefix="9")), f"{PATTERN}.pattern", "no number begins with '9'"),
+    (with_rules(pattern("0X", prefix="012")), f"{PATTERN}.pattern", "no number begins with '012'"),
+    (with_rules(pattern("0X."), pattern("0N1", 2, id="q")), "tenants[acme].outbound[q].pattern", "'0N1' is never used"),
+    (
+        with_rules(pattern("", prefix="0"), pattern("0N1", 2, id="q")),
+        "tenants[acme].outbound[q].pattern",
+        "for '0' takes",
+    ),
+    (
+        with_rules(pattern("0!"), pattern("", 2, id="q", prefix="01")),
+        "tenants[acme].outbound[q].prefix",
+        "for '0!' takes",
+    ),
     (
         acme(users=(user("101", forward_no_answer="102"), user("102", forward_busy="101"))),
         "tenants[acme].users[102].forward_busy",
@@ -269,6 +486,16 @@ def test_the_cast_has_no_problem() -> None:
         with_number("102", user="acme-102"),
         with_number(forward="101"),
         with_rule(prefix="", prepend="+*4"),
+        with_rule(prefix="", pattern="[05]NX."),
+        with_rules(pattern("0X.", fallback="spare"), pattern("0!", 2, id="q")),
+        with_user(do_not_disturb=True, forward_busy="102", fork="serial", hide_caller_id=True),
+        with_connection(transport="auto", host="pbx.example", outbound_proxy="sip:proxy.example;transport=tls"),
+        with_connection(transport="tls", tls_client="pbx.example", sources=("198.51.100.1",)),
+        with_connection(tls_verify=False),
+        with_group(aliases=("sales",), strategy="round_robin", schedule="hours", forward_closed="101"),
+        acme(caller_id="+4930", connections=(connection(caller_id="both"),)),
+        acme(groups=(group(),), numbers=(Number("n", "600", group="acme-600"),)),
+        with_openings((0, "00:00", "12:00"), (0, "12:00", "24:00"), (1, "00:00", "24:00")),
     ],
 )
 def test_what_is_allowed_draws_no_error(fine: list[Problem]) -> None:
@@ -418,8 +645,10 @@ def full_table() -> dict[str, Any]:
     whole = replace(
         ACME,
         alias_domains=("alias.example",),
-        users=(user("101", aliases=("a",)),),
+        users=(user("101", aliases=("a",)), user("102")),
         connections=(connection(outbound_proxy="sip:proxy.example"),),
+        groups=(group(aliases=("b",)),),
+        schedules=(schedule(),),
     )
     doc: dict[str, Any] = json.loads(codec.canonical(codec.to_document(Table(INSTALLATION, (whole,)))))
     return doc

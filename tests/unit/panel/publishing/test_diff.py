@@ -1,5 +1,6 @@
 """The diff speaks of people and numbers, and never of a secret."""
 
+import dataclasses
 from dataclasses import replace
 
 import pytest
@@ -7,10 +8,14 @@ import pytest
 from panel.publishing.diff import Change, Detail, diff_tables, diff_tenants, summary
 from sipd.routing.model import (
     Connection,
+    Group,
     Installation,
     Limits,
+    Member,
     Number,
+    Opening,
     OutboundRule,
+    Schedule,
     Table,
     Tenant,
     UpstreamAccount,
@@ -93,6 +98,73 @@ def test_numbers_and_rules_name_what_they_point_to() -> None:
     assert found[0] == Change("t1", "Acme", "added", "number +4930123", (Detail("rings", after="user 101 (Ann)"),))
     assert found[1].subject == "outbound rule for 00"
     assert Detail("goes out through", after="connection Main PBX") in found[1].details
+
+
+SALES = Group("g1", "600", "Sales", True, "in_turn", (Member(2, "u1"), Member(1, "u2")), schedule="s1")
+HOURS = Schedule("s1", "Office", "Europe/Berlin", (Opening(4, "08:00", "12:00"), Opening(0, "08:00", "17:00")))
+
+
+def test_a_new_group_says_who_rings_and_how() -> None:
+    [found, _] = changes(groups=(SALES,), schedules=(HOURS,))
+    assert found.subject == "group 600 (Sales)"
+    assert found.details == (
+        Detail("members ring", after="in turn, from the first on"),
+        Detail("members", after="u2, user 101 (Ann)"),
+        Detail("business hours", after="schedule Office"),
+    )
+
+
+def test_business_hours_are_said_in_days_and_times() -> None:
+    old, new = replace(ACME, schedules=(HOURS,)), replace(HOURS, time_zone="UTC", openings=HOURS.openings[:1])
+    [found] = diff_tenants(old, replace(old, schedules=(replace(new, holidays=("2026-12-25",)),)))
+    assert (found.verb, found.subject) == ("changed", "schedule Office")
+    assert found.details == (
+        Detail("time zone", "Europe/Berlin", "UTC"),
+        Detail("open", "Monday 08:00 to 17:00, Friday 08:00 to 12:00", "Friday 08:00 to 12:00"),
+        Detail("closed on", "", "2026-12-25"),
+    )
+
+
+def test_features_of_a_user_and_a_connection() -> None:
+    user = replace(ANN, do_not_disturb=True, fork="serial", caller_id="+4930", hide_caller_id=True)
+    link = replace(PBX, transport="auto", caller_id="both", tls_client="pbx.example", tls_verify=False)
+    [on_connection, on_user] = changes(users=(user,), connections=(link,))
+    assert on_user.details == (
+        Detail("do not disturb", "off", "on"),
+        Detail("phones ring", "all phones at once", "one phone after the other"),
+        Detail("number shown to those called", "", "+4930"),
+        Detail("number hidden", "off", "on"),
+    )
+    assert on_connection.details == (
+        Detail("transport", "UDP", "as DNS says"),
+        Detail("certificate of the PBX checked", "on", "off"),
+        Detail("client certificate asked of the PBX", "", "pbx.example"),
+        Detail("shows the caller's number", "the account only", "in From and P-Asserted-Identity"),
+    )
+
+
+def test_every_field_of_the_table_is_told() -> None:
+    """So that a new one is not forgotten: changed alone, each gives a detail."""
+    rule = OutboundRule("r1", 1, "00", 2, "+", "c1")
+    items = {"users": ANN, "connections": PBX, "groups": SALES, "schedules": HOURS, "outbound": rule}
+    items["numbers"] = Number("n1", "+4930")
+    for collection, item in items.items():
+        before = replace(ACME, **{collection: (item,)})  # type: ignore[arg-type]
+        for field in dataclasses.fields(item):  # type: ignore[arg-type]
+            if field.name != "id":
+                other = replace(item, **{field.name: _other(getattr(item, field.name))})  # type: ignore[type-var]
+                found = diff_tenants(before, replace(before, **{collection: (other,)}))  # type: ignore[arg-type]
+                assert found[0].details, (collection, field.name)
+
+
+def _other(value: object) -> object:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, str):
+        return value + "x"
+    return Limits(calls=7) if isinstance(value, Limits) else ("x",) if not value else ()
 
 
 def test_tenant_fields_and_limits() -> None:

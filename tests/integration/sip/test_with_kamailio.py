@@ -228,3 +228,40 @@ def test_switching_the_mode_leaves_one_contact(node: Node, kamailio: KamailioReg
 
         wait_for(moved)
         wait_for(lambda: registered(node) == 4)
+
+
+@both_transports
+@in_loop
+async def test_messages_both_ways(node: Node, kamailio: KamailioRegistrar, transport: str) -> None:
+    """Outside a dialog: through Kamailio to the one phone, and a phone's own to another user of its tenant; the edge
+    answers Kamailio's 407 for it. Nothing reaches the other tenant's 101 or 102."""
+    load(node, routing(kamailio, transport))
+    edge = Hop(transport, node.host, node.port)
+    async with phones(node, transport) as stage, Phone("102", "acme.example", PASSWORD, edge) as other:
+        assert (await other.register()).status == 200
+        outside = Hop(transport, kamailio.host, kamailio.port)
+        async with Phone("caller", "public.example", "", outside) as caller:
+            answer = await caller.ask("MESSAGE", "sip:101@acme.pbx.example", body=b"from outside")
+            assert answer.status == 200
+        assert [message.body for message in stage.acme.received("MESSAGE")] == [b"from outside"]
+        assert (await stage.acme.ask("MESSAGE", "sip:102@acme.example", body=b"inside")).status == 200
+        assert [message.body for message in other.received("MESSAGE")] == [b"inside"]
+        assert not stage.globex.received("MESSAGE")
+
+
+@in_loop
+async def test_a_call_outlives_a_restart_of_the_pbx(node: Node, kamailio: KamailioRegistrar) -> None:
+    """Kamailio keeps no call: who talks can hang up through it when it is back, by its Record-Route. UDP only: over TCP
+    it would need the caller's stream, which ended with it."""
+    load(node, routing(kamailio, "udp"))
+    hop = kamailio.hop("udp")
+    async with phones(node, "udp") as stage, Agent("caller", transport="udp") as caller:
+        to = "sip:101@acme.pbx.example"
+        call = caller.begin_call(to, hop, local=f"<{CALLER}>", remote=f"<{to}>")
+        await call.answered()
+        there = await stage.acme.incoming()
+        await there.acknowledged()
+        await asyncio.to_thread(kamailio.restart)
+        assert (await there.bye()).status == 200
+        assert await call.ended() == "remote"
+    await asyncio.to_thread(wait_for, lambda: node.events("call.ended"))

@@ -70,6 +70,16 @@ class TestMatching:
         assert wire.receive(request("ACK")) == [">> ACK"]
         assert len(wire.layer) == 0
 
+    def test_response_with_several_vias_is_stray(self) -> None:
+        """8.1.3.3: it was meant for another, as in `bcast` of RFC 4475."""
+        wire = Recorder()
+        wire.request("OPTIONS")
+        wire.take()
+        answer = response(200, "OPTIONS")
+        second = answer.replace(b"\r\nFrom", b", SIP/2.0/UDP 255.255.255.255\r\nFrom", 1)
+        assert wire.receive(second) == [">> stray 200"]
+        assert wire.receive(answer) == [">> 200"]
+
     def test_response_of_another_method_or_branch_is_stray(self) -> None:
         wire = Recorder()
         wire.request()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,32 @@ NEWEST, NOTHING = "head", "base"
 
 
 def upgrade(engine: Engine, revision: str = NEWEST) -> None:
-    with engine.begin() as connection:
+    with _changing(engine) as connection:
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(engine: Engine, revision: str = NOTHING) -> None:
-    with engine.begin() as connection:
+    with _changing(engine) as connection:
         command.downgrade(_config(connection), revision)
+
+
+@contextmanager
+def _changing(engine: Engine) -> Iterator[Connection]:
+    """One transaction for all steps. SQLite changes a table by making it anew, and dropping the old one would take
+    along every row that refers to it: so it looks at foreign keys before the end, and not on the way."""
+    with engine.connect() as connection:
+        sqlite = engine.dialect.name == "sqlite"
+        driver = connection.connection.driver_connection
+        if sqlite:
+            driver.execute("PRAGMA foreign_keys = OFF")  # heeded outside of a transaction only
+        try:
+            with connection.begin():
+                yield connection
+                if sqlite and (torn := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
+                    raise RuntimeError(f"rows refer to what is not there: {torn[:5]}")
+        finally:
+            if sqlite:
+                driver.execute("PRAGMA foreign_keys = ON")
 
 
 def revise(engine: Engine, message: str, revision_id: str) -> None:

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sipd.auth import PbxAccount, Proof, account_of
-from sipd.dialogs import Dialog, Leg, PendingOk, header_text, lines_to_pass, routes
+from sipd.dialogs import (
+    Dialog,
+    Leg,
+    PendingOk,
+    header_text,
+    is_reliable,
+    lines_to_pass,
+    offers_100rel,
+    routes,
+    unreliable_lines,
+)
 from sipd.events import Events
 from sipd.flow import Flow
 from sipd.history import Forward
@@ -24,11 +34,13 @@ from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.naming import DialogName, renamed
 from sipd.registrar import Registrar, preference
+from sipd.replacing import find_target
 from sipd.rounds import Round
 from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.routing.model import Connection, Group, User
 from sipd.routing.seal import Cipher
 from sipd.sending import Sender, Sending
+from sipd.session import Sessions, knows_timers, least_of
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction
@@ -40,6 +52,9 @@ OK_LIFE = 64 * T1
 """How long a 2xx waits for its ACK (RFC 3261 13.3.1.4)."""
 MAX_TEXT = 200
 """Characters of a URI in a record."""
+MAX_DIALOGS = 20
+"""Dialogs that the answers to one INVITE may make (RFC 3261 12.1.2 names no bound). Further 18x pass without one,
+and further 2xx, once the call is answered, are left to give up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +81,8 @@ class Call:
 
     __slots__ = (
         "answered_at", "asked", "branches", "by", "callee", "caller", "connection", "direction", "ended", "forwarding",
-        "forwards", "from_text", "group", "id", "index", "local_tags", "pair", "payers", "replaces", "request", "round",
-        "scopes", "started", "to_text", "tx", "visited",
+        "forwards", "from_text", "group", "id", "index", "local_tags", "pair", "parent", "payers", "replaces",
+        "request", "round", "scopes", "started", "to_text", "tx", "visited",
     )  # fmt: skip
 
     def __init__(self, call_id: str, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> None:
@@ -102,16 +117,24 @@ class Call:
         """The A leg's dialog, once answered."""
         self.local_tags: list[str] = []
         """Our tags towards the caller, one per early dialog."""
-        self.replaces = False
-        """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.forwarding: Dialog | None = None
         """The early dialog with the caller in which we tell of forwards."""
+        self.parent: Call | None = None
+        """The call of ours that came back from a PBX as this one."""
+        self.replaces = False
+        """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.started = now
         self.answered_at: float | None = None
         self.ended = False
         self.by = "edge"
         self.from_text = _plain_uri(self.request.from_.uri_text)
         self.to_text = _plain_uri(self.request.uri)
+
+    @property
+    def place(self) -> tuple[str | None, str, str | None]:
+        """Whom the caller named."""
+        uri = Uri.parse(self.request.uri)
+        return uri.user, uri.host, uri.param("local-domain")
 
     @property
     def active(self) -> list[Branch]:
@@ -138,8 +161,8 @@ class Branch:
 
     __slots__ = (
         "account", "call", "call_id", "cancelled", "connection", "contact", "contact_over", "dialogs", "done", "flow",
-        "flows", "from_value", "headers", "local_tag", "max_forwards", "pinned", "proof", "rang", "rest", "round",
-        "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
+        "flows", "from_value", "headers", "least", "local_tag", "max_forwards", "pinned", "proof", "rang", "rest",
+        "round", "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
     )  # fmt: skip
 
     def __init__(
@@ -176,6 +199,8 @@ class Branch:
         self.headers: list[Header] = []
         self.rest = b""
         self.max_forwards = 70
+        self.least = 0
+        """Min-SE that its other end asked for (RFC 4028)."""
         self.account: PbxAccount | None = None
         """Whose credentials answer a challenge."""
         self.proof: Proof | None = None
@@ -222,6 +247,9 @@ class Calls:
         self.calls: dict[str, Call] = {}
         self.dialogs: dict[tuple[str, str], Dialog] = {}
         """By our side of it: Call-ID and local tag (RFC 3261 12)."""
+        self.sessions = Sessions(core, self)
+        self._sent: dict[str, Call] = {}
+        """By the Call-IDs of our INVITEs: a PBX that is a proxy sends them back unchanged."""
 
     def find(self, message: Message) -> Dialog | None:
         """The dialog of a request that came to us: our tag is in its To, the other end's in its From.
@@ -249,6 +277,10 @@ class Calls:
 
         return renamed(request, rename, lambda uri: self._host_towards(uri, index, towards))
 
+    def target_leg(self, request: Message, index: TenantIndex) -> Dialog | None:
+        """The leg of the call that a request outside of it is about."""
+        return find_target(request, index.tenant.id, self.find_named)
+
     def _host_towards(self, uri: Uri, index: TenantIndex, towards: Connection | None) -> str | None:
         """What a Refer-To names, as a phone of the tenant or the PBX of a connection dials it."""
         own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
@@ -271,7 +303,9 @@ class Calls:
         routes(tx.request)
         call = Call(self._core.wire.token(12), tx, index, direction, now)
         tx.owner = call
+        call.parent = self._sent.get(tx.request.call_id)
         self.calls[call.id] = call
+        self._core.events.leg(tx.request.call_id, call.id, tenant=index.tenant.id, call=True)
         self._core.layer.respond(tx, 100, build.response(tx.request, 100, received=tx.source[1:3]), now)
         return call
 
@@ -285,6 +319,9 @@ class Calls:
         branch.proof = self.proof(branch.account)
         branch.headers += self.renamed(call.request, call.index, branch.connection)
         call.branches.append(branch)
+        self._core.events.leg(branch.call_id, call.id)
+        self._core.events.step(call.id, "leg", f"INVITE to {branch.uri.partition(';')[0]}")
+        self._sent[branch.call_id] = call
         self._send_invite(branch, [], now)
 
     def _send_invite(self, branch: Branch, credentials: list[Header], now: float) -> None:
@@ -310,6 +347,7 @@ class Calls:
                 ("CSeq", f"{branch.seq} INVITE"),
                 ("Contact", branch.contact),
                 *branch.headers,
+                *self.sessions.offer(branch.call, branch.call.request, branch.least),
                 *credentials,
             ],
             branch.call.request.body,
@@ -330,6 +368,8 @@ class Calls:
             self._ok(branch, response, now)
         elif not branch.done:
             if status in (401, 407) and self._authenticate(branch, response, now):
+                return
+            if status == 422 and self._lengthen(branch, response, now):
                 return
             self.fail(branch, _final(response, from_phone=branch.pinned), now)
 
@@ -387,13 +427,17 @@ class Calls:
         self._relay_answer(call, dialog, response, now)
 
     def _dialog(self, branch: Branch, response: Message) -> Dialog | None:
-        """The B leg's dialog of this answer, made when new; None when the answer can make none (RFC 3261 12.1.2)."""
+        """The B leg's dialog of this answer, made when new; None when it makes none (RFC 3261 12.1.2), or no more."""
         tag = response.to.tag
         try:
             route_set = routes(response)[::-1]
         except BadMessage:
             return None
         dialog = branch.dialogs.get(tag) if tag else None
+        if tag and dialog is None and len(branch.dialogs) >= MAX_DIALOGS:
+            if response.status < 200 or branch.done:
+                return None
+            self._forget_all(branch)  # early ones: the answer is worth more
         if tag and dialog is None:
             dialog = branch.dialogs[tag] = self._b_dialog(branch, tag, response)
             dialog.route_set = route_set
@@ -428,6 +472,8 @@ class Calls:
         a.local, a.remote = f"{header_text(request, 'to')};tag={a.local_tag}", header_text(request, "from")
         a.remote_seq = request.cseq.number
         a.route_set = routes(request)
+        if call.connection is not None:
+            wire.expect(call.tx.source, call.connection.host, call.connection.tls_verify)
         if call.connection is not None and user is not None:
             a.account = account_of(call.index, user, call.connection)
         domain = call.index.tenant.primary_domain
@@ -485,6 +531,18 @@ class Calls:
             self._send_invite(branch, [*found], now)
         return found is not None
 
+    def _lengthen(self, branch: Branch, response: Message, now: float) -> bool:
+        """The session interval was our idea and is too small (RFC 4028 7.4): once more. Of the caller's: 422 passes."""
+        request = branch.call.request
+        least = least_of(response)
+        asked_by_us = not (knows_timers(request) and request.has("session-expires"))
+        if branch.cancelled or not asked_by_us or least <= self.sessions.offered(branch.call, request, branch.least):
+            return False
+        branch.least = least
+        branch.proof = self.proof(branch.account)
+        self._send_invite(branch, [], now)
+        return True
+
     def proof(self, account: PbxAccount | None) -> Proof:
         """For one request to a PBX: what it has answered to challenges."""
         return Proof(account, self._core.cipher)
@@ -494,8 +552,21 @@ class Calls:
     def fail(self, branch: Branch, final: Final, now: float) -> None:
         """A branch is over without an answer; what comes then is for `hunting` to say."""
         self._end_branch(branch)
+        self._tell_early_end(branch, final.status, now)
         self._forget_all(branch)
         self.hunting.failed(branch, final, now)
+
+    def _tell_early_end(self, branch: Branch, status: int, now: float) -> None:
+        """199 to a caller that takes it: this early dialog is over while others still ring (RFC 6228)."""
+        call = branch.call
+        if call.pair is not None or call.ended or not call.active or "199" not in call.request.split("supported"):
+            return
+        for dialog in branch.dialogs.values():
+            if dialog.peer is not None:
+                headers: list[Header] = [("Contact", dialog.peer.contact), ("Reason", f"SIP;cause={status}")]
+                source, tag = call.tx.source[1:3], dialog.peer.local_tag
+                data = build.response(call.request, 199, None, tag, headers, b"", source)
+                self._core.layer.respond(call.tx, 199, data, now)
 
     def watch(self, branch: Branch, now: float) -> None:
         """Timer C (RFC 3261 16.6) begins, or begins anew."""
@@ -515,7 +586,8 @@ class Calls:
     ) -> None:
         """The edge itself ends a call that was not answered; counted and told as an event."""
         self._core.events.add(
-            now, "refused", tenant=call.index.tenant.id, rule=rule, code=status, reason=reason, method="INVITE",
+            now, "refused", tenant=call.index.tenant.id, rule=rule, call=call.id, code=status, reason=reason,
+            method="INVITE",
             source=f"{call.tx.source.transport}:{call.tx.source.host}:{call.tx.source.port}", uri=call.to_text,
         )  # fmt: skip
         self.finish(call, status, reason, now, headers)
@@ -558,9 +630,11 @@ class Calls:
     def tell_forwarded(self, call: Call, now: float) -> None:
         """181 to the caller, in an early dialog of its own (RFC 3261 21.1.3, 12.1.1).
 
-        Not to one that wants every provisional answer acknowledged: it may not be sent otherwise (RFC 3262 3).
+        Only to one that says that it follows where its call goes (RFC 7044): others know what to do with it seldom,
+        and some stumble. Not to one that wants every provisional answer acknowledged (RFC 3262 3).
         """
-        if "100rel" in (tag.lower() for tag in call.request.split("require")):
+        required, supported = ([tag.lower() for tag in call.request.split(name)] for name in ("require", "supported"))
+        if "100rel" in required or "histinfo" not in supported:
             return
         if call.forwarding is None:
             call.forwarding = a = self._a_dialog(call, None, now)
@@ -599,9 +673,12 @@ class Calls:
         self.calls.pop(call.id, None)
         self._core.limits.give_back(call.scopes)
         call.scopes = []
+        self.sessions.stop(call)
+        call.parent = None
         if call.round is not None:
             call.round.stop(self._core.timers)
         for branch in call.branches:
+            self._sent.pop(branch.call_id, None)
             self._core.timers.cancel(branch.timer)
         for dialog in _legs(call):
             if dialog.pending is not None:
@@ -662,12 +739,29 @@ class Calls:
         """Pass a B leg's 1xx or 2xx to the caller in the A leg's own dialog."""
         a = b.other
         headers: list[Header] = [call.request.lines("record-route"), ("Contact", a.contact)]
-        headers.append(lines_to_pass(response, from_phone=b.pinned))
+        if response.status < 200 and is_reliable(response) and not offers_100rel(call.request):
+            headers.append(unreliable_lines(response, from_phone=b.pinned))
+            self._prack(b, response, now)
+        else:
+            headers.append(lines_to_pass(response, from_phone=b.pinned))
+        if response.status >= 200:
+            least = b.branch.least if b.branch is not None else 0
+            headers += self.sessions.answered(call, call.request, response, now, least)
         data = build.response(
             call.request, response.status, response.reason, a.local_tag, headers, response.body, call.tx.source[1:3]
         )
         self._core.layer.respond(call.tx, response.status, data, now)
         return data
+
+    def _prack(self, b: Dialog, response: Message, now: float) -> None:
+        """Acknowledge a provisional answer that was made reliable though nobody asked for it: else it never ends."""
+        rseq = response.get("rseq") or ""
+        if rseq.isascii() and rseq.isdigit() and len(rseq) < 11 and int(rseq) != b.pracked:
+            b.pracked = int(rseq)
+            wire, cseq = self._core.wire, response.cseq
+            branch, headers = wire.branch(), [("RAck", f"{rseq} {cseq.number} {cseq.method}")]
+            data = b.request(wire, "PRACK", branch, b.next_seq(), [*headers])
+            self._core.layer.request(data, "PRACK", branch, b.flow, None, now)
 
     def send_ack(self, dialog: Dialog, rest: bytes, body: bytes) -> None:
         """ACK the 2xx that waits for it (RFC 3261 13.2.2.4): outside any transaction, with a branch of its own."""
@@ -744,6 +838,15 @@ class Calls:
         for dialog in _legs(call):
             self.part(dialog, now)
         self.end(call, code, reason, now)
+
+    def named(self, name: str) -> Call | None:
+        """A call in progress by its id, or by the Call-ID of a leg."""
+        if name in self.calls:
+            return self.calls[name]
+        for call in self.calls.values():
+            if name == call.request.call_id or any(name == branch.call_id for branch in call.branches):
+                return call
+        return None
 
     def describe(self, tenant: str | None) -> Iterator[dict[str, Any]]:
         """Calls in progress, for people: docs/architecture.md, `calls`."""

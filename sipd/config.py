@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from sipd.flow import SECURE, TRANSPORTS
 from sipd.net.tls import Files, Pair
+from sipd.redact import BODIES
 from sipd.routing.seal import KEY_BYTES
+from sipd.traces import KEEPING, Keeping
 
 TOKEN_CHARACTERS = 16
 """Shortest token of the control channel that is accepted."""
@@ -41,6 +43,11 @@ TEXTS: Mapping[str, str] = {
     "tls_authorities": "",
     "tls_client_authorities": "",
     "tls_client_certificate": "",
+    "trace": "on",
+    "trace_sample": "1",
+    "trace_bodies": "sdp",
+    "trace_megabytes": "256",
+    "trace_days": "7",
 }
 """Settings that are one text each, with their defaults."""
 LISTEN = ("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")
@@ -109,6 +116,12 @@ class Config:
     """Values of Origin that WebSockets may come with; none: any."""
     dns_servers: tuple[Address, ...] = ()
     """Name servers in place of the system's."""
+    trace: bool = True
+    """Whether calls are traced at all."""
+    trace_sample: float = 1.0
+    """Share of calls, 0 to 1."""
+    keeping: Keeping = KEEPING
+    """How much of the traces is on disk."""
 
 
 def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
@@ -121,6 +134,14 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
     found = {name: _first(name, flags, environment, from_file, default) for name, default in TEXTS.items()}
     lists = {name: _texts(name, flags, environment, from_file) for name in LISTS}
     return _checked(_listen(lists["listen"] or LISTEN), found, lists)
+
+
+def find_control(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path:
+    """The control socket of the node with these settings, for commands that ask it. Raises ConfigError."""
+    file = flags.get("config") or environment.get("TENANTRY_CONFIG")
+    from_file = read_toml(Path(str(file))) if file else {}
+    control = _first("control", flags, environment, from_file, "")
+    return Path(control or Path(_first("state", flags, environment, from_file, TEXTS["state"])) / "control.sock")
 
 
 def read_toml(path: Path) -> dict[str, object]:
@@ -227,6 +248,33 @@ def parse_digest(text: str) -> tuple[str, ...]:
     if not names or not set(names) <= set(DIGESTS) or len(set(names)) < len(names):
         raise ConfigError(f'digest "{text}" is no list of {" and ".join(DIGESTS)}; write it like SHA-256,MD5 or MD5.')
     return names
+
+
+def parse_trace(text: str) -> bool:
+    """`on` or `off`. Raises ConfigError."""
+    if text not in ("on", "off"):
+        raise ConfigError(f'trace "{text}" is neither on nor off.')
+    return text == "on"
+
+
+def parse_keeping(found: Mapping[str, str]) -> Keeping:
+    """The settings of traces on disk. Raises ConfigError."""
+    bodies = found["trace_bodies"]
+    if bodies not in BODIES:
+        raise ConfigError(f'trace_bodies "{bodies}" is none of {", ".join(BODIES)}.')
+    megabytes = parse_number("trace_megabytes", found["trace_megabytes"], 0, 1_000_000)
+    return Keeping(int(megabytes), parse_number("trace_days", found["trace_days"], 0, 3650), bodies)
+
+
+def parse_number(name: str, text: str, low: float, high: float) -> float:
+    """A number in its range. Raises ConfigError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not low <= value <= high:
+        raise ConfigError(f'{name} "{text}" is no number from {low:g} to {high:g}.')
+    return value
 
 
 def is_address(host: str) -> bool:
@@ -380,6 +428,9 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
         tls=tls,
         ws_origins=tuple(lists["ws_origin"]),
         dns_servers=tuple(map(parse_dns_server, lists["dns_server"])),
+        trace=parse_trace(found["trace"]),
+        trace_sample=parse_number("trace_sample", found["trace_sample"], 0, 1),
+        keeping=parse_keeping(found),
     )
 
 

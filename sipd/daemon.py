@@ -36,6 +36,8 @@ from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
 from sipd.store import Change, Store, TableStore
+from sipd.traces import TraceStore
+from sipd.vitals import Lag, limits, memory
 
 log = logging.getLogger("sipd.daemon")
 
@@ -120,6 +122,8 @@ class Daemon:
         self._armed = 0.0
         self._ticking: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
+        self._tick_at = 0.0
+        self._lag = Lag()
         self._fault_logged = 0.0
         self._stop = asyncio.Event()
         self.started = asyncio.Event()
@@ -173,7 +177,10 @@ class Daemon:
             raise ConfigError(f"The state directory {config.state} cannot be used: {error}.") from error
         self._checkpointer = Checkpointer([config.state / "state.db", config.state / "table.db"])
         self.listeners = advertised(config, self._sockets)
-        self._settings = Settings(listeners=self.listeners, node=config.node, digest=config.digest)
+        self._settings = Settings(
+            listeners=self.listeners, node=config.node, digest=config.digest, trace=config.trace,
+            trace_sample=config.trace_sample,
+        )  # fmt: skip
         self._reloader = Reloader(
             self._tables, release(), self._settings.own_hosts, self._swap, self._note, self._clock.now
         )
@@ -182,11 +189,12 @@ class Daemon:
         self._core = self._make_core(self._settings, self._cipher, os.urandom)
         self._core.restore(self._store.changes(), now)
         self._core.load(self._reloader.running.compiled, now)
-        requests = Requests(
+        self._traces = TraceStore(config.state / "traces.db", self._counters, config.keeping, self._clock.now)
+        self._requests = Requests(
             config.node, self._core, self._reloader, self._store.spool, self._counters, self._clock.now, self._soon,
-            self.reload_certificates,
+            self.reload_certificates, self._traces, self._shell, config.keeping.bodies,
         )  # fmt: skip
-        self._control = Control(requests.handlers(), self._counters, token)
+        self._control = Control(self._requests.handlers(), self._counters, token)
         draw = random.SystemRandom().randrange
         self._resolver = Resolver(self._resolved, self._counters, self.listeners, draw, config.dns_servers)
         hosts = {index: listener.host for index, listener in enumerate(self.listeners)}
@@ -214,7 +222,8 @@ class Daemon:
         self._serving = True
         self._note("node.started", {"release": release(), "pid": os.getpid()})
         self._settle()
-        self._ticking = loop.call_later(TICK_SECONDS, self._tick)
+        self._tick_at = loop.time() + TICK_SECONDS
+        self._ticking = loop.call_at(self._tick_at, self._tick)
         self._looking = loop.call_later(CERTIFICATE_SECONDS, self._look_at_certificates)
         log.info("started node=%s listen=%s", self._config.node, ",".join(map(shown, self.listeners)))
         self.started.set()
@@ -237,6 +246,9 @@ class Daemon:
             self._events.clear()
         if self._timer is not None:
             self._timer.cancel()
+        self._keep_traces(everything=True)
+        self._traces.close()
+        self._requests.close()
         self._reloader.close()
         self._checkpointer.stop()
         self._store.close()
@@ -351,8 +363,41 @@ class Daemon:
         self._settle()
 
     def _tick(self) -> None:
-        self._ticking = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+        loop = asyncio.get_running_loop()
+        self._lag.note(loop.time() - self._tick_at)
+        self._tick_at = loop.time() + TICK_SECONDS
+        self._ticking = loop.call_at(self._tick_at, self._tick)
         self._store.commit((), ())
+        self._keep_traces()
+
+    def _keep_traces(self, *, everything: bool = False) -> None:
+        """Give to the disk what calls have said since the last time."""
+        tracer = self._core.tracer
+        if tracer is not None:
+            try:
+                batches = tracer.take(self._clock.now(), everything=everything)
+            except Exception as error:  # noqa: BLE001 - `_fault` is loud about it
+                self._fault("trace", error)
+            else:
+                if batches:
+                    self._traces.put(batches)
+
+    def _shell(self) -> Doc:
+        """For `status`: what the shell knows."""
+        return {
+            "node": self._config.node,
+            "release": release(),
+            "pid": os.getpid(),
+            "listeners": [shown(listener) for listener in self.listeners],
+            "loop_lag": self._lag.as_dict(),
+            "memory": memory(),
+            "queues": {
+                "traces": self._traces.waiting,
+                "events": self._store.spool.mark.next - self._store.spool.mark.first,
+            },
+            "traces_on_disk": self._traces.held,
+            "limits": limits(self._reloader.running.compiled, self._config.keeping),
+        }
 
     def _look_at_certificates(self) -> None:
         self._looking = asyncio.get_running_loop().call_later(CERTIFICATE_SECONDS, self._look_at_certificates)

@@ -12,6 +12,7 @@ from sipd.message.errors import BadMessage, LocalError
 from sipd.message.message import Message
 from sipd.message.uri import Uri
 from sipd.naming import NAMING
+from sipd.session import TIMED
 from sipd.timers import Timer
 from sipd.wire import Wire, next_hop
 
@@ -35,7 +36,13 @@ NOT_PASSED_TO_PHONE = NOT_PASSED | {"p-asserted-identity", "p-preferred-identity
 """When the caller wants to stay unknown (RFC 3325 section 7)."""
 
 NONE: frozenset[str] = frozenset()
-
+TIMER_HEADERS = frozenset(("session-expires", "min-se", "require"))
+"""In INVITE, UPDATE and their 2xx each leg has its own, made by `session`."""
+_DROP = {
+    (drop, timed): drop | TIMER_HEADERS if timed else drop
+    for drop in (NOT_PASSED, NOT_PASSED_FROM_PHONE, NOT_PASSED_TO_PHONE)
+    for timed in (False, True)
+}
 TARGET_REFRESH = frozenset(("INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"))
 """Methods that carry a Contact (RFC 3261 12.2, RFC 6665 4.4.1)."""
 
@@ -50,7 +57,24 @@ def lines_to_pass(message: Message, *, from_phone: bool, besides: frozenset[str]
     else:
         private = "id" in (message.get("privacy") or "").lower().replace(",", ";").replace(" ", "").split(";")
         drop = NOT_PASSED_TO_PHONE if private else NOT_PASSED
-    return message.rest(drop | besides if besides else drop)
+    timed = message.method in TIMED and (not message.status or 200 <= message.status < 300)
+    return message.rest(_DROP[drop, timed] | besides if besides else _DROP[drop, timed])
+
+
+def offers_100rel(request: Message) -> bool:
+    """Whether the sender of an INVITE takes reliable provisional answers (RFC 3262 4)."""
+    return any(tag.lower() == "100rel" for tag in request.split("supported") + request.split("require"))
+
+
+def is_reliable(response: Message) -> bool:
+    """A provisional answer that waits for a PRACK."""
+    return response.has("rseq") and any(tag.lower() == "100rel" for tag in response.split("require"))
+
+
+def unreliable_lines(response: Message, *, from_phone: bool) -> bytes:
+    """A reliable provisional answer's lines for a caller that takes no such ones (RFC 3262 3)."""
+    drop = NOT_PASSED_FROM_PHONE if from_phone else NOT_PASSED
+    return response.rest(drop | {"require", "rseq"})
 
 
 def routes(message: Message) -> list[str]:
@@ -185,7 +209,19 @@ class Leg:
 class Dialog(Leg):
     """One side of a call: we are one end of it."""
 
-    __slots__ = ("acks", "branch", "call", "ok", "parting", "peer", "pending", "unacked", "updating", "usages")
+    __slots__ = (
+        "acks",
+        "branch",
+        "call",
+        "ok",
+        "parting",
+        "peer",
+        "pending",
+        "pracked",
+        "unacked",
+        "updating",
+        "usages",
+    )
 
     def __init__(self, call: Call, call_id: str, local_tag: str, flow: Flow, *, pinned: bool) -> None:
         super().__init__(call_id, local_tag, flow, pinned=pinned)
@@ -205,6 +241,8 @@ class Dialog(Leg):
         """An INVITE inside the dialog that is under way towards the other end (glare)."""
         self.updating: Any = None
         """An UPDATE that is under way towards the other end (RFC 3311 5.2)."""
+        self.pracked = -1
+        """RSeq of the last provisional answer that we acknowledged in the caller's place."""
         self.usages: dict[str, float] = {}
         """Until when the other end may send NOTIFYs here, also after the BYE, by Event (RFC 3515 2.4.4, RFC 5057)."""
 

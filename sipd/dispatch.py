@@ -14,12 +14,13 @@ from sipd.message.build import Header
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.uri import Uri
-from sipd.methods import ALLOW, not_taken
+from sipd.methods import ALLOW, UNDERSTOOD, not_taken, not_understood
 from sipd.passing import Passing
 from sipd.registrar import Refused
-from sipd.routing.decision import Decision, decide_dialled, decide_from_pbx, decide_outbound
+from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound
 from sipd.routing.lookup import NOBODY, TenantIndex
 from sipd.routing.model import Connection, Group, User
+from sipd.session import too_small
 from sipd.subscriptions import Subscriptions
 from sipd.transaction.layer import ServerTransaction
 
@@ -30,11 +31,6 @@ OPENS_SUBSCRIPTION = frozenset(("SUBSCRIBE", "REFER"))
 """RFC 6665, and the implicit subscription of RFC 3515."""
 STATE_AT_PBX = frozenset(("SUBSCRIBE", "PUBLISH"))
 """What is known of a user is known to the PBX, not to the user's phones (RFC 3903, RFC 4235, RFC 3842)."""
-UNDERSTOOD = frozenset((
-    "100rel", "199", "answermode", "early-session", "eventlist", "explicitsub", "histinfo", "norefersub", "nosub",
-    "outbound", "precondition", "privacy", "replaces", "resource-priority", "tdialog", "timer",
-))  # fmt: skip
-"""Extensions that work end to end through the edge, so that Require may name them (RFC 3261 8.2.2.3)."""
 MUTE_MEMORY = 100_000
 """Sources whose refusals are counted; the oldest are forgotten."""
 WARN_CODE = 399
@@ -46,12 +42,7 @@ class Dispatcher:
     """Decides who a request is from and who gets it; every refusal is an event with its rule."""
 
     def __init__(
-        self,
-        core: Core,
-        hunting: Hunting,
-        passing: Passing,
-        subscriptions: Subscriptions,
-        authenticator: Authenticator,
+        self, core: Core, hunting: Hunting, passing: Passing, subscriptions: Subscriptions, authenticator: Authenticator
     ) -> None:
         self._core = core
         self._hunting = hunting
@@ -82,21 +73,23 @@ class Dispatcher:
             return 416, []
         if request.max_forwards == 0 and request.method != "REGISTER":
             return 483, []
-        missing = request.split("proxy-require")
-        missing += [tag for tag in request.split("require") if tag.lower() not in UNDERSTOOD]
-        if missing:
-            return 420, [("Unsupported", ", ".join(dict.fromkeys(missing)))]
+        missing = not_understood(request)
+        if missing is not None:
+            return 420, missing
         if self._core.layer.merged(request):
             return 482, []
         if request.to.tag:
             return 481, []
         if request.method not in OUTSIDE_DIALOG:
             return 405, [ALLOW]
+        small = too_small(request, self._core.settings)
+        if small is not None:
+            return 422, small
         return self._subscriptions.unfit(request) if request.method == "SUBSCRIBE" else None
 
     def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:
         source = tx.source
-        if self._is_pbx(source) or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
+        if self._is_a_pbx(source) or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
             self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
         else:
             self._drop(tx)
@@ -109,15 +102,15 @@ class Dispatcher:
         realm = next((r for r in find_realms(tx.request) if table.tenant_of(r)), None)
         if realm is not None or self._core.registrar.has_phone_at(source):
             self._from_phone(tx, realm, now)
-        elif self._is_pbx(source):
+        elif self._is_a_pbx(source):
             self._from_pbx(tx, now)
         elif table.tenant_of(tx.request.from_.uri.host) is not None:
             self._from_phone(tx, None, now)
         else:
             self._unknown_source(tx, now)
 
-    def _is_pbx(self, source: Flow) -> bool:
-        """Whether any connection is believed from there."""
+    def _is_a_pbx(self, source: Flow) -> bool:
+        """Whether a connection of some tenant says that its PBX sends from here."""
         names = self._core.peer_names.get(source, NOBODY)
         return self._core.table().sources.find(source.host, source.port, source.transport, names).known
 
@@ -157,12 +150,15 @@ class Dispatcher:
             self._capabilities(tx, now)
             return
         local_domain = uri.param("local-domain") or ""
-        table = self._core.table()
+        table, tracer = self._core.table(), self._core.events.tracer
         at = now if request.method == "INVITE" else None  # business hours are for calls
+        steps: list[Step] | None = None if tracer is None else []
         decision = decide_from_pbx(
             table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at,
-            self._core.peer_names.get(source, NOBODY),
+            self._core.peer_names.get(source, NOBODY), steps,
         )  # fmt: skip
+        if tracer is not None and steps:
+            tracer.decided(steps, f"rule {decision.rule}" if decision.accepted else "")
         if not decision.accepted:
             if decision.rule == "unknown-source":
                 self._unknown_source(tx, now)
@@ -238,10 +234,9 @@ class Dispatcher:
         own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
         dialled = decide_dialled(index, uri.user or "", None) if own else decide_outbound(index, uri.user or "")
         default = index.connections.get(index.tenant.default_connection)
-        if dialled.user is not None and default is not None and tx.method in STATE_AT_PBX:
-            self._to_connection(
-                tx, index, user, default, at_pbx(default, _name_at(default, index, dialled.user, user)), now
-            )
+        station = dialled.user or dialled.group
+        if station is not None and default is not None and tx.method in STATE_AT_PBX:
+            self._to_connection(tx, index, user, default, at_pbx(default, _name_at(default, index, station, user)), now)
         elif dialled.user is not None:
             self._to_user(tx, index, dialled.user, None, now)
         elif dialled.connection is not None:
@@ -249,7 +244,7 @@ class Dispatcher:
             if not own and uri.host not in (dialled.connection.registrar_domain, dialled.connection.host):
                 target = str(Uri.build(uri.user, uri.host, uri.port))
             self._to_connection(tx, index, user, dialled.connection, target, now)
-        elif dialled.group is not None:
+        elif dialled.group is not None and tx.method not in OPENS_SUBSCRIPTION:
             self._to_group(tx, index, dialled.group, None, now)
         else:
             self._refuse(tx, Decision(dialled.rule, 404, "Not Found", tenant=index, user=user), now)
@@ -341,7 +336,7 @@ class Dispatcher:
         self._core.layer.respond(tx, status, data, now)
 
 
-def _name_at(connection: Connection, index: TenantIndex, asked: User, asking: User) -> str:
+def _name_at(connection: Connection, index: TenantIndex, asked: User | Group, asking: User) -> str:
     """A user as the PBX names it: one's own account, as in REGISTER; others by what one would dial."""
     account = account_of(index, asked, connection) if asked is asking else None
     return account.username if account is not None else asked.extension

@@ -28,6 +28,7 @@ from sipd.sending import Sender
 from sipd.settings import Settings
 from sipd.subscriptions import Subscriptions
 from sipd.timers import Timers
+from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
 from sipd.upstream import Upstream
 from sipd.wire import Wire
@@ -48,7 +49,11 @@ class Edge:
     ) -> None:
         self.compiled = compile_table(EMPTY, edge_hosts=settings.own_hosts)
         """The table in force; knows nobody before the first `load`."""
-        self.events = Events()
+        self.tracer = Tracer(settings.trace_sample) if settings.trace else None
+        """What was said, for people; None: tracing is off."""
+        self.events = Events(self.tracer)
+        if self.tracer is not None:
+            self.tracer.counters = self.events.counters
         self.timers = Timers()
         self.wire = Wire(settings, random_bytes)
         self.layer = Layer(self, self.wire.send, self.timers, timing)
@@ -63,8 +68,8 @@ class Edge:
         self._in_dialog = InDialog(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
-        passing = Passing(core, self.calls_)
-        self._dispatcher = Dispatcher(core, Hunting(core, self.calls_), passing, self.subscriptions, authenticator)
+        hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
+        self._dispatcher = Dispatcher(core, hunting, passing, self.subscriptions, authenticator)
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 
@@ -76,12 +81,19 @@ class Edge:
             message = scan(data)
             check(message)
         except BadMessage as bad:
+            if self.tracer is not None:
+                self.tracer.received(data, flow, now, "", self.wire.outbox)
             self._malformed(bad, flow)
             return
+        if self.tracer is not None:
+            self.tracer.received(data, flow, now, message.call_id, self.wire.outbox)
         self._guarded(lambda: self.layer.receive(message, flow, now), message, flow)
 
     def bad_frame(self, error: FramingError, flow: Flow, now: float) -> None:
         """A stream that can no longer be framed; the shell closes it after our answer."""
+        if self.tracer is not None:
+            data = error.message.data if error.message is not None else b"(what cannot be framed)"
+            self.tracer.received(data, flow, now, "", self.wire.outbox)
         self._malformed(BadMessage(error.status, error.reason, error.message), flow)
 
     def _malformed(self, bad: BadMessage, flow: Flow) -> None:
@@ -119,6 +131,7 @@ class Edge:
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream ended: its transactions fail at once, its phones are gone."""
         self.core.peer_names.pop(flow, None)
+        self._tick(now)
         self._guarded(lambda: self.layer.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.registrar.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.upstream.flow_lost(flow, now), None, None)
@@ -130,9 +143,16 @@ class Edge:
 
     def resolved(self, query: Query, answer: Answer, now: float) -> None:
         """What a look-up found."""
+        self._tick(now)
         self._guarded(lambda: self.wire.resolved(query, answer, now), None, None)
 
+    def _tick(self, now: float) -> None:
+        """For the trace: what the core says now is no message's doing."""
+        if self.tracer is not None:
+            self.tracer.tick(now, self.wire.outbox)
+
     def handle_timer(self, now: float) -> None:
+        self._tick(now)
         self._guarded(lambda: self.timers.fire(now), None, None)
 
     def next_timer(self) -> float | None:
@@ -141,6 +161,7 @@ class Edge:
 
     def load(self, compiled: Compiled, now: float) -> None:
         """Swap the table, at the cost of what changed. Calls in progress keep what they were decided with."""
+        self._tick(now)
         changed = compiled.changed_since(self.compiled)
         self.compiled = compiled
         self.registrar.load(compiled, changed, now)
@@ -159,6 +180,8 @@ class Edge:
 
     def datagrams_to_send(self) -> list[tuple[bytes, Flow]]:
         taken, self.wire.outbox = self.wire.outbox, []
+        if self.tracer is not None:
+            self.tracer.sent(taken)
         return taken
 
     def lookups_to_start(self) -> list[Query]:
@@ -189,6 +212,37 @@ class Edge:
     def calls(self, tenant: str | None, now: float) -> list[dict[str, Any]]:
         """docs/architecture.md, `calls`."""
         return list(self.calls_.describe(tenant))
+
+    def hang_up(self, name: str, tenant: str | None, code: int, reason: str, now: float) -> str:
+        """End a call by its id or a leg's Call-ID, both legs properly; the call's id, empty when there is none.
+
+        `code` and `reason` are the caller's answer when nobody answered yet.
+        """
+        self._tick(now)
+        call = self.calls_.named(name)
+        if call is None or tenant not in (None, call.index.tenant.id):
+            return ""
+        self._guarded(lambda: self.calls_.hang_up(call, code, reason, now), None, None)
+        return call.id
+
+    def vitals(self) -> dict[str, int]:
+        """How many there are of what a node holds in memory."""
+        subscriptions = getattr(self, "subscriptions", None)
+        found = {
+            "calls": len(self.calls_.calls),
+            "dialogs": len(self.calls_.dialogs),
+            "client_transactions": self.layer.clients,
+            "server_transactions": self.layer.servers,
+            "bindings": len(self.registrar),
+            "upstream": len(self.upstream),
+            "timers": len(self.timers),
+            "traces": len(self.tracer) if self.tracer is not None else 0,
+            "trace_bytes": self.tracer.held if self.tracer is not None else 0,
+        }
+        try:
+            return found | {"subscriptions": len(subscriptions)} if subscriptions is not None else found
+        except TypeError:
+            return found
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""

@@ -42,9 +42,7 @@ from sipd.rounds import BUSY as BUSY_ANSWERS
 from sipd.rounds import (
     FAILED_THERE,
     NOT_THERE,
-    Known,
     Phone,
-    Place,
     Round,
     Route,
     Step,
@@ -55,13 +53,13 @@ from sipd.rounds import (
 )
 from sipd.routing.decision import Decision, Dialled, Station, decide_dialled, decide_outbound
 from sipd.routing.lookup import TenantIndex
-from sipd.routing.model import Connection, Group, Limits, Number, User
+from sipd.routing.model import MAX_USER_PART, Connection, Group, Limits, Number, User
 from sipd.transaction.layer import ServerTransaction
 from sipd.upstream import connection_hop, contact_of
 
 FORWARDS_AT_ONCE = Limits(calls=10)
-"""Calls of one caller that one user forwards out and that are not answered yet. More is a loop through a PBX that
-hides it: each turn is a new call, with the same caller from the second turn on."""
+"""Calls of one caller that one extension or number forwards out and that are not answered yet. More is a loop through
+a PBX that hides it: each turn is a new call, with the same caller from the second turn on."""
 LIFE_SECONDS = 6.0
 """For a PBX to show a sign of life when there is a fall-back connection."""
 GONE = "Temporarily Unavailable"
@@ -85,7 +83,7 @@ class Hunting:
         call = self._calls.begin(tx, decision.tenant, "in", now)
         call.connection = decision.connection
         call.asked = Uri.parse(tx.request.uri).user or ""
-        if self._replace(call, now):
+        if self._loops(call, now) or self._replace(call, now):
             return
         if not self._take(call, decision.connection, decision.user, now):
             return
@@ -108,6 +106,7 @@ class Hunting:
             dialled, foreign = decide_dialled(index, call.asked, now), None
         else:  # another domain, also another tenant's: like the public, through the PBX
             dialled, foreign = decide_outbound(index, call.asked), uri
+        self._core.events.step(call.id, "decision", f"rule {dialled.rule}")
         if dialled.connection is None:
             call.direction = "internal"
         through = self._through_pbx(call, dialled, now)
@@ -117,42 +116,6 @@ class Hunting:
             self._call_out(call, [(through, dialled.user.extension)], now)
         else:
             self._to(call, dialled, now, foreign)
-
-    def _replace(self, call: Call, now: float) -> bool:
-        """An INVITE with Replaces goes to the end that has the dialog, however it is addressed (RFC 3891).
-
-        False when it names no call of the tenant: from a phone it may be one that the PBX knows. It counts for the
-        tenant and who makes it; not for the user whose other call it takes over.
-        """
-        replaced = find_replaced(call.request, call.index.tenant.id, self._calls.find_named)
-        leg = replaced.leg
-        if not replaced.names and (call.caller is not None or not call.request.has("replaces")):
-            return False
-        call.replaces = True
-        connection = None
-        if leg is not None and call.caller is not None:
-            connection = self._calls.connection_of(leg, call.index)
-        status = replaced.status
-        if leg is None or (not leg.pinned and connection is None):
-            status = status or 481
-        if not self._take(call, connection or call.connection, None, now):
-            return True
-        if status or leg is None:
-            self._calls.refuse(call, status, build.REASONS[status], now, rule="replaces")
-        elif leg.pinned:
-            self._ring_leg(call, leg, now)
-        elif connection is not None:
-            self._call_out(call, [(connection, call.asked)], now)
-        return True
-
-    def _ring_leg(self, call: Call, leg: Dialog, now: float) -> None:
-        """Ring the phone at the other end of a leg, and no other."""
-        callee = leg.call.caller if leg.branch is None else leg.branch.user
-        if call.caller is not None:
-            call.direction = "internal"
-        round_ = Round(call, [[Known(callee, leg.target, leg.flow, leg.remote.partition(";tag=")[0])]], user=callee)
-        seconds = callee.ring_seconds if callee is not None else self._core.settings.caller_timeout
-        self._begin_round(round_, seconds, now)
 
     def _is_here(self, index: TenantIndex, host: str) -> bool:
         """Whether a host stands for the tenant: its domains, the edge itself, its PBXs."""
@@ -188,11 +151,12 @@ class Hunting:
         ]
         if call.connection is not None:
             scopes.append((("connection", call.connection.id), call.connection.limits))
-        if call.caller is not None:
+        if call.caller is not None and not call.replaces:  # else it takes over another call of the user's
             scopes.append((("user", call.caller.id), call.caller.limits))
         limit = self._hold(call, scopes, now)
         if limit is not None:
             final = _limited(limit)
+            self._core.events.step(call.id, final.rule, "the limit is reached", passed=False)
             self._calls.refuse(call, final.status, final.reason, now, [final.headers], rule=final.rule)
         return limit is None
 
@@ -208,6 +172,55 @@ class Hunting:
             if scope in call.scopes:
                 call.scopes.remove(scope)
                 self._core.limits.give_back([scope])
+
+    def _loops(self, call: Call, now: float) -> bool:
+        """A PBX sends to the same place what came from there by forwards: refused (RFC 3261 16.3 step 4).
+
+        That our own INVITE comes back for another user is no loop, but how a PBX connects the two.
+        """
+        ancestor = call.parent
+        while ancestor is not None and (ancestor.caller is not None or ancestor.place != call.place):
+            ancestor = ancestor.parent
+        if ancestor is not None and self._take(call, call.connection, None, now):
+            self._calls.refuse(call, 482, "Loop Detected", now, rule="loop")
+        return ancestor is not None
+
+    # -- in the place of another call
+
+    def _replace(self, call: Call, now: float) -> bool:
+        """An INVITE with Replaces goes to the end that has the dialog, however it is addressed (RFC 3891).
+
+        False when it names no call of the tenant: from a phone it may be one that the PBX knows.
+        """
+        replaced = find_replaced(call.request, call.index.tenant.id, self._calls.find_named)
+        user, leg, status = call.caller, replaced.leg, replaced.status
+        if not replaced.names and (user is not None or not call.request.has("replaces")):
+            return False
+        call.replaces = True
+        connection = call.connection if user is None else None
+        if leg is not None and user is not None:
+            connection = self._calls.connection_of(leg, call.index)
+        if leg is None or (not leg.pinned and (user is None or connection is None)):
+            status = status or 481
+        if not self._take(call, connection, user, now):
+            return True
+        if status or leg is None:
+            self._calls.refuse(call, status, build.REASONS[status], now, rule="replaces")
+        elif leg.pinned:
+            self._ring_leg(call, leg, now)
+        elif connection is not None:
+            self._call_out(call, [(connection, call.asked)], now)
+        return True
+
+    def _ring_leg(self, call: Call, leg: Dialog, now: float) -> None:
+        """Ring the phone at the other end of a leg, and no other."""
+        callee = leg.call.caller if leg.branch is None else leg.branch.user
+        if call.caller is not None:
+            call.direction = "internal"
+        round_ = call.round = Round(call, [])
+        seconds = callee.ring_seconds if callee is not None else self._core.settings.caller_timeout
+        round_.ring_timer = self._core.timers.set(now + seconds, lambda at: self._rang_out(round_, at))
+        self._ring_at(round_, callee, leg.target, leg.flow, leg.remote.partition(";tag=")[0], now)
 
     # -- where it goes
 
@@ -302,6 +315,7 @@ class Hunting:
             call.payers = (by,)
         part = "" if by is None else by.number if isinstance(by, Number) else by.extension
         call.forwards.append(Forward(part, why, target))
+        self._core.events.step(call.id, "forward", f"{part or 'the call'} forwards to {target}: {why.reason}")
         call.callee = call.group = None
         self._core.events.add(
             now, "call.forwarded", tenant=call.index.tenant.id, user=by.id if isinstance(by, User) else "",
@@ -360,12 +374,10 @@ class Hunting:
         for place in step:
             if isinstance(place, Route):
                 self._take_route(round_, place, now)
-            elif isinstance(place, Known):
-                self._ring_at(round_, place, now)
 
-    def _phones(self, round_: Round, place: Place, now: float) -> list[Phone]:
+    def _phones(self, round_: Round, place: Phone | User | Route, now: float) -> list[Phone]:
         """The phones of a place; of a member none when the member's limit stands against it."""
-        if isinstance(place, Route | Known):
+        if isinstance(place, Route):
             return []
         user_id = place.user.id if isinstance(place, Phone) else place.id
         bindings = self._bindings(round_.call, user_id, now)
@@ -474,8 +486,6 @@ class Hunting:
     def _forward_after(self, round_: Round, final: Final) -> tuple[str, Why]:
         """What to dial when a round has failed, and why; "" when there is no rule for it."""
         user, group = round_.user, round_.group
-        if round_.call.replaces:
-            return "", NO_ANSWER
         if group is not None:
             return group.forward_no_answer, NO_ANSWER
         redirect = next((f.redirect for f in round_.finals if f.redirect), "")
@@ -490,7 +500,10 @@ class Hunting:
             return user.forward_no_answer, NO_ANSWER
         if final.status in BUSY_ANSWERS:
             return user.forward_busy, BUSY
-        return user.forward_unreachable if final.status in NOT_THERE else "", UNREACHABLE
+        if final.status in NOT_THERE and user.forward_unreachable:
+            return user.forward_unreachable, UNREACHABLE
+        missed = final.status in NOT_THERE and any(f.rule == "no-answer" for f in round_.finals)
+        return user.forward_no_answer if missed else "", NO_ANSWER
 
     def _redirected(self, call: Call, text: str) -> str:
         """What a 3xx leads to, as it would be dialled in the tenant; "" for places that are not the tenant's."""
@@ -505,25 +518,24 @@ class Hunting:
     # -- branches
 
     def _ring_phone(self, round_: Round, phone: Phone, now: float) -> None:
-        """The phone is told whom the caller wanted: its user, or the group."""
+        user, binding = phone.user, phone.binding
         domain, group = round_.call.index.tenant.primary_domain, round_.group
-        to_value = f"<{Uri.build(phone.user.extension, domain)}>"
-        if group is not None:
-            to_value = str(Address(group.name, Uri.build(group.extension, domain), {}))
-        uri = target_of(phone.binding.contact)
-        self._ring_at(round_, Known(phone.user, uri, phone.binding.flow, to_value), now)
+        own = Address(group.name, Uri.build(group.extension, domain), {}) if group is not None else None
+        to_value = str(own or f"<{Uri.build(user.extension, domain)}>")
+        reached = user.extension if group is not None else ""
+        self._ring_at(round_, user, target_of(binding.contact), binding.flow, to_value, now, reached)
 
-    def _ring_at(self, round_: Round, place: Known, now: float) -> None:
+    def _ring_at(
+        self, round_: Round, user: User | None, uri: str, flow: Flow, to_value: str, now: float, reached: str = ""
+    ) -> None:
+        """Ring one phone; `reached` is the extension by which a group reaches it."""
         call, wire = round_.call, self._core.wire
-        shown = callerid.shown_to_phone(call.request, call.index, call.caller)
-        branch = Branch(
-            call, place.uri, [place.flow], shown, place.to_value, lambda flow: f"<sip:{wire.hostport(flow)}>"
-        )  # fmt: skip
+        from_value = callerid.shown_to_phone(call.request, call.index, call.caller)
+        branch = Branch(call, uri, [flow], from_value, to_value, lambda there: f"<sip:{wire.hostport(there)}>")
         branch.pinned = True
-        branch.user = place.user
+        branch.user = user
         branch.round = round_
         round_.branches.append(branch)
-        reached = place.user.extension if round_.group is not None and place.user is not None else ""
         told = self._history(call, reached)
         branch.headers += told
         branch.rest = lines_to_pass(
@@ -546,9 +558,10 @@ class Hunting:
         """Through one connection: where its PBX is, may have to be looked up first."""
         call, connection = round_.call, route.connection
         scopes = [(("connection", connection.id), connection.limits)]
-        if call.forwards and route.user is not None:
-            caller = call.request.from_.uri.user or ""
-            scopes.append((("forward", f"{route.user.id} {caller}"), FORWARDS_AT_ONCE))
+        if call.forwards:
+            caller = (call.request.from_.uri.user or "")[:MAX_USER_PART]
+            by = f"{call.index.tenant.id} {call.forwards[-1].by} {caller}"
+            scopes.append((("forward", by), FORWARDS_AT_ONCE))
         limit = self._hold(call, scopes, now)
         if limit is not None:
             self._place_failed(round_, None, _limited(limit), now)
@@ -587,7 +600,7 @@ class Hunting:
 
     def _silent(self, round_: Round, branch: Branch, now: float) -> None:
         sending = branch.sending
-        if branch.done or sending is None or sending.alive:
+        if branch.done or sending is None or sending.alive or branch.seq > 1:  # later ones follow a challenge
             return
         if sending.left:  # another target of the same connection has its turn first
             self._watch_for_life(round_, branch, now)
@@ -608,9 +621,8 @@ class Hunting:
         from_value, shown = callerid.shown_to_pbx(connection, identity, number, _display(call, user), private=private)
         domain, mode, wire = call.index.tenant.primary_domain, connection.multi_tenant, self._core.wire
         branch = Branch(
-            call, target, flows, from_value, f"<{target}>",
-            lambda flow: contact_of(extension, domain, mode, wire, flow),
-        )  # fmt: skip
+            call, target, flows, from_value, f"<{target}>", lambda flow: contact_of(extension, domain, mode, wire, flow)
+        )
         branch.user = user
         branch.connection = connection
         branch.account = account

@@ -97,6 +97,9 @@ def _dialog(title: str, text: str, rename: Rename) -> str:
     params = dict(pair.partition("=")[::2] for pair in pairs)
     asked, asking = TAGS[title]
     other = rename(DialogName(call_id, params.get(asked, ""), params.get(asking, "")))
+    if other is None and title == "Target-Dialog":  # some name it as they see it themselves
+        asked, asking = asking, asked
+        other = rename(DialogName(call_id, params.get(asked, ""), params.get(asking, "")))
     if other is None:
         return text
     params |= {asked: other.asked, asking: other.asking}

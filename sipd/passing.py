@@ -129,6 +129,7 @@ class Passing:
         copy.call_id = self._core.wire.token(16)
         copy.from_value += f";tag={self._core.wire.token()}"
         copy.headers = self._calls.renamed(copy.passed.tx.request, index, towards)
+        self._core.events.leg(copy.call_id, copy.passed.tx.request.call_id, tenant=index.tenant.id)
 
     def _send(self, copy: Copy, flows: Sequence[Flow], credentials: list[Header], now: float) -> None:
         def over(flow: Flow, branch: str) -> bytes:

@@ -39,8 +39,7 @@ def find_replaced(request: Message, tenant: str, find: Find) -> Replaced:
         return NOTHING
     if len(values) > 1 or request.has("join"):
         return Replaced(status=400)
-    call_id, *parts = (part.strip() for part in values[0].split(";"))
-    params = {name.lower(): value for name, _, value in (part.partition("=") for part in parts)}
+    call_id, params = _parse(values[0])
     to_tag, from_tag = params.get("to-tag", ""), params.get("from-tag", "")
     if not (call_id and to_tag and from_tag):
         return Replaced(status=400)
@@ -48,6 +47,22 @@ def find_replaced(request: Message, tenant: str, find: Find) -> Replaced:
     if leg is None or leg.call.index.tenant.id != tenant:
         return NOTHING
     return Replaced(leg, _why_not(leg, early_only="early-only" in params))
+
+
+def find_target(request: Message, tenant: str, find: Find) -> Dialog | None:
+    """Our leg towards the end of the call that a Target-Dialog names (RFC 4538): the request is for that end alone."""
+    for value in request.split("target-dialog"):
+        call_id, params = _parse(value)
+        one, other = params.get("local-tag", ""), params.get("remote-tag", "")
+        own = find(call_id, one, other) or find(call_id, other, one)
+        if own is not None and own.call.index.tenant.id == tenant:
+            return own.peer
+    return None
+
+
+def _parse(value: str) -> tuple[str, dict[str, str]]:
+    call_id, *parts = (part.strip() for part in value.split(";"))
+    return call_id, {name.lower(): text for name, _, text in (part.partition("=") for part in parts)}
 
 
 def _leg(find: Find, call_id: str, to_tag: str, from_tag: str) -> Dialog | None:

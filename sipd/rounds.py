@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from sipd.auth import PbxAccount
-from sipd.flow import Flow
 from sipd.limits import Scope
 from sipd.message.uri import Uri
 from sipd.registrar import Binding, preference
@@ -54,18 +53,7 @@ class Route(NamedTuple):
     """What was dialled in a domain that is not the tenant's."""
 
 
-class Known(NamedTuple):
-    """One phone that is rung as it is, whatever is registered."""
-
-    user: User | None
-    uri: str
-    flow: Flow
-    to_value: str
-    """Without tag."""
-
-
-Place = Phone | User | Route | Known
-Step = Sequence[Place]
+Step = Sequence[Phone | User | Route]
 """A `User` in a step stands for the phones that it has when the step begins."""
 
 

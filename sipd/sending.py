@@ -100,10 +100,12 @@ class Memory:
         self._until.pop(place, None)
 
     def holds(self, place: Place, now: float) -> bool:
+        return self._until.get(place, 0.0) > now
+
+    def expired(self, place: Place, now: float) -> bool:
+        """Kept once, and the time is over."""
         until = self._until.get(place)
-        if until is not None and until <= now:
-            del self._until[place]
-        return until is not None and until > now
+        return until is not None and until <= now
 
 
 class Sender:
@@ -156,8 +158,15 @@ class Sender:
             self._layer.cancel(sending.tx, headers, now)
 
     def in_order(self, flows: Sequence[Flow], now: float) -> list[Flow]:
-        """Those known to be down come last, and are tried all the same."""
-        return sorted(flows, key=lambda flow: self._down.holds(flow[:3], now))
+        """Those known to be down come last, and are tried all the same.
+
+        When the time of one is over, one request finds out whether it is back; the others wait for what that finds.
+        """
+        ordered = sorted(flows, key=lambda flow: self._down.holds(flow[:3], now))
+        first = ordered[0][:3]
+        if len(ordered) > 1 and self._down.expired(first, now):
+            self._down.keep(first, now + DOWN_SECONDS)
+        return ordered
 
     # -- trying
 
@@ -203,8 +212,17 @@ class Sender:
             sending.left.insert(0, sending.twin)
         elif not sending.pinned:
             self._down.keep(tx.flow[:3], now + DOWN_SECONDS)
+        self._go_on(sending, now)
+
+    def _go_on(self, sending: Sending, now: float) -> None:
+        """Whoever asked waits for news: a fault of ours in the next try is news, too."""
         self._count("sending.next_target")
-        self._try_next(sending, now)
+        try:
+            self._try_next(sending, now)
+        except Exception:
+            user, thing = sending.owner
+            user.on_failure(sending, thing, "transport error", now)
+            raise
 
     # -- what the layer tells, by way of the edge
 
@@ -230,8 +248,7 @@ class Sender:
             self._down.keep(tx.flow[:3], now + seconds)
         if sending.cancelled or not sending.left:
             return False
-        self._count("sending.next_target")
-        self._try_next(sending, now)
+        self._go_on(sending, now)
         return True
 
     def on_failure(self, tx: ClientTransaction, sending: Sending, reason: str, now: float) -> None:

@@ -44,10 +44,21 @@ class Settings:
     mute_window: float = 60.0
     mute_time: float = 60.0
 
+    trace: bool = True
+    """Whether messages and decisions are kept for people (`sipd.trace`)."""
+    trace_sample: float = 1.0
+    """Share of calls that are traced, 0 to 1."""
+
     caller_timeout: float = 180.0
     """Timer C (RFC 3261 16.6): an outbound call without any answer newer than this ends."""
     max_forward_hops: int = 5
     """Forwards followed in one call."""
+    session_expires: int = 1800
+    """Session interval that is asked for where the caller asks for none, and the longest (RFC 4028)."""
+    session_min: int = 90
+    """An INVITE or UPDATE that asks for less gets 422 (RFC 4028 4: 90 at least)."""
+    session_probe: float = 600.0
+    """How often the ends of a call without session timer are asked with OPTIONS whether they still know it."""
     refer_life: float = 180.0
     """How long the NOTIFYs of a transfer may take from one to the next after their dialog ended (RFC 3515 2.4.4)."""
     zombie_time: float = 32.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
 from sipd.auth import PbxAccount, Proof, account_of, at_pbx
@@ -23,6 +23,7 @@ from sipd.message.uri import Uri, quote_user
 from sipd.methods import ALLOW
 from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.routing.model import Connection, User
+from sipd.sending import Sending
 from sipd.timers import Timer
 from sipd.transaction.layer import T1, ClientTransaction, ServerTransaction
 from sipd.upstream import connection_hop, contact_of
@@ -111,8 +112,8 @@ class Ask:
     """One copy of the SUBSCRIBE, and by their tags those who took it."""
 
     __slots__ = (
-        "account", "call_id", "contact", "done", "flow", "forks", "from_value", "headers", "local_tag", "pinned",
-        "proof", "rest", "route", "seq", "subscription", "timer", "to_value", "uri",
+        "account", "call_id", "contact", "contact_over", "done", "flow", "forks", "from_value", "headers", "local_tag",
+        "pinned", "proof", "rest", "route", "sending", "seq", "subscription", "timer", "to_value", "uri",
     )  # fmt: skip
 
     def __init__(self, subscription: Subscription, uri: str, from_value: str, to_value: str, *, pinned: bool) -> None:
@@ -123,7 +124,11 @@ class Ask:
         self.to_value = to_value
         self.pinned = pinned
         self.flow = subscription.tx.source
+        """The one over which it is tried."""
+        self.contact_over: Callable[[Flow], str] = lambda flow: ""
+        """Our Contact as the other end of a flow reaches it."""
         self.contact = self.route = self.call_id = self.local_tag = ""
+        self.sending: Sending | None = None
         self.headers: list[Header] = []
         self.rest = b""
         self.account: PbxAccount | None = None
@@ -217,33 +222,42 @@ class Subscriptions:
         hop, ask.route = connection_hop(connection)
         domain = index.tenant.primary_domain
 
-        def ready(flow: Flow | None, then: float) -> None:
-            if flow is None:
-                self._failed(ask, None, 503, then)
+        def ready(flows: Sequence[Flow], then: float) -> None:
+            if flows:
+                self._send(ask, flows, [], then)
             else:
-                ask.contact = contact_of(user.extension, domain, connection.multi_tenant, self._core.wire, flow)
-                self._send(ask, flow, [], then)
+                self._failed(ask, None, 503, then)
 
-        self._core.wire.when_ready(*hop, ready, now)
+        mode, wire = connection.multi_tenant, self._core.wire
+        ask.contact_over = lambda flow: contact_of(user.extension, domain, mode, wire, flow)
+        wire.find(*hop, ready, now, verify=connection.tls_verify)
 
     def to_user(
         self, tx: ServerTransaction, index: TenantIndex, user: User, connection: Connection | None, now: float
     ) -> bool:
-        """To all phones of a user, from a PBX or another phone; False when there are none."""
+        """To all phones of a user, from a PBX or another phone; False when there are none.
+
+        What is about a call of the user's goes to the phone that has it, and to no other (RFC 4538).
+        """
         bindings = self._core.registrar.bindings(user.id, now)
-        if not bindings:
+        places = [(target_of(binding.contact), binding.flow) for binding in bindings]
+        leg = self._calls.target_leg(tx.request, index)
+        if leg is not None and leg.pinned:
+            places = [(leg.target, leg.flow)]
+        if not places:
             return False
         subscription = self._begin(tx, index, user, connection, now, from_phone=connection is None)
         if subscription is None:
             return True
         to_value = f"<{Uri.build(user.extension, index.tenant.primary_domain)}>"
         from_value = f"<{tx.request.from_.uri_text}>"
-        asks = [self._ask(subscription, target_of(b.contact), from_value, to_value, None) for b in bindings]
-        for ask, binding in zip(asks, bindings, strict=True):
+        wire = self._core.wire
+        asks = [self._ask(subscription, uri, from_value, to_value, None) for uri, _ in places]
+        for ask, (_, flow) in zip(asks, places, strict=True):
             ask.pinned = True
-            ask.contact = f"<sip:{self._core.wire.hostport(binding.flow)}>"
-            self._watch(subscription, binding.flow)
-            self._send(ask, binding.flow, [], now)
+            ask.contact_over = lambda there: f"<sip:{wire.hostport(there)}>"
+            self._watch(subscription, flow)
+            self._send(ask, [flow], [], now)
         return True
 
     def _begin(
@@ -279,12 +293,22 @@ class Subscriptions:
         self._asks[ask.call_id, ask.local_tag] = ask
         return ask
 
-    def _send(self, ask: Ask, flow: Flow, credentials: list[Header], now: float) -> None:
+    def _send(self, ask: Ask, flows: Sequence[Flow], credentials: list[Header], now: float) -> None:
         """The copy, and again with credentials (RFC 3261 8.1.3.5). NOTIFYs are taken from now on (RFC 6665 4.4.1)."""
-        wire, request = self._core.wire, ask.subscription.request
-        hops, branch = request.max_forwards, wire.branch()
-        ask.flow = flow
         ask.seq += 1
+        self._core.timers.cancel(ask.timer)
+        ask.timer = self._core.timers.set(now + PATIENCE, lambda at: self._no_more_forks(ask))
+
+        def over(flow: Flow, branch: str) -> bytes:
+            ask.flow, ask.contact = flow, ask.contact_over(flow)
+            return self._copy_over(ask, flow, branch, credentials)
+
+        method = ask.subscription.request.method
+        ask.sending = self._core.sender.request(method, flows, over, (self, ask), now, pinned=ask.pinned)
+
+    def _copy_over(self, ask: Ask, flow: Flow, branch: str, credentials: list[Header]) -> bytes:
+        wire, request = self._core.wire, ask.subscription.request
+        hops = request.max_forwards
         headers: list[Header] = [
             ("Via", wire.via(flow, branch)),
             ("Max-Forwards", str(70 if hops is None else max(0, hops - 1))),
@@ -297,10 +321,7 @@ class Subscriptions:
             *ask.headers,
             *credentials,
         ]
-        data = build.request(request.method, ask.uri, headers, request.body, ask.rest)
-        self._core.timers.cancel(ask.timer)
-        ask.timer = self._core.timers.set(now + PATIENCE, lambda at: self._no_more_forks(ask))
-        self._core.layer.request(data, request.method, branch, flow, (self, ask), now)
+        return build.request(request.method, ask.uri, headers, request.body, ask.rest)
 
     # -- answers to the SUBSCRIBE that began it
 
@@ -318,8 +339,8 @@ class Subscriptions:
     def _asked(self, tx: ClientTransaction, ask: Ask, response: Message, now: float) -> None:
         if response.status in (401, 407) and ask.proof is not None and not ask.subscription.over:
             found = ask.proof.headers(response, tx.method, ask.uri, self._core.wire.token())
-            if found is not None:
-                self._send(ask, tx.flow, [*found], now)
+            if found is not None and ask.sending is not None:
+                self._send(ask, ask.sending.onward, [*found], now)
                 return
         if response.status < 300:
             self._taken(ask, response, now)
@@ -372,7 +393,7 @@ class Subscriptions:
             rest: list[Header] = [lines_to_pass(best, from_phone=ask.pinned)]
             self._respond(subscription.tx, best.status, best.reason, self._core.wire.token(), rest, best.body, now)
 
-    def on_failure(self, tx: ClientTransaction, sent: Ask | Relay | Farewell, reason: str, now: float) -> None:
+    def on_failure(self, sending: Sending, sent: Ask | Relay | Farewell, reason: str, now: float) -> None:
         status = 408 if reason == "timeout" else 503
         if isinstance(sent, Ask) and not sent.done:
             self._failed(sent, None, status, now)
@@ -540,21 +561,19 @@ class Subscriptions:
 
     def _send_on(self, relay: Relay, credentials: list[Header], now: float) -> None:
         request, there, wire = relay.tx.request, relay.there, self._core.wire
-        branch = wire.branch()
+        seq = there.next_seq()
         rest = lines_to_pass(request, from_phone=relay.here.pinned)
         index = relay.fork.ask.subscription.index
         named = self._calls.renamed(request, index, self._calls.connection_of(there, index))
-        data = there.request(
-            wire,
-            request.method,
-            branch,
-            there.next_seq(),
-            [*named, *credentials],
-            request.body,
-            rest,
-            hops=request.max_forwards,
-        )
-        self._core.layer.request(data, request.method, branch, there.flow, (self, relay), now)
+        headers = [*named, *credentials]
+
+        def over(flow: Flow, branch: str) -> bytes:
+            return there.request(
+                wire, request.method, branch, seq, headers, request.body, rest, flow, request.max_forwards
+            )
+
+        flows, owner = there.flows, (self, relay)
+        self._core.sender.request(request.method, flows, over, owner, now, pinned=there.pinned)
 
     def _relayed(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:
         status, there, fork = response.status, relay.there, relay.fork
@@ -625,9 +644,13 @@ class Subscriptions:
 
     def _send_farewell(self, farewell: Farewell, credentials: list[Header], now: float) -> None:
         leg, wire = farewell.leg, self._core.wire
-        branch = wire.branch()
-        data = leg.request(wire, farewell.method, branch, leg.next_seq(), [*farewell.headers, *credentials])
-        self._core.layer.request(data, farewell.method, branch, leg.flow, (self, farewell), now)
+        seq = leg.next_seq()
+
+        def over(flow: Flow, branch: str) -> bytes:
+            return leg.request(wire, farewell.method, branch, seq, [*farewell.headers, *credentials], flow=flow)
+
+        owner = self, farewell
+        self._core.sender.request(farewell.method, leg.flows, over, owner, now, pinned=leg.pinned)
 
     def _farewell_again(self, farewell: Farewell, response: Message, now: float) -> None:
         leg = farewell.leg

@@ -422,6 +422,11 @@ class Upstream:
         wanted, contact, expires = sent
         identity = f"<{Uri.build(wanted.account.username, wanted.registrar)}>"
         self._events.count("upstream.sent")
+        account = wanted.account
+        self._events.leg(
+            registration.call_id, registration.call_id,
+            tenant=account.tenant, user=account.user, connection=account.connection,
+        )  # fmt: skip
         return build.request(
             "REGISTER",
             self._request_uri(wanted),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from sipd.flow import DEFAULT_PORTS, WEB, Answer, Flow, Listener, Query, Target, TlsName
@@ -94,7 +95,7 @@ class Wire:
         """
 
         def found(targets: tuple[Target, ...], then: float) -> None:
-            flows = self._flows(targets)
+            flows = self._flows(targets, like.listener if like is not None else 0)
             self._name(flows, host, verify, like)
             ready(flows, then)
 
@@ -115,11 +116,10 @@ class Wire:
             self._waiting[query].append(found)
             self._waiting_total += 1
 
-    def when_ready(
-        self, host: str, port: int, transport: str, ready: Callable[[Flow | None, float], None], now: float
-    ) -> None:
-        """`find`, for who wants the first flow only; None: there is no way."""
-        self.find(host, port, transport, lambda flows, then: ready(flows[0] if flows else None, then), now)
+    def expect(self, flow: Flow, name: str, verify: bool) -> None:
+        """Note who is at the other end of a TLS flow, for the places that it will name in its dialogs."""
+        if flow.transport in ("tls", "wss"):
+            self._remember(flow, TlsName(name.lower(), verify))
 
     def resolved(self, query: Query, answer: Answer, now: float) -> None:
         """What was found. A resolver that failed leaves the last good answer in use."""
@@ -127,9 +127,11 @@ class Wire:
         if len(self._known) >= MAX_NAMES:
             del self._known[next(iter(self._known))]
         known = self._known[query] = _known(answer, old, now)
-        for found in self._waiting.pop(query, ()):
-            self._waiting_total -= 1
-            found(known.targets, now)
+        waiting = self._waiting.pop(query, ())
+        self._waiting_total -= len(waiting)
+        with ExitStack() as stack:  # one that raises takes no other along
+            for found in reversed(waiting):
+                stack.callback(found, known.targets, now)
 
     def _at(self, host: str, port: int, transport: str) -> tuple[Target, ...]:
         """An address needs no look-up; without a transport it is UDP, or what there is (RFC 3263 4.1)."""
@@ -137,9 +139,9 @@ class Wire:
         found = (Target(host, port or DEFAULT_PORTS.get(one, 0), one) for one in transports)
         return tuple(target for target in found if self.settings.flow_to(*target) is not None)[:1]
 
-    def _flows(self, targets: tuple[Target, ...]) -> tuple[Flow, ...]:
-        """Those that a listener of ours can reach."""
-        flows = (self.settings.flow_to(*target) for target in targets)
+    def _flows(self, targets: tuple[Target, ...], preferred: int) -> tuple[Flow, ...]:
+        """Those that a listener of ours can reach, from the one that the peer knows if that will do."""
+        flows = (self.settings.flow_to(*target, preferred) for target in targets)
         return tuple(dict.fromkeys(flow for flow in flows if flow is not None))
 
     def _name(self, flows: tuple[Flow, ...], host: str, verify: bool | None, like: Flow | None) -> None:
@@ -149,12 +151,16 @@ class Wire:
             if flow.transport not in ("tls", "wss") or (verify is None and flow[:3] in names):
                 continue
             source = names.get(like[:3]) if like is not None else None
-            name = source.name if source is not None and is_address(host) else host
+            name = source.name if source is not None and is_address(host) else host.lower()
             wanted = verify if verify is not None else source is None or source.verify
-            names.pop(flow[:3], None)
-            if len(names) >= MAX_TLS_NAMES:
-                del names[next(iter(names))]
-            names[flow[:3]] = TlsName(name, wanted)
+            self._remember(flow, TlsName(name, wanted))
+
+    def _remember(self, flow: Flow, name: TlsName) -> None:
+        names = self.tls_names
+        names.pop(flow[:3], None)
+        if len(names) >= MAX_TLS_NAMES:
+            del names[next(iter(names))]
+        names[flow[:3]] = name
 
 
 def _known(answer: Answer, old: Known | None, now: float) -> Known:

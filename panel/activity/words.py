@@ -19,6 +19,12 @@ SENTENCES = {
     "tenant.signed_up": "signed up",
 }
 """Actions that are no plain "did it to the subject"."""
+WITH_SUBJECT = {
+    "connection.mode_switched_on": "switched multi-tenant mode on for connection",
+    "connection.mode_switched_off": "switched multi-tenant mode off for connection",
+    "user.password_renewed": "made a new phone password for user",
+}
+"""The same, before the subject's name."""
 MAX_SHOWN = 80
 """Characters of a value in the log."""
 
@@ -27,6 +33,8 @@ def sentence(entry: AuditEntry) -> str:
     """`updated user 101`, from an action such as `user.updated`."""
     if entry.action in SENTENCES:
         return SENTENCES[entry.action]
+    if entry.action in WITH_SUBJECT:
+        return f"{WITH_SUBJECT[entry.action]} {entry.subject_label}"
     thing, _, deed = entry.action.partition(".")
     return f"{deed.replace('_', ' ')} {thing.replace('_', ' ')} {entry.subject_label}".strip()
 

@@ -137,7 +137,9 @@ def _wires(scope: TenantScope, form: Form[ConnectionInput]) -> tuple[object, obj
 
 def _state(scope: TenantScope, connection: Connection) -> dict[str, object]:
     state = live.registrations(scope).of_connection(connection.id)
-    return {"state": state, "extensions": service.users_by_id(scope)}
+    extensions = service.users_by_id(scope)
+    rows = sorted(state.upstream, key=lambda row: extensions.get(row.user, ""))
+    return {"state": state, "rows": rows, "extensions": extensions}
 
 
 def _edit_context(scope: TenantScope, connection: Connection, form: Form[ConnectionInput]) -> dict[str, object]:

@@ -11,7 +11,18 @@ from panel.models.people import (
     SupportSession,
 )
 from panel.models.publishing import Node, NodeApplied, Part, Publication
-from panel.models.tenancy import Connection, Domain, Number, OutboundRule, Tenant, UpstreamAccount, User
+from panel.models.tenancy import (
+    Connection,
+    Domain,
+    Group,
+    GroupMember,
+    Number,
+    OutboundRule,
+    Schedule,
+    Tenant,
+    UpstreamAccount,
+    User,
+)
 
 __all__ = [
     "Account",
@@ -23,6 +34,8 @@ __all__ = [
     "EmailToken",
     "Event",
     "EventCursor",
+    "Group",
+    "GroupMember",
     "Membership",
     "Node",
     "NodeApplied",
@@ -31,6 +44,7 @@ __all__ = [
     "OutboxMail",
     "Part",
     "Publication",
+    "Schedule",
     "SetupToken",
     "SupportSession",
     "Tenant",

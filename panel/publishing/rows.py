@@ -8,7 +8,18 @@ from typing import TypeVar
 
 from sqlmodel import Session, col, select
 
-from panel.models import Connection, Domain, Number, OutboundRule, Tenant, UpstreamAccount, User
+from panel.models import (
+    Connection,
+    Domain,
+    Group,
+    GroupMember,
+    Number,
+    OutboundRule,
+    Schedule,
+    Tenant,
+    UpstreamAccount,
+    User,
+)
 from panel.models.base import TenantRow
 from panel.publishing.snapshot import TenantRows
 
@@ -27,12 +38,10 @@ def tenant_rows(session: Session, tenant_ids: Collection[str]) -> Iterator[Tenan
 
 def _chunk(session: Session, ids: list[str]) -> Iterator[TenantRows]:
     tenants = session.exec(select(Tenant).where(col(Tenant.id).in_(ids)).order_by(Tenant.id)).all()
-    domains, users = _by_tenant(session, Domain, ids), _by_tenant(session, User, ids)
-    connections, accounts = _by_tenant(session, Connection, ids), _by_tenant(session, UpstreamAccount, ids)
-    numbers, rules = _by_tenant(session, Number, ids), _by_tenant(session, OutboundRule, ids)
+    kinds = (Domain, User, Connection, UpstreamAccount, Number, OutboundRule, Group, GroupMember, Schedule)
+    found = [_by_tenant(session, kind, ids) for kind in kinds]
     for tenant in tenants:
-        key = tenant.id
-        yield TenantRows(tenant, domains[key], users[key], connections[key], accounts[key], numbers[key], rules[key])
+        yield TenantRows(tenant, *(rows[tenant.id] for rows in found))
 
 
 def _by_tenant(session: Session, kind: type[R], ids: list[str]) -> dict[str, list[R]]:

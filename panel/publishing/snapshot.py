@@ -34,6 +34,9 @@ class TenantRows:
     accounts: Sequence[models.UpstreamAccount] = ()
     numbers: Sequence[models.Number] = ()
     rules: Sequence[models.OutboundRule] = ()
+    groups: Sequence[models.Group] = ()
+    members: Sequence[models.GroupMember] = ()
+    schedules: Sequence[models.Schedule] = ()
 
 
 def installation_part(platform_domain: str, edge_hosts: Iterable[str]) -> model.Installation:
@@ -48,6 +51,9 @@ def tenant_part(rows: TenantRows, vault: Sealer) -> model.Tenant:
     accounts: dict[str, list[models.UpstreamAccount]] = defaultdict(list)
     for account in rows.accounts:
         accounts[account.user_id].append(account)
+    members: dict[str, list[models.GroupMember]] = defaultdict(list)
+    for member in rows.members:
+        members[member.group_id].append(member)
     return model.Tenant(
         id=tenant.id,
         slug=tenant.slug,
@@ -57,9 +63,12 @@ def tenant_part(rows: TenantRows, vault: Sealer) -> model.Tenant:
         alias_domains=tuple(sorted(domain.name for domain in rows.domains if not domain.is_primary)),
         users=tuple(_user(user, primary, accounts[user.id], vault) for user in sorted(rows.users, key=_id)),
         connections=tuple(_connection(connection) for connection in sorted(rows.connections, key=_id)),
+        groups=tuple(_group(group, members[group.id]) for group in sorted(rows.groups, key=_id)),
+        schedules=tuple(_schedule(schedule) for schedule in sorted(rows.schedules, key=_id)),
         numbers=tuple(_number(number) for number in sorted(rows.numbers, key=_id)),
         outbound=tuple(_rule(rule) for rule in sorted(rows.rules, key=lambda rule: (rule.position, rule.id))),
         default_connection=tenant.default_connection_id or "",
+        caller_id=tenant.caller_id,
         limits=model.Limits(tenant.limit_calls, tenant.limit_calls_per_second),
     )
 
@@ -70,7 +79,7 @@ def ha1(algorithm: str, username: str, realm: str, password: str) -> str:
     return hashlib.new(algorithm, text, usedforsecurity=False).hexdigest()
 
 
-def _id(row: models.User | models.Connection | models.Number) -> str:
+def _id(row: models.User | models.Connection | models.Number | models.Group | models.Schedule) -> str:
     return row.id
 
 
@@ -89,8 +98,15 @@ def _user(user: models.User, realm: str, accounts: Iterable[models.UpstreamAccou
         forward_busy=user.forward_busy,
         forward_no_answer=user.forward_no_answer,
         forward_unreachable=user.forward_unreachable,
+        do_not_disturb=user.do_not_disturb,
+        schedule=user.schedule_id or "",
+        forward_closed=user.forward_closed,
+        fork=user.fork,
+        serial_seconds=user.serial_seconds,
         ring_seconds=user.ring_seconds,
         max_bindings=user.max_bindings,
+        caller_id=user.caller_id,
+        hide_caller_id=user.hide_caller_id,
         limits=model.Limits(user.limit_calls),
     )
 
@@ -128,13 +144,68 @@ def _connection(connection: models.Connection) -> model.Connection:
         strategy=connection.strategy,
         expires=connection.expires,
         internal_calls=connection.internal_calls,
+        tls_verify=connection.tls_verify,
+        tls_client=connection.tls_client,
+        caller_id=connection.caller_id,
         limits=model.Limits(connection.limit_calls, connection.limit_calls_per_second),
     )
 
 
+def _group(group: models.Group, members: Iterable[models.GroupMember]) -> model.Group:
+    turns = sorted(members, key=lambda member: (member.position, member.user_id))
+    return model.Group(
+        id=group.id,
+        extension=group.extension,
+        name=group.name,
+        enabled=group.enabled,
+        strategy=group.strategy,
+        members=tuple(model.Member(member.position, member.user_id) for member in turns),
+        member_seconds=group.member_seconds,
+        ring_seconds=group.ring_seconds,
+        forward_no_answer=group.forward_no_answer,
+        schedule=group.schedule_id or "",
+        forward_closed=group.forward_closed,
+        aliases=tuple(sorted(group.aliases)),
+    )
+
+
+def _schedule(schedule: models.Schedule) -> model.Schedule:
+    return model.Schedule(
+        id=schedule.id,
+        name=schedule.name,
+        time_zone=schedule.time_zone,
+        openings=tuple(opening_of(text) for text in sorted(schedule.openings)),
+        holidays=tuple(sorted(schedule.holidays)),
+    )
+
+
+def opening_of(text: str) -> model.Opening:
+    """`0 09:00-12:30`, as the row holds it."""
+    day, _, hours = text.partition(" ")
+    opens, _, closes = hours.partition("-")
+    return model.Opening(int(day), opens, closes)
+
+
 def _number(number: models.Number) -> model.Number:
-    return model.Number(number.id, number.number, user=number.user_id or "", forward=number.forward)
+    return model.Number(
+        id=number.id,
+        number=number.number,
+        user=number.user_id or "",
+        group=number.group_id or "",
+        forward=number.forward,
+        schedule=number.schedule_id or "",
+        forward_closed=number.forward_closed,
+    )
 
 
 def _rule(rule: models.OutboundRule) -> model.OutboundRule:
-    return model.OutboundRule(rule.id, rule.position, rule.prefix, rule.strip, rule.prepend, rule.connection_id)
+    return model.OutboundRule(
+        id=rule.id,
+        position=rule.position,
+        prefix=rule.prefix,
+        strip=rule.strip,
+        prepend=rule.prepend,
+        connection=rule.connection_id,
+        pattern=rule.pattern,
+        fallback=rule.fallback_id or "",
+    )

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from sipd.flow import Answer, Listener, Query, Target
+from sipd.flow import DEFAULT_PORTS, Answer, Listener, Query, Target
 from sipd.net.names import PARTIAL_TTL, Names, NameServer, NamesFailed, Records, family_of
 
 log = logging.getLogger("sipd.net.resolve")
@@ -16,10 +16,10 @@ RESOLVE_SECONDS = 8.0
 """For one name altogether; after that the look-up counts as failed."""
 QUEUE_LIMIT = 1000
 """Look-ups under way or waiting; further ones fail at once."""
+LEAST_TTL = 1.0
+"""Seconds: 0 is what a failure says."""
 TARGET_LIMIT = 16
 """Places handed on from one look-up, and names of one SRV answer whose addresses are asked for."""
-DEFAULT_PORTS = {"tls": 5061}
-"""Other than 5060."""
 PREFERENCE = ("udp", "tcp", "tls")
 """Where the records leave the choice to us (RFC 3263 4.1: a client may use any that it supports)."""
 SERVICES = {"sip+d2u": "udp", "sip+d2t": "tcp", "sips+d2t": "tls"}
@@ -81,7 +81,8 @@ class Resolver:
         answer = Answer()
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
-                answer = await self._search.find(query)
+                found = await self._search.find(query)
+            answer = found._replace(ttl=max(found.ttl, LEAST_TTL))
             if not answer.targets:
                 self._counters["resolve.nothing"] += 1
         except (NamesFailed, TimeoutError) as error:
@@ -154,7 +155,7 @@ class Search:
         if not found.records:
             return None
         records = [Srv(r.priority, r.weight, r.port, r.target.to_text().rstrip(".")) for r in found.records]
-        ordered = [record for record in in_order(records, self._draw) if record.host][:TARGET_LIMIT]
+        ordered = [record for record in in_order(records, self._draw) if record.host and record.port][:TARGET_LIMIT]
         tasks = (self._addresses(record.host, transport) for record in ordered)
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         places: list[Target] = []

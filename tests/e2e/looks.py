@@ -105,4 +105,5 @@ def inspect(page: Page, folder: Path, name: str) -> None:
         turn(page, view)
         found += [f"{name}, {view.name}: {fault}" for fault in faults_of(page)]
         picture(page, folder, f"{name}-{view.name}")
+    turn(page, WIDE)
     assert not found, "\n".join(found)

@@ -132,3 +132,22 @@ def test_a_choice_of_colours_is_kept(page: Page) -> None:
     expect(root).to_have_attribute("data-bs-theme", "light")
     page.emulate_media(color_scheme="dark")
     expect(root).to_have_attribute("data-bs-theme", "dark")
+
+
+POLLED = ("overview.page", "users.listing", "users.phone", "connections.listing", "connections.edit", "live.calls")
+
+
+@pytest.mark.parametrize("name", POLLED)
+def test_asking_again_moves_nothing(as_cast: Callable[[str], Page], acme: Furnished, name: str) -> None:
+    """Parts that are fetched again every few seconds come back in the same place."""
+    page = as_cast("alice")
+    page.clock.install()
+    page.goto(acme.path(OF_TENANT[name].format(user=acme.users["101"], connection=acme.connection)))
+    looks.settle(page)
+    looks.shifts(page)
+    with page.expect_response(lambda response: response.request.headers.get("hx-request") == "true"):
+        page.clock.fast_forward(10_500)
+    page.clock.resume()
+    looks.settle(page)
+    moved, what = looks.shifts(page)
+    assert moved < looks.MAX_SHIFT, what

@@ -10,7 +10,7 @@ from tests.e2e import steps
 from tests.e2e.conftest import SECRET
 from tests.e2e.installation import Installation
 from tests.e2e.line import Line
-from tests.e2e.looks import picture
+from tests.e2e.looks import inspect, picture
 from tests.integration.kamailio.registrar import KamailioRegistrar
 
 CLINIC = steps.House("Harbour Clinic", "harbour-clinic")
@@ -34,7 +34,7 @@ def test_from_sign_up_to_the_first_call(
     connection = page.url
 
     password = steps.add_user(page, CLINIC, "101", "Reception", SECRET)
-    picture(page, folder, "04-phone-settings")
+    inspect(page, pictures / "pages", "users.phone-with-password")
     page.reload()
     expect(page.get_by_text(password)).to_have_count(0)
 
@@ -46,7 +46,7 @@ def test_from_sign_up_to_the_first_call(
     picture(page, folder, "05-connection-mode-on")
 
     page.get_by_role("link", name="Review and publish").click()
-    picture(page, folder, "06-review")
+    inspect(page, pictures / "pages", "publishing.page-review")
     page.get_by_role("button", name="Publish").click()
     steps.toast(page, steps.LIVE)
     expect(page.locator("#unpublished")).to_be_empty()
@@ -74,7 +74,7 @@ def test_from_sign_up_to_the_first_call(
         page.wait_for_timeout(250)
         page.reload()
     expect(recorded).to_contain_text("talked")
-    picture(page, folder, "10-calls")
+    inspect(page, pictures / "pages", "live.calls-recorded")
     page.goto(CLINIC.path())
     expect(page.get_by_role("heading", name="You are live")).to_be_visible()
     picture(page, folder, "11-overview-live")

@@ -82,6 +82,11 @@ class Wire(asyncio.DatagramProtocol):
             self._end(writer)
         self._streams.clear()
 
+    def refuse_streams(self) -> None:
+        """Take no more TCP connections, as a peer that has UDP only."""
+        if self._server is not None:
+            self._server.close()
+
     def _end(self, writer: asyncio.StreamWriter) -> None:
         """TLS would want its farewell answered, for which a test that ends has no time."""
         if self._tls is not None:

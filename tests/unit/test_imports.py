@@ -21,7 +21,11 @@ NOT_IN_THE_CORE = frozenset(
 )
 """Clock, randomness, sockets and disk come to the core as arguments."""
 SHELL = frozenset(
-    f"sipd.{name}" for name in "__main__ commands config control daemon disk reload requests spool store".split()
+    f"sipd.{name}"
+    for name in (
+        "__main__ commands config control daemon disk handmade ladder pcap plain reload replay requests spool store "
+        "traces vitals"
+    ).split()
 )
 """What else is directly in sipd is core, and held to its rules: a new file is core until it is named here."""
 

@@ -31,6 +31,7 @@ class FakeCore:
         self.settings = settings
         self.compiled: Compiled = compile_table(EMPTY)
         self.faults: list[BaseException] = []
+        self.tracer = None
         self.counters: dict[str, int] = {"received": 0}
         self.told: list[tuple[Any, ...]] = []
         self.out: list[tuple[bytes, Flow]] = []
@@ -109,6 +110,13 @@ class FakeCore:
 
     def calls(self, tenant: str | None, now: float) -> list[dict[str, Any]]:
         return [{"id": "c1", "from": "101", "to": "102", "state": "ringing", "since": now}]
+
+    def hang_up(self, name: str, tenant: str | None, code: int, reason: str, now: float) -> str:
+        self.told.append(("hang_up", name, tenant, code, reason))
+        return name if name == "c1" and tenant in (None, "t-acme") else ""
+
+    def vitals(self) -> dict[str, int]:
+        return {"calls": 1}
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         self.told.append(("renew", tenant, connection))

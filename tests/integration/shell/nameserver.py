@@ -28,6 +28,8 @@ class NameServer(asyncio.DatagramProtocol):
         self.silent = False
         self.rcode: dns.rcode.Rcode | None = None
         """What every question gets."""
+        self.soa = ""
+        """Of negative answers: its last number is for how long there is nothing (RFC 2308)."""
         self.whole_chains = True
         """Whether the target of a CNAME is in the same answer."""
         self.port = 0
@@ -109,6 +111,8 @@ class NameServer(asyncio.DatagramProtocol):
                 return
         if not any(known.endswith(text) for known, _ in self._sets):
             answer.set_rcode(dns.rcode.NXDOMAIN)
+        if self.soa:
+            answer.authority.append(dns.rrset.from_text(".", 3600, "IN", "SOA", self.soa))
 
 
 def free_port() -> int:

@@ -215,6 +215,16 @@ def test_a_name_that_has_nothing_is_known_to_have_nothing(host: str) -> None:
     run(body)
 
 
+@pytest.mark.parametrize(("minimum", "ttl"), [(0, 1.0), (45, 45.0), (900, 900.0)])
+@pytest.mark.parametrize("host", ["nowhere.invalid", "gone.example"])
+def test_the_zone_says_for_how_long_there_is_nothing(host: str, minimum: int, ttl: float) -> None:
+    async def body(server: NameServer, find: Find) -> None:
+        server.soa = f"ns.example. root.example. 1 2 3 4 {minimum}"
+        assert await find(host) == Answer((), ttl)
+
+    run(body)
+
+
 @pytest.mark.parametrize("code", [dns.rcode.SERVFAIL, dns.rcode.REFUSED])
 def test_a_server_that_fails_says_nothing_about_the_name(code: dns.rcode.Rcode) -> None:
     async def body(server: NameServer, find: Find) -> None:

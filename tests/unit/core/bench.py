@@ -159,12 +159,17 @@ class End:
         """A request outside a dialog; `headers` with underscores for dashes."""
         return request_text(
             method, uri, from_=f"<{from_}>;tag=f-{call_id}", to=f"<{to}>", call_id=call_id, cseq=next(self._cseq),
-            via=f"SIP/2.0/{self.flow.transport.upper()} {self.hostport}", branch=self.branch(),
+            via=self.sent_by, branch=self.branch(),
             headers=headers,
         )  # fmt: skip
 
     def branch(self) -> str:
-        return f"z9hG4bK-{self.flow.host.replace(':', '-')}-{self.flow.port}-{next(self._branch)}"
+        return f"z9hG4bK-{self.flow.host.replace(':', '_')}-{self.flow.port}-{next(self._branch)}"
+
+    @property
+    def sent_by(self) -> str:
+        """The beginning of this end's Via."""
+        return f"SIP/2.0/{self.flow.transport.upper()} {self.hostport}"
 
     def answer(self, request: Message, status: int, tag: str = "", body: str = "", **headers: str) -> None:
         """Answer what was taken."""
@@ -187,7 +192,7 @@ class End:
         contact = made.contacts[0].uri_text
         return request_text(
             method, contact, from_=made.get("from") or "", to=made.get("to") or "", call_id=made.call_id, cseq=cseq,
-            via=f"SIP/2.0/{self.flow.transport.upper()} {self.hostport}", branch=self.branch(),
+            via=self.sent_by, branch=self.branch(),
             headers=headers, body=body,
         )  # fmt: skip
 
@@ -196,7 +201,7 @@ class End:
         return request_text(
             method, invite.contacts[0].uri_text, from_=f"{invite.get('to')};tag={tag}", to=invite.get("from") or "",
             call_id=invite.call_id, cseq=cseq,
-            via=f"SIP/2.0/{self.flow.transport.upper()} {self.hostport}", branch=self.branch(),
+            via=self.sent_by, branch=self.branch(),
             headers=headers, body=body,
         )  # fmt: skip
 
@@ -207,7 +212,7 @@ class End:
         aor = f"sip:{extension}@{domain}"
         contact = f"<sip:{extension}@10.0.0.9:5062>;expires={expires}"
         headers = {"Contact": contact, **more}
-        call_id = f"reg-{self.flow.host}-{self.flow.port}"
+        call_id = f"reg-{self.hostport}"
         self.send(self.request("REGISTER", f"sip:{domain}", from_=aor, to=aor, call_id=call_id, **headers))
         headers["Authorization"] = credentials(self.take(401), extension, "REGISTER", f"sip:{domain}")
         self.send(self.request("REGISTER", f"sip:{domain}", from_=aor, to=aor, call_id=call_id, **headers))

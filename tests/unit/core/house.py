@@ -50,10 +50,11 @@ class House:
         return [self.phone(extension) for extension in extensions or EXTENSIONS]
 
     def rings(self, to: str = "101", from_: str = "sip:+4930@pbx.example", **headers: str) -> None:
-        """The PBX calls."""
+        """The PBX calls, and wants to hear of forwards."""
         self._calls += 1
         uri = f"sip:{to}@acme.example"
         headers.setdefault("Contact", f"<sip:{PBX}:5060>")
+        headers.setdefault("Supported", "histinfo")
         self.asked = self.pbx.request("INVITE", uri, from_=from_, to=uri, call_id=f"c{self._calls}", **headers)
         self.pbx.send(self.asked)
 

@@ -117,6 +117,15 @@ class TestSerial:
         refuse(second, 486)
         other.take("INVITE")
 
+    def test_a_phone_that_rang_in_vain_counts_although_the_last_one_is_gone(self) -> None:
+        on = House(acme({"101": {**self.SERIAL["101"], "forward_no_answer": "102"}}))
+        first, second, other = on.phone(place=1, q="0.9"), on.phone(place=2, q="0.5"), on.phone("102")
+        on.rings()
+        first.answer(first.take("INVITE"), 180, "one")
+        on.passes(10.1)
+        refuse(second, 404)
+        other.take("INVITE")
+
     def test_a_6xx_ends_the_hunt(self) -> None:
         on = House(acme(self.SERIAL))
         first, second = on.phone(place=1, q="0.9"), on.phone(place=2, q="0.5")

@@ -202,11 +202,18 @@ class TestChains:
 
 
 class TestTheCallerIsTold:
+    def test_not_with_181_when_it_did_not_ask_to_be(self) -> None:
+        on = forwarding("forward_always")
+        two = on.phone("102")
+        on.rings(Supported="100rel")
+        two.take("INVITE")
+        assert on.told() == []
+
     def test_not_with_181_when_all_must_be_acknowledged(self) -> None:
         """RFC 3262 3: 18x other than reliable ones may not be sent then."""
         on = forwarding("forward_always")
         two = on.phone("102")
-        on.rings(Require="100rel")
+        on.rings(Require="100rel", Supported="histinfo")
         two.take("INVITE")
         assert on.told() == []
 
@@ -229,7 +236,7 @@ class TestTheCallerIsTold:
     def test_a_phone_is_told_too(self) -> None:
         on = House(acme({"102": {"forward_always": "103"}}, {"internal_calls": "always_direct"}))
         one, three = on.phones("101", "103")
-        one.call("102")
+        one.call("102", Supported="histinfo")
         one.take(181)
         assert three.take("INVITE").from_.uri_text == "sip:101@acme.example"
 
@@ -273,6 +280,17 @@ class TestThroughThePbx:
         assert on.refusals() == ["forward-loop"]
         on.passes(200)
         on.assert_nothing_left()
+
+    def test_a_loop_of_a_number_that_the_pbx_hides_ends(self) -> None:
+        on = House(acme(numbers=(Number("n", "+4930123", forward="+49170"),)))
+        turns = 0
+        while turns < 20:
+            on.rings("+4930123", from_="sip:anonymous@pbx.example")
+            if not any(m.method == "INVITE" and not m.status for m in on.pbx.taken()):
+                break
+            turns += 1
+        assert turns == 10
+        assert on.refusals() == ["forward-loop"]
 
     def test_answered_forwards_do_not_count_as_a_loop(self) -> None:
         on = House(acme(self.OUT))

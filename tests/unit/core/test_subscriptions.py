@@ -10,7 +10,7 @@ from sipd import subscriptions
 from sipd.message.message import Message
 from sipd.routing.model import Table
 from tests.unit.core.bench import PBX, Bench, End, credentials, table, tenant, two_tenants
-from tests.unit.core.talk import CHALLENGE, PHONE, assert_nothing_left
+from tests.unit.core.talk import CHALLENGE, PHONE, Talk, assert_nothing_left
 
 AOR = "sip:101@acme.example"
 ACTIVE = "active;expires=600"
@@ -509,3 +509,26 @@ class TestReferOutside:
         phone.take(200)
         bench.pass_time(60)
         assert_none(bench)
+
+    @pytest.mark.parametrize("swapped", [False, True])
+    def test_one_about_a_call_reaches_the_phone_that_has_it(self, swapped: bool) -> None:
+        """RFC 4538: Target-Dialog."""
+        talk = Talk()
+        other = talk.bench.end("203.0.113.2", 5063)
+        other.register(Contact="<sip:101@10.0.0.77:5062>;expires=600")
+        tags = [talk.ok.to.tag, talk.ok.from_.tag][:: -1 if swapped else 1]
+        named = f"t;local-tag={tags[0]};remote-tag={tags[1]}"
+        more = {"Refer_To": "<sip:103@pbx.example>", "Contact": f"<sip:{PBX}>", "Target_Dialog": named}
+        talk.pbx.send(talk.pbx.request("REFER", AOR, from_="sip:x@pbx.example", to=AOR, call_id="o", **more))
+        refer = talk.phone.take("REFER")
+        other.nothing()
+        tags = ["p", talk.invite.from_.tag or ""][:: -1 if swapped else 1]
+        assert refer.get("target-dialog") == f"{talk.invite.call_id};local-tag={tags[0]};remote-tag={tags[1]}"
+
+
+def test_what_is_not_understood_in_a_dialog_is_420() -> None:
+    talk = Talk()
+    for name in ("Require", "Proxy_Require"):
+        talk.pbx.send(talk.from_pbx("INFO", 2 if name == "Require" else 3, **{name: "nothing"}))
+        assert talk.pbx.take(420).get("unsupported") == "nothing"
+    talk.phone.nothing()

@@ -65,6 +65,9 @@ def test_sentences() -> None:
     assert words.sentence(entry("user.updated")) == "updated user 101"
     assert words.sentence(entry("outbound_rule.added", "+49")) == "added outbound rule +49"
     assert words.sentence(entry("support.entered")) == "entered as support"
+    switched = words.sentence(entry("connection.mode_switched_on", "Office PBX"))
+    assert switched == "switched multi-tenant mode on for connection Office PBX"
+    assert words.sentence(entry("user.password_renewed")) == "made a new phone password for user 101"
 
 
 def test_changes_are_short_and_plain() -> None:

@@ -16,6 +16,7 @@ from panel.forms import Form
 from panel.models import Connection
 from panel.publishing import live
 from panel.scope import TenantScope
+from sipd.routing.model import TRANSPORTS
 
 bp = Blueprint("connections", __name__)
 PAGE, ROWS, NEW, EDIT, MODE, PREVIEW, STATE = (
@@ -130,8 +131,8 @@ def _preview(scope: TenantScope, connection_id: str = "") -> str:
 
 def _wires(scope: TenantScope, form: Form[ConnectionInput]) -> tuple[object, object]:
     registrar = str(form.values.get("registrar_domain") or form.values.get("host") or "pbx.example")
-    transport = form.values.get("transport")
-    return service.both(scope, registrar[:253], "tcp" if transport == "tcp" else "udp")
+    transport = str(form.values.get("transport"))
+    return service.both(scope, registrar[:253], transport if transport in TRANSPORTS else "udp")
 
 
 def _state(scope: TenantScope, connection: Connection) -> dict[str, object]:

@@ -21,7 +21,8 @@ class Wire:
 def wire(extension: str, domain: str, registrar: str, edge: str, port: int, transport: str, multi_tenant: bool) -> Wire:
     """The lines for one extension. `edge` is the address that PBXs reach."""
     host = f"[{edge}]" if ":" in edge else edge
-    kind = "" if transport == "udp" else f";transport={transport}"
+    # What DNS will choose is not known here: shown as over UDP.
+    kind = "" if transport in ("udp", "auto") else f";transport={transport}"
     if multi_tenant:
         uri = f"sip:{extension}@{domain}" + (f":{port}" if port != SIP_PORT else "") + kind
     else:

@@ -128,9 +128,7 @@ def _groups() -> None:
         sa.Column("schedule_id", ID, nullable=True),
         sa.Column("forward_closed", TARGET, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.CheckConstraint(
-            one_of("strategy", ("all", "in_turn", "round_robin")), name=op.f("ck_groups_strategy")
-        ),
+        sa.CheckConstraint(one_of("strategy", ("all", "in_turn", "round_robin")), name=op.f("ck_groups_strategy")),
         _tenant_key("groups"),
         sa.ForeignKeyConstraint(
             ["tenant_id", "schedule_id"],

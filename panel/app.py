@@ -18,6 +18,8 @@ FEATURES = (
     "panel.tenants",
     "panel.overview",
     "panel.users",
+    "panel.groups",
+    "panel.schedules",
     "panel.connections",
     "panel.numbers",
     "panel.live",

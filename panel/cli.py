@@ -87,7 +87,7 @@ def setup_link(app: Flask) -> None:
 def seed(app: Flask, password: str | None) -> None:
     """Fill in an example cast: root, alice, bob and carol, with the tenants acme and globex."""
     config: Config = app.extensions["tenantry.config"]
-    cast = seeding.seed(get_session(), COMMAND_LINE, config, password)
+    cast = seeding.seed(get_session(), COMMAND_LINE, config, password, examples=True)
     click.echo(f"Sign in at {config.base_url}/sign-in")
     for line in cast:
         click.echo(f"  {line.email:24} {line.password or '(password unchanged)':24} {line.part}")

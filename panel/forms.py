@@ -9,12 +9,22 @@ from pydantic_core import ErrorDetails
 from werkzeug.datastructures import MultiDict
 
 from panel.errors import Invalid
+from sipd.routing.checks_text import caller_id_fault
 
 
 class Input(BaseModel):
     """Base of all input models: surrounding spaces mean nothing, unknown fields are ignored."""
 
     model_config = ConfigDict(str_strip_whitespace=True, frozen=True, extra="ignore")
+
+
+def shown_number(text: str) -> str:
+    """A number that is shown, as people write it: what is for reading only is left out. Raises ValueError."""
+    bare = "".join(character for character in text if character not in " /.-()")
+    shown = bare if bare.removeprefix("+").isdigit() else text
+    if fault := caller_id_fault(shown):
+        raise ValueError(fault)
+    return shown
 
 
 I = TypeVar("I", bound=Input)  # noqa: E741

@@ -37,17 +37,17 @@ def _changing(engine: Engine) -> Iterator[Connection]:
     along every row that refers to it: so it looks at foreign keys before the end, and not on the way."""
     with engine.connect() as connection:
         sqlite = engine.dialect.name == "sqlite"
-        driver = connection.connection.driver_connection
-        if sqlite:
-            driver.execute("PRAGMA foreign_keys = OFF")  # heeded outside of a transaction only
+        driver = connection.connection.dbapi_connection
+        if sqlite and driver is not None:
+            driver.cursor().execute("PRAGMA foreign_keys = OFF")  # heeded outside of a transaction only
         try:
             with connection.begin():
                 yield connection
                 if sqlite and (torn := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
                     raise RuntimeError(f"rows refer to what is not there: {torn[:5]}")
         finally:
-            if sqlite:
-                driver.execute("PRAGMA foreign_keys = ON")
+            if sqlite and driver is not None:
+                driver.cursor().execute("PRAGMA foreign_keys = ON")
 
 
 def revise(engine: Engine, message: str, revision_id: str) -> None:

@@ -28,6 +28,8 @@ class Entry(NamedTuple):
 TENANT_PAGES = (
     Entry("overview.page", "Overview", icon="layout-dashboard"),
     Entry("users.listing", "Users", icon="users"),
+    Entry("groups.listing", "Ring groups", icon="users-group"),
+    Entry("schedules.listing", "Business hours", icon="clock"),
     Entry("connections.listing", "Connections", icon="plug-connected"),
     Entry("numbers.listing", "Numbers", icon="hash"),
     Entry("live.calls", "Calls", icon="phone"),

@@ -72,14 +72,23 @@ class Settings:
         Port 0 is the transport's own. A ws or wss flow leads somewhere only while its phone is connected (RFC 7118).
         """
         port = port or DEFAULT_PORTS.get(transport, 0)
+        second = None
         for number in (preferred, *range(len(self.listeners))):
             listener = self.listeners[number] if number < len(self.listeners) else None
-            if listener is not None and listener.transport == transport and (":" in listener.host) == (":" in host):
+            if listener is None or listener.transport != transport or (":" in listener.host) != (":" in host):
+                continue
+            if _is_loopback(listener.host) == _is_loopback(host):
                 return Flow(transport, host, port, number)
-        return None
+            if second is None:  # the system has no route between this machine's own address and others
+                second = Flow(transport, host, port, number)
+        return second
 
     @property
     def own_hosts(self) -> frozenset[str]:
         """Every name and address by which the edge itself can be addressed."""
         hosts = {h for li in self.listeners for h in (li.host, li.advertised_host)}
         return frozenset(h.lower() for h in hosts if h not in ("0.0.0.0", "::"))  # noqa: S104 - compared
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"

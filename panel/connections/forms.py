@@ -37,6 +37,8 @@ class ConnectionInput(Input):
     host: Annotated[str, Field(min_length=1, max_length=MAX_DOMAIN), Text]
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
     transport: Literal["udp", "tcp", "tls", "auto"] = "udp"
+    tls_verify: bool = True
+    tls_client: Annotated[str, Field(max_length=MAX_DOMAIN), Text] = ""
     registrar_domain: Annotated[str, Field(max_length=MAX_DOMAIN), Text] = ""
     """Empty: the same as `host`."""
     outbound_proxy: Annotated[str, Field(max_length=MAX_PROXY), Text] = ""
@@ -45,6 +47,7 @@ class ConnectionInput(Input):
     strategy: Literal["on_behalf", "none"] = "on_behalf"
     expires: Annotated[int, Field(ge=MIN_EXPIRES, le=MAX_EXPIRES)] = 600
     internal_calls: Literal["through_pbx", "direct_when_possible", "always_direct"] = "through_pbx"
+    caller_id: Literal["account", "from", "asserted", "both"] = "account"
     limit_calls: Annotated[int, Field(ge=1, le=MAX_CALLS)] | None = None
     limit_calls_per_second: Annotated[int, Field(ge=1, le=MAX_CALLS_PER_SECOND)] | None = None
     enabled: bool = True
@@ -58,6 +61,7 @@ class ConnectionInput(Input):
             **self.model_dump(),
             "port": self.port or 0,
             "host": host,
+            "tls_client": self.tls_client.lower(),
             "registrar_domain": (self.registrar_domain or host).lower(),
             "sources": sources or ([host] if is_address(host) else []),
         }

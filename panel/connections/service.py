@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sqlmodel import col, select
+from sqlmodel import col, or_, select
 
 from panel import audit
 from panel.connections.forms import ConnectionInput
@@ -107,7 +107,8 @@ def set_mode(scope: TenantScope, connection: Connection, on: bool) -> Connection
 
 def remove(scope: TenantScope, connection: Connection) -> None:
     """Remove a connection and its accounts. Raises `Invalid` while an outbound rule leads there."""
-    rules = scope.count(OutboundRule, OutboundRule.connection_id == connection.id)
+    leads = or_(OutboundRule.connection_id == connection.id, OutboundRule.fallback_id == connection.id)
+    rules = scope.count(OutboundRule, leads)
     if rules:
         named = "an outbound rule leads" if rules == 1 else f"{rules} outbound rules lead"
         raise Invalid(remove=f"{connection.name} cannot be removed: {named} there. Change that first.")

@@ -8,14 +8,22 @@ from sqlmodel import col, or_
 
 from panel import audit
 from panel.errors import Invalid, NotFound
-from panel.models import Connection, Number, OutboundRule, User
-from panel.numbers.forms import Filter, NumberInput, RuleInput
+from panel.models import Connection, Group, Number, OutboundRule, Schedule, User
+from panel.numbers.forms import Filter, NumberInput, OutsideInput, RuleInput
 from panel.paging import MAX_SEARCH, Page, like, paged
 from panel.publishing import checks
 from panel.scope import TenantScope
 
+Owned = User | Connection | Group | Schedule
 MAX_RULES = 1000
-FIELDS = {"user": "user_id", "connection": "connection_id"}
+FIELDS = {
+    "user": "user_id",
+    "group": "group_id",
+    "schedule": "schedule_id",
+    "connection": "connection_id",
+    "fallback": "fallback_id",
+    "default_connection": "default_connection_id",
+}
 """Fields of the forms, by the routing's names."""
 
 
@@ -32,6 +40,14 @@ def listing(scope: TenantScope, wanted: Filter, number: int) -> Page[Number]:
 
 def users(scope: TenantScope) -> list[User]:
     return scope.all(scope.select(User).order_by(User.extension))
+
+
+def groups(scope: TenantScope) -> list[Group]:
+    return scope.all(scope.select(Group).order_by(Group.extension))
+
+
+def schedules(scope: TenantScope) -> list[Schedule]:
+    return scope.all(scope.select(Schedule).order_by(Schedule.name))
 
 
 def rules(scope: TenantScope) -> list[OutboundRule]:
@@ -100,6 +116,21 @@ def remove_rule(scope: TenantScope, rule: OutboundRule) -> None:
     scope.session.commit()
 
 
+def update_outside(scope: TenantScope, data: OutsideInput) -> None:
+    """What holds for all calls to the outside. Raises `Invalid`."""
+    if data.default_connection_id:
+        _own(scope, Connection, data.default_connection_id, "default_connection_id", "connection")
+    tenant = scope.tenant
+    before = audit.snapshot(tenant)
+    tenant.default_connection_id = data.default_connection_id or None
+    tenant.caller_id = data.caller_id
+    after = audit.snapshot(tenant)
+    if before != after:
+        audit.record(scope.session, scope.actor, "tenant.updated", tenant, before, after)
+    checks.require_good(scope, "", "", FIELDS)
+    scope.session.commit()
+
+
 def next_position(scope: TenantScope) -> int:
     """Behind the last rule, with room between."""
     last = scope.first(scope.select(OutboundRule).order_by(col(OutboundRule.position).desc()))
@@ -107,26 +138,36 @@ def next_position(scope: TenantScope) -> int:
 
 
 def _number(scope: TenantScope, data: NumberInput, number_id: str) -> dict[str, Any]:
-    """The row's values; exactly one target, and a user of this tenant."""
-    if bool(data.user_id) == bool(data.forward):
-        both, none = "Choose one of both: a user, or where to forward.", "Choose who it rings, or give a forward."
-        raise Invalid(user_id=both if data.user_id else none)
+    """The row's values; exactly one target, and all that it names of this tenant."""
+    targets = [name for name in ("user_id", "group_id", "forward") if getattr(data, name)]
+    if len(targets) != 1:
+        one = "Choose one only: a user, a ring group, or where to forward."
+        raise Invalid(
+            **{targets[0] if targets else "user_id": one if targets else "Choose who it rings, or give a forward."}
+        )
     if data.user_id:
         _own(scope, User, data.user_id, "user_id", "user")
+    if data.group_id:
+        _own(scope, Group, data.group_id, "group_id", "ring group")
+    if data.schedule_id:
+        _own(scope, Schedule, data.schedule_id, "schedule_id", "schedule")
     taken = scope.first(scope.select(Number).where(Number.number == data.number, Number.id != number_id))
     if taken is not None:
         raise Invalid(number=f"{data.number} is in your list already. Change it there.")
-    return {"number": data.number, "user_id": data.user_id or None, "forward": data.forward}
+    ids = {name: getattr(data, name) or None for name in ("user_id", "group_id", "schedule_id")}
+    return {"number": data.number, "forward": data.forward, "forward_closed": data.forward_closed, **ids}
 
 
 def _require_own(scope: TenantScope, data: RuleInput, rule_id: str) -> None:
     _own(scope, Connection, data.connection_id, "connection_id", "connection")
+    if data.fallback_id:
+        _own(scope, Connection, data.fallback_id, "fallback_id", "connection")
     at = scope.select(OutboundRule).where(OutboundRule.position == data.position, OutboundRule.id != rule_id)
     if scope.first(at) is not None:
         raise Invalid(position=f"Another rule stands at {data.position}. {next_position(scope)} is free.")
 
 
-def _own(scope: TenantScope, model: type[User] | type[Connection], row_id: str, field: str, word: str) -> None:
+def _own(scope: TenantScope, model: type[Owned], row_id: str, field: str, word: str) -> None:
     """A foreign id is answered like one that does not exist."""
     try:
         scope.get(model, row_id)

@@ -13,6 +13,7 @@ from panel.publishing.snapshot import TenantRows, installation_part, tenant_part
 from panel.scope import TenantScope, system_scope
 from panel.secrets import vault
 from sipd.routing import validate
+from sipd.routing.model import Tenant
 from sipd.routing.problem import Problem
 
 
@@ -20,6 +21,12 @@ def problems_of(scope: TenantScope) -> list[Problem]:
     """All problems of what the tenant has in its rows now, flushed or committed, those with others included."""
     scope.session.flush()
     return _problems(scope, next(tenant_rows(scope.session, [scope.tenant_id])))
+
+
+def part_of(scope: TenantScope) -> Tenant:
+    """The part of the table that publishing would make of the tenant now."""
+    scope.session.flush()
+    return tenant_part(next(tenant_rows(scope.session, [scope.tenant_id])), vault())
 
 
 def problems_with(scope: TenantScope, connection: Connection) -> list[Problem]:

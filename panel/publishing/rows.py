@@ -38,10 +38,25 @@ def tenant_rows(session: Session, tenant_ids: Collection[str]) -> Iterator[Tenan
 
 def _chunk(session: Session, ids: list[str]) -> Iterator[TenantRows]:
     tenants = session.exec(select(Tenant).where(col(Tenant.id).in_(ids)).order_by(Tenant.id)).all()
-    kinds = (Domain, User, Connection, UpstreamAccount, Number, OutboundRule, Group, GroupMember, Schedule)
-    found = [_by_tenant(session, kind, ids) for kind in kinds]
+    domains, users = _by_tenant(session, Domain, ids), _by_tenant(session, User, ids)
+    connections, accounts = _by_tenant(session, Connection, ids), _by_tenant(session, UpstreamAccount, ids)
+    numbers, rules = _by_tenant(session, Number, ids), _by_tenant(session, OutboundRule, ids)
+    groups, members = _by_tenant(session, Group, ids), _by_tenant(session, GroupMember, ids)
+    schedules = _by_tenant(session, Schedule, ids)
     for tenant in tenants:
-        yield TenantRows(tenant, *(rows[tenant.id] for rows in found))
+        key = tenant.id
+        yield TenantRows(
+            tenant=tenant,
+            domains=domains[key],
+            users=users[key],
+            connections=connections[key],
+            accounts=accounts[key],
+            numbers=numbers[key],
+            rules=rules[key],
+            groups=groups[key],
+            members=members[key],
+            schedules=schedules[key],
+        )
 
 
 def _by_tenant(session: Session, kind: type[R], ids: list[str]) -> dict[str, list[R]]:

@@ -64,7 +64,7 @@ def tenant_part(rows: TenantRows, vault: Sealer) -> model.Tenant:
         users=tuple(_user(user, primary, accounts[user.id], vault) for user in sorted(rows.users, key=_id)),
         connections=tuple(_connection(connection) for connection in sorted(rows.connections, key=_id)),
         groups=tuple(_group(group, members[group.id]) for group in sorted(rows.groups, key=_id)),
-        schedules=tuple(_schedule(schedule) for schedule in sorted(rows.schedules, key=_id)),
+        schedules=tuple(schedule_of(schedule) for schedule in sorted(rows.schedules, key=_id)),
         numbers=tuple(_number(number) for number in sorted(rows.numbers, key=_id)),
         outbound=tuple(_rule(rule) for rule in sorted(rows.rules, key=lambda rule: (rule.position, rule.id))),
         default_connection=tenant.default_connection_id or "",
@@ -169,17 +169,18 @@ def _group(group: models.Group, members: Iterable[models.GroupMember]) -> model.
     )
 
 
-def _schedule(schedule: models.Schedule) -> model.Schedule:
+def schedule_of(schedule: models.Schedule) -> model.Schedule:
+    """Business hours as the table has them."""
     return model.Schedule(
         id=schedule.id,
         name=schedule.name,
         time_zone=schedule.time_zone,
-        openings=tuple(opening_of(text) for text in sorted(schedule.openings)),
+        openings=tuple(_opening(text) for text in sorted(schedule.openings)),
         holidays=tuple(sorted(schedule.holidays)),
     )
 
 
-def opening_of(text: str) -> model.Opening:
+def _opening(text: str) -> model.Opening:
     """`0 09:00-12:30`, as the row holds it."""
     day, _, hours = text.partition(" ")
     opens, _, closes = hours.partition("-")

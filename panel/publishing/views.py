@@ -22,17 +22,23 @@ bp = Blueprint("publishing", __name__)
 TENANT, PAGE, ROWS, DETAIL = (f"panel/publishing/{name}.html" for name in ("tenant", "page", "_rows", "detail"))
 EDITORS = {
     "users": ("users.edit", "user_id"),
+    "groups": ("groups.edit", "group_id"),
+    "schedules": ("schedules.edit", "schedule_id"),
     "connections": ("connections.edit", "connection_id"),
     "numbers": ("numbers.edit", "number_id"),
     "outbound": ("numbers.edit_rule", "rule_id"),
 }
 """Where a problem is mended, by the routing's collection."""
+OF_TENANT = {"caller_id": "numbers.outside", "default_connection": "numbers.outside"}
+"""The same for fields of the tenant itself."""
 
 
 @bp.app_template_global()
 def mended_at(problem: Problem, slug: str) -> str:
     """Address of the form with the field that causes a problem; empty if there is none."""
     _, collection, item, field = problem.where if len(problem.where) == 4 else ("", "", "", "")
+    if not collection and field in OF_TENANT:
+        return url_for(OF_TENANT[field], slug=slug, _anchor=f"field-{field}")
     if collection not in EDITORS or not item:
         return ""
     endpoint, argument = EDITORS[collection]

@@ -1,5 +1,6 @@
 """root (provider), alice (owner of acme), bob (read-only member of acme), carol (owner of globex); both tenants
-have users 101 and 102. What is there already stays as it is."""
+have users 101 and 102, and if wanted examples of the rest: business hours, a ring group, a number.
+What is there already stays as it is."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from sqlmodel import Session, select
 from panel import audit
 from panel.actor import Actor
 from panel.config import Config
-from panel.models import Account, Membership, Tenant, User
+from panel.models import Account, Group, GroupMember, Membership, Number, Schedule, Tenant, User
 from panel.models.base import new_id, utc_now
 from panel.passwords import hash_password
 from panel.scope import system_scope
@@ -21,6 +22,8 @@ from panel.signup.service import Place, create_tenant
 TENANTS = {"acme": "Acme Ltd", "globex": "Globex Corporation"}
 MEMBERS = {"alice": ("acme", "owner"), "bob": ("acme", "read_only"), "carol": ("globex", "owner")}
 USERS = {"101": "Front desk", "102": "Workshop"}
+OFFICE_HOURS, RECEPTION = "Office hours", "200"
+NUMBERS = {"acme": "+493055500100", "globex": "+493055500200"}
 PASSWORD_BYTES = 12
 
 
@@ -33,7 +36,9 @@ class CastLine:
     part: str
 
 
-def seed(session: Session, actor: Actor, config: Config, password: str | None = None) -> list[CastLine]:
+def seed(
+    session: Session, actor: Actor, config: Config, password: str | None = None, examples: bool = False
+) -> list[CastLine]:
     """Create the cast; without `password` each account gets one of its own."""
     place = Place(config.platform_domain, config.base_url)
     with system_scope(session, "seed the example cast"):
@@ -48,6 +53,8 @@ def seed(session: Session, actor: Actor, config: Config, password: str | None = 
             cast.append(line)
         for tenant in tenants.values():
             _users(session, tenant)
+            if examples:
+                _examples(session, tenant)
         audit.record(session, actor, "installation.seeded")
         session.commit()
     return cast
@@ -85,3 +92,23 @@ def _users(session: Session, tenant: Tenant) -> None:
             place = (tenant.id, user_id, "sip_password")
             sealed = vault().seal(place, secrets.token_urlsafe(PASSWORD_BYTES))
             session.add(User(id=user_id, tenant_id=tenant.id, extension=extension, name=name, sip_password=sealed))
+
+
+def _examples(session: Session, tenant: Tenant) -> None:
+    """A number that rings a group of both users in office hours, and the first of them at other times."""
+    if session.exec(select(Group).where(Group.tenant_id == tenant.id)).first() is not None:
+        return
+    if session.exec(select(Schedule).where(Schedule.tenant_id == tenant.id)).first() is not None:
+        return
+    week = [f"{day} 09:00-17:00" for day in range(5)]
+    hours = Schedule(tenant_id=tenant.id, name=OFFICE_HOURS, time_zone="Europe/Berlin", openings=week)
+    hours.holidays = ["2026-12-25", "2026-12-26"]
+    group = Group(tenant_id=tenant.id, extension=RECEPTION, name="Reception")
+    session.add_all([hours, group])
+    session.flush()
+    users = session.exec(select(User).where(User.tenant_id == tenant.id).order_by(User.extension)).all()
+    for position, user in enumerate(users):
+        session.add(GroupMember(tenant_id=tenant.id, group_id=group.id, user_id=user.id, position=position))
+    number = Number(tenant_id=tenant.id, number=NUMBERS[tenant.slug], group_id=group.id, schedule_id=hours.id)
+    number.forward_closed = users[0].extension
+    session.add(number)

@@ -83,3 +83,44 @@ document.addEventListener("input", (event) => {
   const meter = document.getElementById(event.target.dataset?.strength || "");
   if (meter) meter.value = strength(event.target.value);
 });
+
+// A time zone that is not chosen yet is the viewer's own.
+document.querySelectorAll("[data-own-zone]").forEach((field) => {
+  field.value ||= Intl.DateTimeFormat().resolvedOptions().timeZone;
+});
+
+// Lines of a form that have an order: they move up and down, and there can be more of them.
+function number(list) {
+  const word = list.dataset.lines;
+  [...list.children].forEach((line, at, lines) => {
+    line.querySelector("input").setAttribute("aria-label", `${word} ${at + 1}`);
+    line.querySelectorAll("[data-move]").forEach((button) => {
+      const up = button.dataset.move === "-1";
+      button.hidden = false;
+      button.disabled = up ? at === 0 : at === lines.length - 1;
+      button.setAttribute("aria-label", `Move ${word.toLowerCase()} ${at + 1} ${up ? "up" : "down"}`);
+    });
+  });
+}
+function addLine(list) {
+  const line = list.lastElementChild.cloneNode(true);
+  line.querySelector("input").value = "";
+  list.append(line);
+  number(list);
+  line.querySelector("input").focus();
+}
+document.querySelectorAll("[data-lines]").forEach((list) => {
+  number(list);
+  const add = list.parentElement.querySelector("[data-add-line]");
+  add.hidden = false;
+  add.addEventListener("click", () => addLine(list));
+  list.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-move]");
+    const line = button?.closest("[data-line]");
+    if (!line) return;
+    if (button.dataset.move === "-1") line.previousElementSibling?.before(line);
+    else line.nextElementSibling?.after(line);
+    number(list);
+    (button.disabled ? line.querySelector("[data-move]:not(:disabled)") : button)?.focus();
+  });
+});

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from panel.forms import Input
+from panel.forms import Input, shown_number
 from panel.models import Connection, UpstreamAccount, User
+from panel.models.base import ID_LENGTH
 from panel.models.tenancy import MAX_TARGET
 from sipd.routing.checks_text import control_fault
 from sipd.routing.model import MAX_BINDINGS, MAX_CALLS, MAX_NAME, MAX_RING_SECONDS, MAX_USER_PART, MIN_RING_SECONDS
@@ -43,14 +44,25 @@ class UserInput(Input):
     forward_busy: Target = ""
     forward_no_answer: Target = ""
     forward_unreachable: Target = ""
+    do_not_disturb: bool = False
+    schedule_id: Annotated[str, Field(max_length=ID_LENGTH)] = ""
+    forward_closed: Target = ""
+    fork: Literal["parallel", "serial"] = "parallel"
+    serial_seconds: Annotated[int, Field(ge=MIN_RING_SECONDS, le=MAX_RING_SECONDS)] = 15
     ring_seconds: Annotated[int, Field(ge=MIN_RING_SECONDS, le=MAX_RING_SECONDS)] = 60
     max_bindings: Annotated[int, Field(ge=1, le=MAX_BINDINGS)] = 10
+    caller_id: Annotated[str, Field(max_length=MAX_USER_PART), AfterValidator(shown_number)] = ""
+    hide_caller_id: bool = False
     limit_calls: Annotated[int, Field(ge=1, le=MAX_CALLS)] | None = None
 
     @property
     def row(self) -> dict[str, Any]:
         """The values as the row takes them."""
-        return {**self.model_dump(), "aliases": list(dict.fromkeys(words(self.aliases)))}
+        return {
+            **self.model_dump(),
+            "schedule_id": self.schedule_id or None,
+            "aliases": list(dict.fromkeys(words(self.aliases))),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,7 @@ def values_of(user: User, accounts: Iterable[UpstreamAccount]) -> dict[str, Any]
     """A saved user as the form shows it; never a password."""
     values = {name: getattr(user, name) for name in UserInput.model_fields}
     values["aliases"] = ", ".join(user.aliases)
+    values["schedule_id"] = user.schedule_id or ""
     for account in accounts:
         values[account_field(account.connection_id, "username")] = account.username
         values[account_field(account.connection_id, "auth_username")] = account.auth_username

@@ -11,7 +11,7 @@ from sqlmodel import col, or_, select
 
 from panel import audit
 from panel.errors import Invalid
-from panel.models import Connection, Domain, Number, UpstreamAccount, User
+from panel.models import Connection, Domain, Group, GroupMember, Number, Schedule, UpstreamAccount, User
 from panel.paging import MAX_SEARCH, Page, like, paged
 from panel.publishing import checks
 from panel.scope import TenantScope
@@ -30,6 +30,8 @@ SORTS: dict[str, tuple[Any, ...]] = {
     "-name": (col(User.name).desc(), col(User.extension)),
 }
 """What an address may sort by."""
+FIELDS = {"schedule": "schedule_id"}
+"""Fields of the form, by the routing's names."""
 ACCOUNT_PATH = re.compile(r"\.upstream\[([A-Za-z0-9_-]+)\]\.(\w+)$")
 
 
@@ -45,6 +47,10 @@ def listing(scope: TenantScope, wanted: Filter, number: int) -> Page[User]:
 
 def connections(scope: TenantScope) -> list[Connection]:
     return scope.all(scope.select(Connection).order_by(Connection.name))
+
+
+def schedules(scope: TenantScope) -> list[Schedule]:
+    return scope.all(scope.select(Schedule).order_by(Schedule.name))
 
 
 def accounts(scope: TenantScope, user: User) -> list[UpstreamAccount]:
@@ -64,6 +70,10 @@ def extension_problem(scope: TenantScope, extension: str, user_id: str = "") -> 
     if other is not None:
         whose = f" ({other.name})" if other.name else ""
         return f"{extension} is taken by another user of yours{whose}. Choose one that is free."
+    group = scope.first(scope.select(Group).where(Group.extension == extension))
+    if group is not None:
+        whose = f" ({group.name})" if group.name else ""
+        return f"{extension} is taken by a ring group of yours{whose}. Choose one that is free."
     return ""
 
 
@@ -74,7 +84,7 @@ def warnings(scope: TenantScope, user: User) -> list[Problem]:
 
 def create(scope: TenantScope, data: UserInput, given: Iterable[AccountInput]) -> User:
     """Add a user with a new SIP password. Raises `Invalid`."""
-    _require_free(scope, data.extension, "")
+    _require_free(scope, data, "")
     user = User(tenant_id=scope.tenant_id, sip_password="", **data.row)
     user.sip_password = _sealed_password(user)
     scope.session.add(user)
@@ -88,7 +98,7 @@ def create(scope: TenantScope, data: UserInput, given: Iterable[AccountInput]) -
 
 def update(scope: TenantScope, user: User, data: UserInput, given: Iterable[AccountInput]) -> User:
     """Change a user. Raises `Invalid`."""
-    _require_free(scope, data.extension, user.id)
+    _require_free(scope, data, user.id)
     before = audit.snapshot(user)
     for name, value in data.row.items():
         setattr(user, name, value)
@@ -116,22 +126,27 @@ def password_of(user: User) -> str:
 
 
 def remove(scope: TenantScope, user: User) -> None:
-    """Remove a user and its accounts at PBXs. Raises `Invalid` while a number rings it."""
+    """Remove a user, its accounts at PBXs and its places in groups. Raises `Invalid` while a number rings it."""
     numbers = scope.all(scope.select(Number).where(Number.user_id == user.id).order_by(Number.number))
     if numbers:
         named = ", ".join(number.number for number in numbers[:3]) + (" and more" if len(numbers) > 3 else "")
         raise Invalid(remove=f"{named} still rings {user.extension}. Give the number to somebody else first.")
     for account in accounts(scope, user):
         scope.session.delete(account)
+    for member in scope.all(scope.select(GroupMember).where(GroupMember.user_id == user.id)):
+        scope.session.delete(member)
     audit.record(scope.session, scope.actor, "user.removed", user, before=audit.snapshot(user))
     scope.session.flush()
     scope.session.delete(user)
     scope.session.commit()
 
 
-def _require_free(scope: TenantScope, extension: str, user_id: str) -> None:
-    if problem := extension_problem(scope, extension, user_id):
+def _require_free(scope: TenantScope, data: UserInput, user_id: str) -> None:
+    """A free extension, and business hours of this tenant: foreign ones are answered like those that do not exist."""
+    if problem := extension_problem(scope, data.extension, user_id):
         raise Invalid(extension=problem)
+    if data.schedule_id and scope.first(scope.select(Schedule).where(Schedule.id == data.schedule_id)) is None:
+        raise Invalid(schedule_id="These business hours are not there any more. Choose others.")
 
 
 def _require_good(scope: TenantScope, user: User) -> None:
@@ -140,7 +155,7 @@ def _require_good(scope: TenantScope, user: User) -> None:
     for problem in checks.of_item(checks.problems_of(scope), "users", user.id):
         if problem.is_error:
             account = ACCOUNT_PATH.search(problem.path)
-            name = account_field(*account.groups()) if account else checks.form_field(problem.where[3], {})
+            name = account_field(*account.groups()) if account else checks.form_field(problem.where[3], FIELDS)
             found.setdefault(name, problem.message)
     if found:
         scope.session.rollback()

@@ -39,7 +39,7 @@ def new(scope: TenantScope) -> str:
     """The form; or for HTMX the verdict on the extension that is being typed."""
     if htmx.wants_fragment() and "extension" in request.args:
         return _verdict(scope, "")
-    return htmx.page(FORM, form=Form.blank(UserInput), connections=service.connections(scope))
+    return htmx.page(FORM, **_new_context(scope, Form.blank(UserInput)))
 
 
 @bp.post("/t/<slug>/users/new")
@@ -52,7 +52,7 @@ def create(scope: TenantScope) -> Response:
     except Invalid as error:
         form.add(error)
         form.values.update(sent_values(accounts))
-        return htmx.invalid(FORM, form=form, connections=service.connections(scope))
+        return htmx.invalid(FORM, **_new_context(scope, form))
     session[ONCE] = user.id
     return htmx.see_other(url_for("users.phone", slug=scope.slug, user_id=user.id), f"{user.extension} is saved.")
 
@@ -134,10 +134,13 @@ def _edit_page(scope: TenantScope, user: User, form: Form[UserInput]) -> str:
     return htmx.page(EDIT, **_edit_context(scope, user, form))
 
 
+def _new_context(scope: TenantScope, form: Form[UserInput]) -> dict[str, object]:
+    return {"form": form, "connections": service.connections(scope), "schedules": service.schedules(scope)}
+
+
 def _edit_context(scope: TenantScope, user: User, form: Form[UserInput]) -> dict[str, object]:
     return {
-        "form": form,
+        **_new_context(scope, form),
         "user": user,
-        "connections": service.connections(scope),
         "problems": service.warnings(scope, user),
     }

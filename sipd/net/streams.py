@@ -33,6 +33,8 @@ COUNTED = (
 )  # fmt: skip
 NAMES: Mapping[str, Mapping[str, str]] = {t: {what: f"{t}.{what}" for what in COUNTED} for t in TRANSPORTS}
 """Names of the counters, by transport."""
+STARVED = 3
+"""So often in a row nothing but a piece of a TLS record: it trickles. Records without data come one at a time."""
 LOG_SECONDS = 1.0
 """At most one line about failed handshakes in this time; all are counted."""
 
@@ -86,7 +88,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_framer", "_streams", "_tls", "_transport", "_web", "closing", "flow", "flows", "outgoing", "proved", "ready",
+        "_framer", "_starved", "_streams", "_tls", "_transport", "_web", "closing", "flow", "flows", "outgoing",
+        "proved", "ready",
     )  # fmt: skip
 
     def __init__(self, streams: Streams, flow: Flow, tls: Tls | None, *, outgoing: bool, proved: str = "") -> None:
@@ -96,6 +99,8 @@ class Connection(asyncio.Protocol):
         self._tls = tls
         self._web = WebSocket(streams.origins) if flow.transport in WEB else None
         self._framer = streams.make_framer()
+        self._starved = 0
+        """How often in a row something came that made no plain byte, although TLS is up."""
         self._transport: asyncio.Transport | None = None
         self.outgoing = outgoing
         self.proved = proved
@@ -132,7 +137,10 @@ class Connection(asyncio.Protocol):
         try:
             if self._tls is not None:
                 data = self._decrypted(self._tls, data)
-            if data and self._web is not None:
+                self._starved = 0 if data or not self._tls.ready else self._starved + 1
+            if self._starved >= STARVED:
+                self._streams.heard(self, [], whole=False, unfinished=True)
+            elif data and self._web is not None:
                 self._take_from_web(self._web, data)
             elif data:
                 self._take(self._framer.feed(data), self._framer.unfinished)

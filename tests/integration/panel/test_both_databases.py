@@ -9,7 +9,17 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 
 from panel.errors import Invalid
-from panel.models import Number, OutboundRule, OutboxMail, Tenant, UpstreamAccount, User
+from panel.models import (
+    Group,
+    GroupMember,
+    Number,
+    OutboundRule,
+    OutboxMail,
+    Schedule,
+    Tenant,
+    UpstreamAccount,
+    User,
+)
 from panel.scope import ScopeError
 from panel.signup import service
 from panel.signup.forms import SignUp
@@ -46,7 +56,10 @@ def test_the_scope_holds(cast: Cast) -> None:
         assert {user.tenant_id for user in scope.all(select(User))} == {scope.tenant_id}
 
 
-@pytest.mark.parametrize("kind", ["upstream account", "number", "rule"])
+KINDS = ["upstream account", "number", "rule", "fall-back", "group member", "number of a group", "group", "user"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_database_itself_refuses_what_reaches_over_the_wall(cast: Cast, kind: str) -> None:
     """Even where our own guards are off: a row of acme cannot name what is globex's."""
     acme, foreign_user, foreign_connection = (
@@ -54,8 +67,20 @@ def test_the_database_itself_refuses_what_reaches_over_the_wall(cast: Cast, kind
         cast.user_id("globex"),
         cast.add_connection("globex"),
     )
-    own_user = cast.user_id("acme")
+    own_user, own_connection = cast.user_id("acme"), cast.add_connection("acme")
+    globex = cast.tenant_id("globex")
+    foreign_hours = cast.add(Schedule(tenant_id=globex, name="Office", time_zone="UTC"))
+    foreign_group = cast.add(Group(tenant_id=globex, extension="200", name=""))
+    own_group = cast.add(Group(tenant_id=acme, extension="200", name=""))
+    sealed = {"extension": "150", "name": "", "sip_password": ""}
     rows = {
+        "fall-back": OutboundRule(
+            tenant_id=acme, position=1, connection_id=own_connection, fallback_id=foreign_connection
+        ),
+        "group member": GroupMember(tenant_id=acme, group_id=own_group, user_id=foreign_user, position=0),
+        "number of a group": Number(tenant_id=acme, number="+491", group_id=foreign_group),
+        "group": Group(tenant_id=acme, extension="201", name="", schedule_id=foreign_hours),
+        "user": User(tenant_id=acme, schedule_id=foreign_hours, **sealed),
         "upstream account": UpstreamAccount(
             tenant_id=acme, user_id=own_user, connection_id=foreign_connection, username="x"
         ),
@@ -68,7 +93,8 @@ def test_the_database_itself_refuses_what_reaches_over_the_wall(cast: Cast, kind
 
 def test_a_number_rings_a_user_or_is_forwarded_but_not_both(cast: Cast) -> None:
     acme, user = cast.tenant_id("acme"), cast.user_id("acme")
-    for target in ({"user_id": user, "forward": "102"}, {}):
+    group = cast.add(Group(tenant_id=acme, extension="200", name=""))
+    for target in ({"user_id": user, "forward": "102"}, {"user_id": user, "group_id": group}, {}):
         with pytest.raises(IntegrityError):
             cast.add(Number(tenant_id=acme, number="+491", **target))
 
@@ -99,8 +125,15 @@ def test_of_two_at_once_one_gets_the_name(cast: Cast) -> None:
 
 
 def test_deleting_a_tenant_takes_all_that_is_its(cast: Cast) -> None:
-    cast.add_connection("acme")
+    tenant, connection = cast.tenant_id("acme"), cast.add_connection("acme")
+    hours = cast.add(Schedule(tenant_id=tenant, name="Office", time_zone="UTC"))
+    group = cast.add(Group(tenant_id=tenant, extension="200", name="", schedule_id=hours))
+    cast.add(GroupMember(tenant_id=tenant, group_id=group, user_id=cast.user_id("acme"), position=0))
+    cast.add(Number(tenant_id=tenant, number="1", group_id=group, schedule_id=hours))
+    cast.add(OutboundRule(tenant_id=tenant, position=1, connection_id=connection, fallback_id=connection))
     with cast.everything() as session:
         session.delete(session.exec(select(Tenant).where(Tenant.slug == "acme")).one())
         session.commit()
         assert {user.tenant_id for user in session.exec(select(User)).all()} == {cast.tenant_id("globex")}
+        for kind in (Schedule, Group, GroupMember, Number, OutboundRule):
+            assert session.exec(select(kind)).all() == []

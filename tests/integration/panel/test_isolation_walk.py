@@ -13,7 +13,16 @@ from flask.testing import FlaskClient
 from sqlmodel import select
 from werkzeug.routing import Rule
 
-from panel.models import Connection, Number, OutboundRule, UpstreamAccount, User
+from panel.models import (
+    Connection,
+    Group,
+    GroupMember,
+    Number,
+    OutboundRule,
+    Schedule,
+    UpstreamAccount,
+    User,
+)
 from tests.cast import PLATFORM, Cast
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -34,7 +43,7 @@ PUBLIC = {
 }
 """All that anybody may see. Another one is added here knowingly, or not at all."""
 ANYBODY_SIGNED_IN = {"auth.organisations", "auth.sign_out"}
-OF_ACME = ("Acme Ltd", "alice@", "Secret desk", "Secret trunk", "+4930123")
+OF_ACME = ("Acme Ltd", "alice@", "Secret desk", "Secret trunk", "Secret team", "Secret hours", "+4930123")
 """Words that nobody outside of acme may read."""
 NOT_ALLOWED = 405
 
@@ -65,6 +74,11 @@ def furnish(cast: Cast, slug: str) -> dict[str, str]:
     cast.add(UpstreamAccount(tenant_id=tenant_id, user_id=user_id, connection_id=connection_id, username="secret"))
     number_id = cast.add(Number(tenant_id=tenant_id, number="+4930123", user_id=user_id))
     rule_id = cast.add(OutboundRule(tenant_id=tenant_id, position=1, connection_id=connection_id))
+    schedule_id = cast.add(
+        Schedule(tenant_id=tenant_id, name="Secret hours", time_zone="UTC", openings=["0 09:00-17:00"])
+    )
+    group_id = cast.add(Group(tenant_id=tenant_id, extension="200", name="Secret team", schedule_id=schedule_id))
+    cast.add(GroupMember(tenant_id=tenant_id, group_id=group_id, user_id=user_id, position=0))
     with cast.everything() as session:
         user = session.exec(select(User).where(User.id == user_id)).one()
         user.name = "Secret desk"
@@ -76,6 +90,8 @@ def furnish(cast: Cast, slug: str) -> dict[str, str]:
         "connection_id": connection_id,
         "number_id": number_id,
         "rule_id": rule_id,
+        "schedule_id": schedule_id,
+        "group_id": group_id,
     }
 
 
@@ -222,5 +238,5 @@ def test_without_a_csrf_token_nothing_is_taken(cast: Cast) -> None:
 
 def rows_of_acme(cast: Cast, ids: dict[str, str]) -> list[str]:
     with cast.everything() as session:
-        models = (User, Connection, UpstreamAccount, Number, OutboundRule)
+        models = (User, Connection, UpstreamAccount, Number, OutboundRule, Schedule, Group, GroupMember)
         return [str(row) for model in models for row in session.exec(select(model).order_by(model.id)).all()]

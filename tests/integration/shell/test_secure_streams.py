@@ -17,7 +17,7 @@ from sipd.flow import Flow, TlsName
 from sipd.message.framing import FramingError
 from sipd.net import limits
 from sipd.net.streams import Security, Streams, bind_tcp
-from sipd.net.tls import Certificates, Files
+from sipd.net.tls import Certificates, Files, Tls
 from tests.authority import Authority
 from tests.integration.shell.fakes import message, until
 
@@ -256,6 +256,31 @@ def test_a_slow_sender_is_cut_over_tls_and_web_socket(tmp_path: Path) -> None:
         with pytest.raises(ConnectionClosed):
             await sending
         assert (bench.counters["tls.cut_slow"], bench.counters["ws.cut_slow"]) == (1, 1)
+        writer.close()
+
+    run(body, tmp_path)
+
+
+def test_a_tls_record_that_trickles_is_a_slow_sender(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        reader, writer = await bench.raw("tls")
+        client = Tls(bench.ca.client(), server_side=False, name=EDGE)
+        client.start()
+        writer.write(client.output())
+        while not client.ready:
+            client.receive(await reader.read(65536))
+            writer.write(client.output())
+        client.send(message("A"))
+        writer.write(client.output())
+        await until(lambda: bench.received)
+        client.send(message("B"))
+        for byte in client.output()[:20]:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.01)
+        await until(lambda: len(bench.streams._unfinished) == 1)
+        bench.streams.sweep(asyncio.get_running_loop().time() + limits.MESSAGE_SECONDS + 1)
+        await closed(reader)
+        assert bench.counters["tls.cut_slow"] == 1
         writer.close()
 
     run(body, tmp_path)

@@ -173,3 +173,23 @@ def test_names_to_verify_come_from_where_the_request_is_sent() -> None:
     other = bench(table(unchecked))
     other.pass_time(1.0)
     assert [name.verify for name in other.edge.tls_names.values()] == [False]
+
+
+@pytest.mark.parametrize(
+    ("host", "transport", "number"),
+    [
+        ("198.51.100.1", "udp", 1),
+        ("127.0.0.9", "udp", 0),
+        ("2001:db8::9", "udp", 2),
+        ("::1", "udp", 2),  # better than none
+        ("198.51.100.1", "tls", 3),
+        ("2001:db8::9", "tls", None),
+    ],
+)
+def test_the_listener_that_sends_has_the_transport_family_and_reach(host: str, transport: str, number: int) -> None:
+    listeners = [("udp", "127.0.0.1"), ("udp", "192.0.2.1"), ("udp", "2001:db8::1"), ("tls", "127.0.0.1")]
+    settings = Settings(tuple(Listener(t, address, 1, address, 1) for t, address in listeners))
+    flow = settings.flow_to(host, 0, transport)
+    assert (flow.listener if flow else None) == number
+    if flow is not None:
+        assert flow.port == PUBLIC[transport]

@@ -187,3 +187,34 @@ def test_a_connection_with_a_rule_is_not_removed(cast: Cast, alice: Browser) -> 
     answer = alice.post(f"/t/acme/connections/{connection}/remove")
     assert answer.status_code == 422
     assert "an outbound rule leads there" in answer.text
+
+
+def test_tls_and_the_number_shown(cast: Cast, alice: Browser) -> None:
+    sent = fields(transport="tls", host="pbx.example", tls_client="PBX.example", caller_id="asserted")
+    assert alice.post("/t/acme/connections/new", data=sent).status_code == 303
+    made = one(cast)
+    assert (made.transport, made.tls_verify, made.tls_client, made.caller_id) == (
+        "tls",
+        False,
+        "pbx.example",
+        "asserted",
+    )
+    page = alice.get(f"/t/acme/connections/{made.id}").text
+    assert "transport=tls" in page
+    again = fields(transport="auto", host="pbx.example", tls_verify="1")
+    assert alice.post(f"/t/acme/connections/{made.id}", data=again).status_code == 303
+    assert (one(cast).transport, one(cast).tls_verify, one(cast).tls_client) == ("auto", True, "")
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"tls_client": "192.0.2.1"}, "tls_client"),
+        ({"transport": "sctp"}, "transport"),
+        ({"caller_id": "x"}, "caller_id"),
+    ],
+)
+def test_what_no_tls_connection_can_be(alice: Browser, changed: dict[str, str], field: str) -> None:
+    answer = alice.post("/t/acme/connections/new", data=fields(**{"transport": "tls", **changed}))
+    assert answer.status_code == 422
+    assert f'id="{field}-error"' in answer.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from panel.models import Number, OutboundRule
+from panel.models import Number, OutboundRule, Schedule
 from tests.cast import Browser, Cast
 
 pytestmark = pytest.mark.integration
@@ -80,3 +80,70 @@ def test_outbound_rules(cast: Cast, alice: Browser) -> None:
     assert alice.post(f"/t/acme/outbound/{rule}/remove").status_code == 303
     with cast.scope() as scope:
         assert scope.count(OutboundRule) == 0
+
+
+def test_a_rule_by_pattern_with_a_fall_back(cast: Cast, alice: Browser) -> None:
+    first, second = cast.add_connection(), cast.add_connection(name="Spare")
+    sent = {"position": "10", "pattern": "0 1[5-7]x.", "connection_id": first, "fallback_id": second}
+    assert alice.post("/t/acme/outbound/new", data=sent).status_code == 303
+    page = alice.get("/t/acme/numbers").text
+    assert "01[5-7]X." in page
+    assert "else Spare" in page
+    refused = alice.post("/t/acme/outbound/new", data={**sent, "position": "20", "pattern": "0Q"})
+    assert refused.status_code == 422
+    assert 'id="pattern-error"' in refused.text
+    same = alice.post("/t/acme/outbound/new", data={**sent, "position": "20", "fallback_id": first})
+    assert same.status_code == 422
+    assert 'id="fallback_id-error"' in same.text
+    foreign = alice.post(
+        "/t/acme/outbound/new", data={**sent, "position": "20", "fallback_id": cast.add_connection("globex")}
+    )
+    assert foreign.status_code == 422
+    answer = alice.post(f"/t/acme/connections/{second}/remove")
+    assert answer.status_code == 422
+    assert "an outbound rule leads there" in answer.text
+
+
+def test_a_number_is_tried(cast: Cast, alice: Browser) -> None:
+    connection = cast.add_connection()
+    sent = {"position": "10", "prefix": "0", "strip": "1", "prepend": "+49", "connection_id": connection}
+    alice.post("/t/acme/outbound/new", data=sent)
+    fragment = alice.htmx("/t/acme/numbers?number=030+123-45").text
+    assert "<html" not in fragment
+    assert "The rule at position 10 takes 03012345" in fragment
+    assert "INVITE sip:+493012345@pbx.example SIP/2.0" in fragment
+    page = alice.get("/t/acme/numbers?number=101").text
+    assert "<!doctype html>" in page
+    assert "your user 101" in page
+    assert "Write a number" in alice.htmx("/t/acme/numbers?number=").text
+    assert "At most 64 characters" in alice.htmx(f"/t/acme/numbers?number={'1' * 65}").text
+
+
+def test_what_holds_for_all_calls_out(cast: Cast, alice: Browser, bob: Browser) -> None:
+    connection = cast.add_connection(caller_id="asserted")
+    sent = {"default_connection_id": connection, "caller_id": "+49 (30) 123-0"}
+    assert alice.post("/t/acme/outbound/all", data=sent).status_code == 303
+    assert 'value="+49301230"' in alice.get("/t/acme/outbound/all").text
+    assert "Those called see +49301230" in alice.get("/t/acme/numbers").text
+    assert alice.post("/t/acme/outbound/all", data={**sent, "caller_id": "no number"}).status_code == 422
+    foreign = {**sent, "default_connection_id": cast.add_connection("globex")}
+    assert alice.post("/t/acme/outbound/all", data=foreign).status_code == 422
+    assert bob.post("/t/acme/outbound/all", data=sent).status_code == 403
+    assert cast.actions()[-1] == "tenant.updated"
+    with cast.scope() as scope:
+        assert (scope.tenant.default_connection_id, scope.tenant.caller_id) == (connection, "+49301230")
+
+
+def test_a_number_with_hours(cast: Cast, alice: Browser) -> None:
+    hours = cast.add(Schedule(tenant_id=cast.tenant_id("acme"), name="Office", time_zone="UTC"))
+    sent = {"number": "123", "user_id": cast.user_id("acme"), "schedule_id": hours, "forward_closed": "102"}
+    assert alice.post("/t/acme/numbers/new", data=sent).status_code == 303
+    rows = alice.htmx("/t/acme/numbers").text
+    assert "Office" in rows
+    assert "else 102" in rows
+    (made,) = numbers(cast)
+    assert (made.schedule_id, made.forward_closed) == (hours, "102")
+    foreign = cast.add(Schedule(tenant_id=cast.tenant_id("globex"), name="Theirs", time_zone="UTC"))
+    answer = alice.post(f"/t/acme/numbers/{made.id}", data={**sent, "schedule_id": foreign})
+    assert answer.status_code == 422
+    assert 'id="schedule_id-error"' in answer.text

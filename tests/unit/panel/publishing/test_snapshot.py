@@ -58,6 +58,54 @@ ROWS = TenantRows(
 )
 
 
+FULL = replace(
+    ROWS,
+    tenant=models.Tenant(id="t1", slug="acme", name="Acme", caller_id="+49300"),
+    users=[
+        user(
+            "u1", "101", do_not_disturb=True, schedule_id="s1", forward_closed="102", fork="serial", serial_seconds=9,
+            caller_id="+49309", hide_caller_id=True,
+        ),
+        user("u2", "102"),
+    ],
+    connections=[connection("c1", transport="tls", tls_verify=False, tls_client="pbx.example", caller_id="both")],
+    groups=[models.Group(id="g1", tenant_id="t1", extension="200", name="All", strategy="in_turn", aliases=["z", "a"])],
+    members=[
+        models.GroupMember(id="m1", tenant_id="t1", group_id="g1", user_id="u1", position=1),
+        models.GroupMember(id="m2", tenant_id="t1", group_id="g1", user_id="u2", position=0),
+    ],
+    schedules=[
+        models.Schedule(
+            id="s1", tenant_id="t1", name="Office", time_zone="UTC", openings=["4 09:00-12:00", "0 09:00-24:00"],
+            holidays=["2026-12-26", "2026-12-25"],
+        )
+    ],
+    numbers=[models.Number(id="n1", tenant_id="t1", number="1", group_id="g1", schedule_id="s1", forward_closed="102")],
+    rules=[
+        models.OutboundRule(id="r1", tenant_id="t1", position=1, pattern="0X.", connection_id="c1", fallback_id="c2")
+    ],
+)  # fmt: skip
+
+
+def test_groups_hours_and_caller_ids_arrive() -> None:
+    part = tenant_part(FULL, VAULT)
+    one = part.users[0]
+    assert (part.caller_id, one.caller_id, one.hide_caller_id) == ("+49300", "+49309", True)
+    assert (one.do_not_disturb, one.schedule, one.forward_closed) == (True, "s1", "102")
+    assert (one.fork, one.serial_seconds) == ("serial", 9)
+    pbx = part.connections[0]
+    assert (pbx.transport, pbx.tls_verify, pbx.tls_client, pbx.caller_id) == ("tls", False, "pbx.example", "both")
+    (group,) = part.groups
+    assert (group.extension, group.strategy, group.aliases) == ("200", "in_turn", ("a", "z"))
+    assert group.members == (model.Member(0, "u2"), model.Member(1, "u1"))
+    (schedule,) = part.schedules
+    assert schedule.openings == (model.Opening(0, "09:00", "24:00"), model.Opening(4, "09:00", "12:00"))
+    assert schedule.holidays == ("2026-12-25", "2026-12-26")
+    assert part.numbers == (model.Number("n1", "1", group="g1", schedule="s1", forward_closed="102"),)
+    assert (part.outbound[0].pattern, part.outbound[0].fallback) == ("0X.", "c2")
+    assert codec.decode_part(model.Tenant, codec.encode_part(part)) == part
+
+
 def test_all_fields_arrive() -> None:
     part = tenant_part(ROWS, VAULT)
     assert (part.primary_domain, part.alias_domains) == ("acme.example", ("a.example", "b.example"))

@@ -1,0 +1,1 @@
+"""Ring groups of a tenant: one extension that rings several users."""

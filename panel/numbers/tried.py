@@ -1,0 +1,92 @@
+"""What becomes of a number that a user dials, by the rules that are saved, in words.
+
+The decision is the edge's own (`sipd.routing.decision`), on the table that publishing would make now.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from panel.publishing import checks
+from panel.scope import TenantScope
+from sipd.routing.decision import Destination, destination, outbound_routes
+from sipd.routing.lookup import TenantIndex
+from sipd.routing.model import Connection, OutboundRule
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one PBX is sent."""
+
+    connection: Connection
+    number: str
+
+    @property
+    def line(self) -> str:
+        """The request line (RFC 3261 section 7.1)."""
+        host = self.connection.registrar_domain
+        return f"INVITE sip:{self.number}@{f'[{host}]' if ':' in host else host} SIP/2.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Who decides, and what is sent where, in the order of trying; nothing sent: the call stays here or is refused."""
+
+    sentence: str
+    rule_id: str = ""
+    """The outbound rule that takes it."""
+    sent: tuple[Sent, ...] = ()
+
+
+def tried(scope: TenantScope, number: str) -> Tried:
+    """What happens to `number` if one of the tenant's users dials it now, once all that is saved is live."""
+    try:
+        index = TenantIndex(checks.part_of(scope))
+    except ValueError:
+        return Tried("The rules cannot be tried while something that is saved has errors. See what Publish says of it.")
+    return decided(index, number, time.time())
+
+
+def decided(index: TenantIndex, number: str, at: float) -> Tried:
+    """The same, of a table; pure."""
+    found = destination(index, number, at)
+    if found is not None:
+        return Tried(_inside(found, number))
+    routes = outbound_routes(index, number)
+    if not routes:
+        return Tried(f"No rule takes {number}, and there is no connection for other calls: it is refused with 404.")
+    rule = _rule(index, number)
+    if rule is None:
+        said = f"No rule takes {number}: it goes out as other calls do."
+    else:
+        said = f"The rule at position {rule.position} takes {number}: {_what(rule)}."
+    return Tried(said, rule.id if rule else "", tuple(Sent(connection, sent) for connection, sent in routes))
+
+
+def _rule(index: TenantIndex, number: str) -> OutboundRule | None:
+    """The first that takes the number and has a connection in use."""
+    for rule in index.outbound:
+        outbound = rule.outbound
+        if rule.takes(number) and {outbound.connection, outbound.fallback} & index.connections.keys():
+            return outbound
+    return None
+
+
+def _what(rule: OutboundRule) -> str:
+    if rule.pattern:
+        return f"it fits {rule.pattern}"
+    return f"it begins with {rule.prefix}" if rule.prefix else "it takes any number"
+
+
+def _inside(found: Destination, number: str) -> str:
+    if found.refused:
+        return f"{number} is yours, and closed now: the caller is told that nobody is there (480)."
+    if found.rule == "closed":
+        return f"{number} is yours, and closed now: the call goes to {found.forward}."
+    if found.user is not None:
+        name = f" ({found.user.name})" if found.user.name else ""
+        return f"{number} is your user {found.user.extension}{name}: no outbound rule is asked."
+    if found.group is not None:
+        return f"{number} is your ring group {found.group.extension}: no outbound rule is asked."
+    return f"{number} is a number of yours, and goes to {found.forward}."

@@ -1,0 +1,1 @@
+"""Business hours of a tenant: weekly openings, holidays, a time zone."""

@@ -4,8 +4,15 @@ PYTHON ?= python3
 PANEL ?= 127.0.0.1:8000
 SIP ?= 127.0.0.1:5060
 VAR ?= var
+# TLS and secure WebSocket, off while empty: TLS=127.0.0.1:5061 WSS=127.0.0.1:8443, with TENANTRY_TLS_CERTIFICATE
+TLS ?=
+WSS ?=
 # More words for pytest: make test ARGS='-k registrar -x'
 ARGS ?=
+# make fuzz: what is attacked, for how long
+TARGET ?= siege
+SECONDS ?= 60
+AGAIN ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -17,7 +24,7 @@ PAGES := $(shell find templates panel -name vendor -prune -o \( -name '*.html' -
 export TENANTRY_STATE_DIR := $(VAR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo seed shell test check format lock bench clean
+.PHONY: help setup run demo seed shell test check format lock fuzz bench clean
 .DELETE_ON_ERROR:
 
 help: ## list what make can do
@@ -29,7 +36,7 @@ setup: $(RUN) $(VENDOR) ## install what running needs; the targets below do it b
 	@:
 
 run: setup ## start panel and sipd on this machine, until Ctrl-C (PANEL=host:port SIP=host:port VAR=folder)
-	@exec $(PY) ops/run.py --panel $(PANEL) --sip $(SIP) --state $(VAR)
+	@exec $(PY) ops/run.py --panel $(PANEL) --sip $(SIP) --state $(VAR) $(if $(TLS),--tls $(TLS)) $(if $(WSS),--wss $(WSS))
 
 demo: setup ## the whole story with real SIP on loopback, in under a minute
 	@exec $(PY) ops/demo.py
@@ -53,8 +60,12 @@ format: $(DEV) ## let ruff put the code into shape
 	@$(PY) -m ruff check --fix-only --quiet .
 	@$(PY) -m ruff format .
 
-bench: setup ## what the edge costs for each registration and call
-	@exec $(PY) bench/run.py $(ARGS)
+fuzz: $(DEV) ## try to break the edge for SECONDS=60 (TARGET=siege, bytes or parsers; AGAIN=file tries one input)
+	@exec $(PY) tests/fuzz/run.py $(TARGET) --seconds $(SECONDS) $(if $(AGAIN),--again $(AGAIN))
+
+bench: $(DEV) ## what the edge costs for each registration and call: alone, and beside Kamailio
+	@$(PY) bench/run.py
+	@exec $(PY) bench/wire.py $(ARGS)
 
 lock: $(DEV) ## write the lock files anew (UPGRADE=1: with the newest versions)
 	@ops/lock.sh

@@ -244,9 +244,16 @@ def raise_stopped(_number: int, _frame: object) -> NoReturn:
     raise Stopped
 
 
+def secure(options: argparse.Namespace) -> dict[str, Address]:
+    """The listeners that need a certificate, by transport."""
+    return {name: place for name in ("tls", "wss") if (place := getattr(options, name)) is not None}
+
+
 def commands(options: argparse.Namespace, control: Path) -> dict[str, list[str]]:
     """What is started, in this order."""
     sipd = ["sipd", "run", "--listen", f"udp:{options.sip}", "--listen", f"tcp:{options.sip}"]
+    for transport, place in secure(options).items():
+        sipd += ["--listen", f"{transport}:{place}"]
     sipd += ["--state", str(options.state / "sipd"), "--control", str(control)]
     sipd += ["--key-file", str(options.state / "installation.key")]
     panel = ["gunicorn", "--config", "ops/gunicorn.conf.py", "--bind", str(options.panel), "panel.app:create_app()"]
@@ -275,10 +282,11 @@ def serve(options: argparse.Namespace, env: dict[str, str], control: Path) -> No
 
 def welcome(options: argparse.Namespace, setup_link: str) -> None:
     first = f"\nCreate the provider's account with this link; it works once:\n  {setup_link}\n" if setup_link else ""
+    also = "".join(f", {place} ({name.upper()})" for name, place in secure(options).items())
     text = f"""
 Tenantry runs.
   Panel   http://{options.panel.reachable}
-  SIP     {options.sip} (UDP and TCP)
+  SIP     {options.sip} (UDP and TCP){also}
   Data    {options.state}, logs in {options.state / "log"}
 {first}
 Ctrl-C stops it."""
@@ -289,6 +297,8 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Start the panel and sipd on this machine.")
     parser.add_argument("--panel", type=address, default="127.0.0.1:8000", metavar="HOST:PORT")
     parser.add_argument("--sip", type=address, default="127.0.0.1:5060", metavar="HOST:PORT")
+    parser.add_argument("--tls", type=address, metavar="HOST:PORT", help="SIP over TLS as well")
+    parser.add_argument("--wss", type=address, metavar="HOST:PORT", help="SIP over secure WebSocket as well")
     parser.add_argument("--state", type=Path, default=Path("var"), metavar="FOLDER")
     parser.add_argument("--prepare", action="store_true", help="make the key and the database, and start nothing")
     return parser.parse_args()
@@ -302,6 +312,8 @@ def main() -> int:
     if len(os.fsencode(control)) > SOCKET_PATH_BYTES:
         fail(f"the path of {options.state} is too long for a Unix socket in it; choose a shorter one: make run VAR=...")
     env = environment(options, control)
+    if secure(options) and not env.get("TENANTRY_TLS_CERTIFICATE"):
+        fail("TLS and WSS need a certificate: name its PEM file, chain and key, in TENANTRY_TLS_CERTIFICATE")
     options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     if options.prepare:
         prepare(options.state, env)
@@ -312,6 +324,8 @@ def main() -> int:
             need_free(options.panel, socket.SOCK_STREAM, "PANEL")
             need_free(options.sip, socket.SOCK_DGRAM, "SIP")
             need_free(options.sip, socket.SOCK_STREAM, "SIP")
+            for name, place in secure(options).items():
+                need_free(place, socket.SOCK_STREAM, name.upper())
             prepare(options.state, env)
             serve(options, env, control)
     except Stopped:

@@ -8,27 +8,38 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from sipd import commands, config
+from sipd import commands, config, handmade
 from sipd.daemon import Daemon
 from sipd.edge import Edge
+from sipd.redact import BODIES
+from sipd.trace import KINDS
 
 ARRIVALS = ("udp", "tcp", "tls")
 """Over what a PBX's request may come."""
+Verbs = argparse._SubParsersAction  # argparse gives it no other name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code. 2: it could not be done, and standard error says why."""
+    """Run one command; its exit code.
+
+    1: the node says no, or something was found wrong; 2: it could not be done. Standard error says why.
+    """
     asked = parser().parse_args(arguments)
     try:
         return int(asked.run(asked))
+    except commands.RefusedError as error:
+        print(f"sipd: {error}", file=sys.stderr)
+        return commands.WITH_ERRORS
     except (config.ConfigError, commands.UnreadableError) as error:
         print(f"sipd: {error}", file=sys.stderr)
         return commands.UNUSABLE
+    except KeyboardInterrupt:  # the end of --watch
+        return commands.OK
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return commands.OK
@@ -41,8 +52,30 @@ def parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="run a node", description="Flags override TENANTRY_* variables and the file.")
     run.set_defaults(run=run_node)
     run.add_argument("--config", metavar="FILE", help="settings in TOML, named as these flags with _ for -")
-    run.add_argument("--listen", action="append", metavar="TRANSPORT:ADDRESS:PORT", help="may be given many times")
-    run.add_argument("--advertise", metavar="HOST[:PORT]", help="how others reach this node")
+    run.add_argument(
+        "--listen",
+        action="append",
+        metavar="TRANSPORT:ADDRESS:PORT[=HOST[:PORT]]",
+        help="udp, tcp, tls, ws or wss; after = how others reach it; may be given many times",
+    )
+    run.add_argument("--advertise", metavar="HOST[:PORT]", help="how others reach listeners that do not say so")
+    run.add_argument(
+        "--tls-certificate", action="append", metavar="CHAIN[=KEY]", help="PEM; many times: chosen by server name"
+    )
+    run.add_argument("--tls-authorities", metavar="FILE", help="who signs PBXs' certificates; default: the system's")
+    run.add_argument(
+        "--tls-client-authorities", metavar="FILE", help="ask those who connect for a certificate signed by these"
+    )
+    run.add_argument("--tls-client-certificate", metavar="CHAIN[=KEY]", help="shown to PBXs that we connect to")
+    run.add_argument(
+        "--ws-origin", action="append", metavar="ORIGIN", help="take WebSockets of these pages only; default: any"
+    )
+    run.add_argument(
+        "--dns-server",
+        action="append",
+        metavar="ADDRESS[:PORT]",
+        help="in place of the system's; may be given many times",
+    )
     run.add_argument("--state", metavar="DIR", help="bindings, events and the last good table")
     run.add_argument("--control", metavar="PATH", help="Unix socket; default: control.sock in the state directory")
     run.add_argument("--control-tcp", metavar="ADDRESS:PORT")
@@ -53,6 +86,11 @@ def parser() -> argparse.ArgumentParser:
         "--digest", metavar="NAMES", help="what phones are challenged with, in this order; default: MD5,SHA-256"
     )
     run.add_argument("--log-level", choices=config.LEVELS)
+    run.add_argument("--trace", choices=("on", "off"), help="whether calls are traced; default: on")
+    run.add_argument("--trace-sample", metavar="SHARE", help="share of calls that is traced, 0 to 1; default: 1")
+    run.add_argument("--trace-bodies", choices=BODIES, help="message bodies in traces; default: sdp, without its keys")
+    run.add_argument("--trace-megabytes", metavar="N", help="traces on disk; 0: in memory only; default: 256")
+    run.add_argument("--trace-days", metavar="N", help="age of traces on disk; default: 7")
     key = verbs.add_parser("key", help="make a key file")
     key.set_defaults(run=make_key)
     key.add_argument("file", metavar="FILE", type=Path)
@@ -77,12 +115,78 @@ def parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="ISO time of the call, in the local zone unless it names one; default: now",
     )
-    for name in commands.PRINTERS:
-        verb = verbs.add_parser(name, help=f"print the {name} of a running node")
-        verb.set_defaults(run=ask_node, ask=name)
-        verb.add_argument("--control", required=True, metavar="PATH", type=Path)
-        verb.add_argument("--json", action="store_true")
+    seal = verbs.add_parser("seal", help="print a table written by hand, with its `plain:` passwords sealed")
+    seal.set_defaults(run=lambda asked: handmade.seal_file(asked.table, key_of(asked)))
+    load = asking(verbs, "load", "seal, check, and load a table written by hand into a running node", load_table)
+    load.add_argument("--version", metavar="NUMBER", type=int, help="default: one more than the node's")
+    for command in (seal, load):
+        command.add_argument("table", metavar="TABLE", help="a whole table in one JSON file, or - for standard input")
+        command.add_argument("--key-file", metavar="FILE", type=Path, help="the installation's key")
+    add_replay(verbs)
+    add_asking(verbs)
     return top
+
+
+def add_replay(verbs: Verbs[argparse.ArgumentParser]) -> None:
+    """`sipd replay`."""
+    replay = verbs.add_parser(
+        "replay",
+        help="run captured requests against a table, and print what it decides",
+        description="FILE is a pcap or pcapng, what sipd trace --json printed, or a text with each message behind a "
+        "line `--- udp:ADDRESS:PORT` that says where it came from. No password is checked: phones are who they say.",
+    )
+    replay.add_argument("file", metavar="FILE")
+    replay.add_argument("--table", required=True, metavar="TABLE", help="a whole table in one JSON file")
+    replay.add_argument("--edge", metavar="ADDRESS", default="", help="only requests to this address")
+    replay.add_argument("--explain", action="store_true", help="print each rule that was tried")
+    replay.add_argument("--compare", action="store_true", help="exit with 1 when a captured answer is another")
+    replay.add_argument("--json", action="store_true")
+    replay.set_defaults(
+        run=lambda asked: commands.replay(
+            asked.file, asked.table, asked.edge, explained=asked.explain, compare=asked.compare, as_json=asked.json
+        )
+    )
+
+
+def add_asking(verbs: Verbs[argparse.ArgumentParser]) -> None:
+    """The commands that ask a running node."""
+    for name in commands.PRINTERS:
+        verb = asking(verbs, name, f"print the {name} of a running node", ask_node)
+        verb.set_defaults(ask=name)
+        verb.add_argument(
+            "--watch", metavar="SECONDS", nargs="?", type=float, const=2.0, help="print it again and again"
+        )
+        if name != "status":
+            verb.add_argument("--tenant", metavar="TENANT", help="id, short name or domain")
+    trace = asking(verbs, "trace", "print what was said in calls, and why they went as they did", ask_trace)
+    trace.add_argument("call", metavar="CALL", nargs="?", help="id of a trace, or a Call-ID; none: list the newest")
+    trace.add_argument("--last", metavar="N", type=int, help="print the newest N whole")
+    trace.add_argument("--tenant", metavar="TENANT", help="id, short name or domain")
+    trace.add_argument("--user", metavar="ID")
+    trace.add_argument("--number", metavar="TEXT", help="part of who called or was called")
+    trace.add_argument("--code", metavar="CODE", type=int, help="status, such as 404, or class, such as 4")
+    trace.add_argument("--since", metavar="TIME", help='10m, 2h, 3d, or "2026-01-31 08:00"')
+    trace.add_argument("--kind", choices=KINDS)
+    trace.add_argument("--limit", metavar="N", type=int, default=20, help="lines of the list; default: 20")
+    trace.add_argument("--full", action="store_true", help="print the messages as well")
+    hangup = asking(verbs, "hangup", "end a call in progress", ask_hangup)
+    hangup.add_argument("call", metavar="CALL", help="its id, or the Call-ID of one of its legs")
+    hangup.add_argument("--code", metavar="CODE", type=int, help="what a caller hears who is not answered yet")
+    hangup.add_argument("--reason", metavar="TEXT")
+    hangup.add_argument("--tenant", metavar="TENANT", help="only if it is this tenant's")
+
+
+def asking(
+    verbs: Verbs[argparse.ArgumentParser], name: str, text: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """A command that finds the node's control socket as `sipd run` does."""
+    verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    verb.set_defaults(run=run)
+    verb.add_argument("--control", metavar="PATH", help="Unix socket; default: that of `sipd run` with these settings")
+    verb.add_argument("--state", metavar="DIR")
+    verb.add_argument("--config", metavar="FILE")
+    verb.add_argument("--json", action="store_true")
+    return verb
 
 
 def run_node(asked: argparse.Namespace) -> int:
@@ -107,13 +211,93 @@ def make_key(asked: argparse.Namespace) -> int:
     return commands.OK
 
 
+def load_table(asked: argparse.Namespace) -> int:
+    """`sipd load`."""
+    control = config.find_control(vars(asked), os.environ)
+    return handmade.load_file(asked.table, key_of(asked), control, asked.version)
+
+
+def key_of(asked: argparse.Namespace) -> handmade.OpenCipher:
+    """The installation's key, from the option or TENANTRY_KEY_FILE."""
+
+    def opened() -> AESSIV:
+        path = asked.key_file or os.environ.get("TENANTRY_KEY_FILE")
+        if not path:
+            raise config.ConfigError("Name the installation's key with --key-file FILE, or in TENANTRY_KEY_FILE.")
+        return AESSIV(config.read_key(Path(path)))
+
+    return opened
+
+
+def ask(asked: argparse.Namespace, request: commands.Doc) -> commands.Doc:
+    """One request to the node that the flags, the environment or the file name."""
+    if getattr(asked, "tenant", None) is not None:
+        request["tenant_name"] = asked.tenant
+    return commands.ask(config.find_control(vars(asked), os.environ), request)
+
+
 def ask_node(asked: argparse.Namespace) -> int:
     """`sipd status`, `registrations` and `calls`."""
-    answer = commands.ask(asked.control, {"do": asked.ask})
+    while True:
+        answer = ask(asked, {"do": asked.ask})
+        if asked.watch and sys.stdout.isatty():
+            print("\x1b[H\x1b[2J", end="")
+        if asked.json:
+            commands.print_json(answer, sys.stdout)
+        else:
+            commands.PRINTERS[asked.ask](answer)
+        if not asked.watch:
+            return commands.OK
+        sys.stdout.flush()
+        time.sleep(max(0.2, asked.watch))
+
+
+def ask_trace(asked: argparse.Namespace) -> int:
+    """`sipd trace`: one whole, the newest ones whole, or a list."""
+    if asked.call:
+        names = [asked.call]
+    else:
+        answer = ask(asked, listed(asked))
+        if asked.last is None:
+            if asked.json:
+                commands.print_json(answer, sys.stdout)
+            else:
+                commands.traces(answer)
+            return commands.OK
+        names = [about["id"] for about in reversed(answer["traces"])]
+    found = [ask(asked, {"do": "trace", "trace": name}) for name in names]
+    if asked.json:
+        commands.print_json(found[0]["trace"] if asked.call else [answer["trace"] for answer in found], sys.stdout)
+        return commands.OK
+    for number, answer in enumerate(found):
+        if number:
+            print()
+        commands.trace(answer, asked.full)
+    return commands.OK
+
+
+def listed(asked: argparse.Namespace) -> commands.Doc:
+    """The request for a list of traces."""
+    request: commands.Doc = {"do": "traces", "limit": asked.last if asked.last is not None else asked.limit}
+    for name in ("user", "number", "code", "kind"):
+        if getattr(asked, name) is not None:
+            request[name] = getattr(asked, name)
+    if asked.since is not None:
+        request["since"] = commands.parse_since(asked.since, time.time())
+    return request
+
+
+def ask_hangup(asked: argparse.Namespace) -> int:
+    """`sipd hangup`."""
+    request: commands.Doc = {"do": "hangup", "call": asked.call}
+    for name in ("code", "reason"):
+        if getattr(asked, name) is not None:
+            request[name] = getattr(asked, name)
+    answer = ask(asked, request)
     if asked.json:
         commands.print_json(answer, sys.stdout)
     else:
-        commands.PRINTERS[asked.ask](answer)
+        print(f"Call {commands.cell('call', answer['call'])} is ended.")
     return commands.OK
 
 

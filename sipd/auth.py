@@ -59,13 +59,16 @@ class Authenticator:
         self._nobody = ha1("MD5", "", "", base64.b16encode(random_bytes(16)).decode())
         self._opened: OrderedDict[tuple[str, str], str] = OrderedDict()
 
-    def challenges(self, realm: str, agent: str, *, stale: bool, now: float) -> list[tuple[str, str]]:
+    def challenges(
+        self, realm: str, agent: str, *, stale: bool, now: float, web: bool = False
+    ) -> list[tuple[str, str]]:
         """WWW-Authenticate headers, the preferred first (RFC 8760 2.4), all with one nonce.
 
-        `agent` is the request's User-Agent: some give up at what they do not know, instead of passing it over.
+        `agent` is the request's User-Agent: some give up at what they do not know, instead of passing it over. `web`:
+        it came over a WebSocket, where the stacks of browsers read one challenge only and do MD5 alone.
         """
         nonce = self._nonce(realm, now)
-        only_md5 = "MD5" in self._offered and agent.lower().startswith(self._md5_only)
+        only_md5 = "MD5" in self._offered and (web or agent.lower().startswith(self._md5_only))
         flag = ", stale=true" if stale else ""
         return [
             ("WWW-Authenticate", f'Digest realm="{realm}", nonce="{nonce}", algorithm={name}, qop="auth"{flag}')

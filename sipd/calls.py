@@ -1,37 +1,49 @@
 """Calls: one A leg, one or more B legs (RFC 7092 signalling-only back-to-back user agent).
 
-An INVITE that was let in becomes a `Call`. It rings a user's phones (a `Branch` each) or goes out through
-a connection (one `Branch`); the first 2xx wins, the others are cancelled, and the pair of dialogs is
-joined. What happens inside the dialogs is in `indialog`.
+An INVITE that was let in becomes a `Call`. `hunting` decides where it goes: to a user's phones (a `Branch`
+each) or out through a connection (one `Branch`). The first 2xx wins, the others are cancelled, and the pair of
+dialogs is joined. What happens inside the dialogs is in `indialog`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from sipd.auth import PbxAccount, Proof, account_of, at_pbx
-from sipd.dialogs import Dialog, PendingOk, header_text, lines_to_pass, routes, target_of
+from sipd.auth import PbxAccount, Proof, account_of
+from sipd.dialogs import (
+    Dialog,
+    Leg,
+    PendingOk,
+    header_text,
+    is_reliable,
+    lines_to_pass,
+    offers_100rel,
+    routes,
+    unreliable_lines,
+)
 from sipd.events import Events
 from sipd.flow import Flow
-from sipd.limits import CallLimits, LimitReached, Scope
+from sipd.history import Forward
+from sipd.limits import CallLimits, Scope
 from sipd.message import build
-from sipd.message.address import Address
 from sipd.message.build import Header
-from sipd.message.errors import BadMessage, LocalError
+from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.naming import DialogName, renamed
-from sipd.registrar import Binding, Registrar
-from sipd.routing.decision import Decision, Dialled, decide_dialled, decide_outbound
+from sipd.registrar import Registrar, preference
+from sipd.replacing import find_target
+from sipd.rounds import Round
 from sipd.routing.lookup import Compiled, TenantIndex
-from sipd.routing.model import Connection, Limits, User
+from sipd.routing.model import Connection, Group, User
 from sipd.routing.seal import Cipher
+from sipd.sending import Sender, Sending
+from sipd.session import Sessions, knows_timers, least_of
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction
-from sipd.upstream import connection_hop, contact_of
 from sipd.wire import Wire, bracketed
 
 ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
@@ -40,8 +52,9 @@ OK_LIFE = 64 * T1
 """How long a 2xx waits for its ACK (RFC 3261 13.3.1.4)."""
 MAX_TEXT = 200
 """Characters of a URI in a record."""
-BUSY = (486, 600)
-NOT_THERE = (404, 408, 410, 430, 480, 502, 503, 504)
+MAX_DIALOGS = 20
+"""Dialogs that the answers to one INVITE may make (RFC 3261 12.1.2 names no bound). Further 18x pass without one,
+and further 2xx, once the call is answered, are left to give up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,7 @@ class Core:
     settings: Settings
     wire: Wire
     layer: Layer
+    sender: Sender
     timers: Timers
     events: Events
     limits: CallLimits
@@ -58,15 +72,17 @@ class Core:
     cipher: Cipher
     table: Callable[[], Compiled]
     """The table in force now."""
+    peer_names: dict[Flow, frozenset[str]] = field(default_factory=dict)
+    """DNS names in the verified certificates of those at the other end of TLS connections, as long as these last."""
 
 
 class Call:
     """One call, from the INVITE that began it to the end of both legs."""
 
     __slots__ = (
-        "answered_at", "branches", "by", "callee", "caller", "connection", "direction", "ended", "finals", "from_text",
-        "hops", "id", "index", "local_tags", "no_answer", "pair", "request", "ring_timer", "scopes", "started",
-        "to_text", "tx",
+        "answered_at", "asked", "branches", "by", "callee", "caller", "connection", "direction", "ended", "forwarding",
+        "forwards", "from_text", "group", "id", "index", "local_tags", "pair", "parent", "payers", "replaces",
+        "request", "round", "scopes", "started", "to_text", "tx", "visited",
     )  # fmt: skip
 
     def __init__(self, call_id: str, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> None:
@@ -81,24 +97,44 @@ class Call:
         self.connection: Connection | None = None
         """Where a call from a PBX came in."""
         self.callee: User | None = None
-        """The user whose phones ring now."""
+        """The user who answered, or whose phones ring now."""
+        self.group: Group | None = None
+        """The group that rings now."""
+        self.asked = ""
+        """User part of who was called in the beginning."""
+        self.payers: tuple[User, ...] = ()
+        """Users with whose account the call may go out, in order."""
+        self.forwards: list[Forward] = []
+        """Forwards that were followed."""
+        self.visited: set[str] = set()
+        """Ids of the users and groups that the call came to."""
         self.scopes: list[Scope] = []
+        """What the call counts in now; each is there as often as it counts."""
+        self.round: Round | None = None
+        """What rings now."""
         self.branches: list[Branch] = []
-        self.finals: list[Final] = []
-        """Answers of the branches of this round that failed."""
         self.pair: Dialog | None = None
         """The A leg's dialog, once answered."""
         self.local_tags: list[str] = []
         """Our tags towards the caller, one per early dialog."""
-        self.hops = 0
-        self.no_answer = False
-        self.ring_timer: Timer | None = None
+        self.forwarding: Dialog | None = None
+        """The early dialog with the caller in which we tell of forwards."""
+        self.parent: Call | None = None
+        """The call of ours that came back from a PBX as this one."""
+        self.replaces = False
+        """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.started = now
         self.answered_at: float | None = None
         self.ended = False
         self.by = "edge"
         self.from_text = _plain_uri(self.request.from_.uri_text)
         self.to_text = _plain_uri(self.request.uri)
+
+    @property
+    def place(self) -> tuple[str | None, str, str | None]:
+        """Whom the caller named."""
+        uri = Uri.parse(self.request.uri)
+        return uri.user, uri.host, uri.param("local-domain")
 
     @property
     def active(self) -> list[Branch]:
@@ -115,7 +151,7 @@ class Final:
     """Lines that pass to the caller."""
     body: bytes = b""
     redirect: str = ""
-    """User part of the first Contact of a 3xx."""
+    """URI of the preferred Contact of a 3xx."""
     rule: str = ""
     """Why the edge says so, when it is not the other end's word."""
 
@@ -124,29 +160,54 @@ class Branch:
     """One INVITE that we sent for a call, and the dialogs that its answers made."""
 
     __slots__ = (
-        "account", "call", "call_id", "cancelled", "contact", "dialogs", "done", "flow", "from_value", "headers",
-        "local_tag", "max_forwards", "pinned", "proof", "rest", "seq", "timer", "to_value", "tx", "uri",
+        "account", "call", "call_id", "cancelled", "connection", "contact", "contact_over", "dialogs", "done", "flow",
+        "flows", "from_value", "headers", "least", "local_tag", "max_forwards", "pinned", "proof", "rang", "rest",
+        "round", "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
     )  # fmt: skip
 
-    def __init__(self, call: Call, uri: str, flow: Flow, from_value: str, to_value: str, contact: str) -> None:
+    def __init__(
+        self,
+        call: Call,
+        uri: str,
+        flows: Sequence[Flow],
+        from_value: str,
+        to_value: str,
+        contact_over: Callable[[Flow], str],
+    ) -> None:
         self.call = call
+        self.round: Round | None = None
+        self.user: User | None = None
+        """Whose phone it is, or as whom the call goes out."""
+        self.connection: Connection | None = None
+        """Through which it goes out."""
+        self.scopes: list[Scope] = []
+        """What counts as long as this branch lives."""
+        self.rang = False
+        """Whether more than 100 came back."""
         self.uri = uri
-        self.flow = flow
+        self.flows = flows
+        """Targets in order of preference."""
+        self.flow = flows[0]
+        """The one that is tried."""
         self.from_value = from_value
         """Without tag."""
         self.to_value = to_value
-        self.contact = contact
+        self.contact_over = contact_over
+        """Our Contact as the other end of a flow reaches it."""
+        self.contact = ""
         self.pinned = False
         self.headers: list[Header] = []
         self.rest = b""
         self.max_forwards = 70
+        self.least = 0
+        """Min-SE that its other end asked for (RFC 4028)."""
         self.account: PbxAccount | None = None
         """Whose credentials answer a challenge."""
         self.proof: Proof | None = None
         self.call_id = ""
         self.local_tag = ""
         self.seq = 0
-        self.tx: ClientTransaction | None = None
+        self.sending: Sending | None = None
         self.dialogs: dict[str, Dialog] = {}
         self.cancelled = False
         self.done = False
@@ -165,28 +226,46 @@ class Bye:
         self.proof = proof
 
 
+class Hunting(Protocol):
+    """Where a call goes next: see `hunting`."""
+
+    def failed(self, branch: Branch, final: Final, now: float) -> None:
+        """A branch is over without an answer."""
+
+    def answered(self, branch: Branch) -> None:
+        """The first answer came."""
+
+
 class Calls:
     """All calls of a node, and the dialogs by which in-dialog requests find them."""
+
+    hunting: Hunting
+    """Set by what decides where calls go, which is made after this."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self.calls: dict[str, Call] = {}
         self.dialogs: dict[tuple[str, str], Dialog] = {}
         """By our side of it: Call-ID and local tag (RFC 3261 12)."""
+        self.sessions = Sessions(core, self)
+        self._sent: dict[str, Call] = {}
+        """By the Call-IDs of our INVITEs: a PBX that is a proxy sends them back unchanged."""
 
     def find(self, message: Message) -> Dialog | None:
         """The dialog of a request that came to us: our tag is in its To, the other end's in its From.
 
         Early forks of one INVITE share our tag, and differ in the other end's.
         """
-        dialog = self.dialogs.get((message.call_id, message.to.tag or ""))
-        theirs = message.from_.tag or ""
+        return self.find_named(message.call_id, message.to.tag or "", message.from_.tag or "")
+
+    def find_named(self, call_id: str, ours: str, theirs: str) -> Dialog | None:
+        dialog = self.dialogs.get((call_id, ours))
         if dialog is None or dialog.remote_tag == theirs:
             return dialog
         return dialog.branch.dialogs.get(theirs) if dialog.branch is not None else None
 
-    def renamed(self, request: Message, index: TenantIndex) -> list[Header]:
-        """Headers of a request that name a call of the tenant, by its name on the other leg."""
+    def renamed(self, request: Message, index: TenantIndex, towards: Connection | None = None) -> list[Header]:
+        """Headers of a request that name a call of the tenant, by its name on the other leg: a PBX's or a phone's."""
 
         def rename(name: DialogName) -> DialogName | None:
             dialog = self.dialogs.get((name.call_id, name.asked))
@@ -196,241 +275,71 @@ class Calls:
                 return None
             return DialogName(dialog.peer.call_id, dialog.peer.remote_tag, dialog.peer.local_tag)
 
-        return renamed(request, rename)
+        return renamed(request, rename, lambda uri: self._host_towards(uri, index, towards))
+
+    def target_leg(self, request: Message, index: TenantIndex) -> Dialog | None:
+        """The leg of the call that a request outside of it is about."""
+        return find_target(request, index.tenant.id, self.find_named)
+
+    def _host_towards(self, uri: Uri, index: TenantIndex, towards: Connection | None) -> str | None:
+        """What a Refer-To names, as a phone of the tenant or the PBX of a connection dials it."""
+        own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
+        at_pbx = any(uri.host in (c.registrar_domain, c.host) for c in index.connections.values())
+        if towards is not None:
+            return towards.registrar_domain if own else None
+        return index.tenant.primary_domain if at_pbx else None
+
+    def connection_of(self, leg: Leg, index: TenantIndex) -> Connection | None:
+        """The connection behind a leg; None for a phone's."""
+        if leg.pinned:
+            return None
+        at = leg.account.connection if leg.account is not None else index.tenant.default_connection
+        return index.connections.get(at)
 
     # -- beginning
 
-    def from_pbx(self, tx: ServerTransaction, decision: Decision, now: float) -> None:
-        """A call that the decision order let in."""
-        if decision.tenant is None:
-            raise LocalError("accepted without a tenant")
-        call = self._begin(tx, decision.tenant, "in", now)
-        call.connection = decision.connection
-        limit = self._take(call, decision.connection, decision.user, now)
-        if limit is not None:
-            self._limit(call, limit, decision.user, now)
-        elif decision.user is not None:
-            self.ring(call, decision.user, now)
-        elif decision.group is not None:
-            self._refuse(call, 480, "Temporarily Unavailable", now, rule="group")
-        else:
-            self.dial(call, None, decision.forward, now)
-
-    def from_phone(self, tx: ServerTransaction, index: TenantIndex, user: User, uri: Uri, now: float) -> None:
-        """A call that an authenticated user makes."""
-        call = self._begin(tx, index, "out", now)
-        call.caller = user
-        own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
-        at_pbx = any(uri.host in (c.registrar_domain, c.host) for c in index.connections.values())
-        if own or at_pbx:
-            self._dial_as(call, user, decide_dialled(index, uri.user or "", now), now)
-        else:  # another domain, also another tenant's: like the public, through the PBX
-            self._dial_as(call, user, decide_outbound(index, uri.user or ""), now, foreign=uri)
-
-    def _begin(self, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> Call:
+    def begin(self, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> Call:
         """Raises BadMessage when the request's routes could not be used (RFC 3261 12.1.1)."""
         routes(tx.request)
         call = Call(self._core.wire.token(12), tx, index, direction, now)
         tx.owner = call
+        call.parent = self._sent.get(tx.request.call_id)
         self.calls[call.id] = call
+        self._core.events.leg(tx.request.call_id, call.id, tenant=index.tenant.id, call=True)
         self._core.layer.respond(tx, 100, build.response(tx.request, 100, received=tx.source[1:3]), now)
         return call
 
-    def _dial_as(self, call: Call, user: User, dialled: Dialled, now: float, foreign: Uri | None = None) -> None:
-        """What a user dialled, by the connection's rule for calls inside the tenant."""
-        connection = dialled.connection
-        number = dialled.number
-        callee = dialled.user
-        if callee is not None:
-            call.direction = "internal"
-            connection = call.index.connections.get(call.index.tenant.default_connection)
-            number = callee.extension
-            if connection is None or self._directly(connection, callee, now):
-                connection = None
-        limit = self._take(call, connection, user, now)
-        if limit is not None:
-            self._limit(call, limit, None, now)
-        elif connection is not None:
-            self._call_out(call, user, connection, number, now, foreign)
-        elif callee is not None:
-            self.ring(call, callee, now)
-        elif dialled.forward:
-            self.dial(call, user, dialled.forward, now)
-        elif dialled.group is not None or dialled.status == 480:
-            self._refuse(call, 480, "Temporarily Unavailable", now, rule="group" if dialled.group else dialled.rule)
-        else:
-            self._refuse(call, 404, "Not Found", now, rule=dialled.rule)
-
-    def _directly(self, connection: Connection, callee: User, now: float) -> bool:
-        if connection.internal_calls == "always_direct":
-            return True
-        here = bool(self._core.registrar.bindings(callee.id, now))
-        return connection.internal_calls == "direct_when_possible" and here
-
-    def _take(self, call: Call, connection: Connection | None, user: User | None, now: float) -> LimitReached | None:
-        """Count the call against every limit that applies, or none."""
-        tenant = call.index.tenant
-        scopes: list[tuple[Scope, Limits]] = [
-            (("installation", ""), self._core.table().installation.limits),
-            (("tenant", tenant.id), tenant.limits),
-        ]
-        if connection is not None:
-            scopes.append((("connection", connection.id), connection.limits))
-        if user is not None:
-            scopes.append((("user", user.id), user.limits))
-        limit = self._core.limits.take(scopes, now)
-        if limit is None:
-            call.scopes = [scope for scope, _ in scopes]
-        source = call.tx.source
-        self._core.events.add(
-            now, "call.started", tenant=tenant.id, connection=connection.id if connection else "",
-            user=user.id if user else "", call=call.id, **{"from": call.from_text}, to=call.to_text,
-            direction=call.direction, source=f"{source.transport}:{source.host}:{source.port}",
-        )  # fmt: skip
-        return limit
-
-    def _limit(self, call: Call, limit: LimitReached, user: User | None, now: float) -> None:
-        if limit.status == 486 and user is not None and user.forward_busy:
-            self._forward(call, user, user.forward_busy, now)
-            return
-        headers = [("Retry-After", str(limit.retry_after))] if limit.retry_after else []
-        reason = build.REASONS[limit.status]
-        self._refuse(call, limit.status, reason, now, headers, rule=f"limit-{limit.rule}")
-
-    # -- where it goes
-
-    def ring(self, call: Call, user: User, now: float) -> None:
-        """Ring all phones of a user, or follow the user's rule."""
-        if user.forward_always:
-            self._forward(call, user, user.forward_always, now)
-            return
-        bindings = self._core.registrar.bindings(user.id, now)
-        if not bindings:
-            if user.forward_unreachable:
-                self._forward(call, user, user.forward_unreachable, now)
-            else:
-                self._refuse(call, 480, "Temporarily Unavailable", now, rule="no-binding")
-            return
-        call.callee = user
-        call.ring_timer = self._core.timers.set(now + user.ring_seconds, lambda at: self._rang_out(call, at))
-        for binding in bindings:
-            self._ring_phone(call, user, binding, now)
-
-    def dial(self, call: Call, user: User | None, target: str, now: float) -> None:
-        """Follow a forward: a user of the tenant rings here, anything else goes out with the user's account."""
-        call.hops += 1
-        if call.hops > self._core.settings.max_forward_hops:
-            self._refuse(call, 480, "Too Many Forwards", now, rule="forward-loop")
-            return
-        dialled = decide_dialled(call.index, target, now)
-        if dialled.user is not None:
-            self.ring(call, dialled.user, now)
-        elif dialled.forward:
-            self.dial(call, user, dialled.forward, now)
-        elif dialled.connection is not None:
-            self._call_out(call, user, dialled.connection, dialled.number, now)
-        else:
-            rule = "group" if dialled.group else dialled.rule if dialled.status == 480 else "forward-nowhere"
-            self._refuse(call, 480, "Temporarily Unavailable", now, rule=rule)
-
-    def _forward(self, call: Call, user: User, target: str, now: float) -> None:
-        """Another round: what became of the one before does not count any more."""
-        call.callee = None
-        call.finals = []
-        call.no_answer = False
-        if call.ring_timer is not None:
-            self._core.timers.cancel(call.ring_timer)
-        self.dial(call, user, target, now)
-
-    def _ring_phone(self, call: Call, user: User, binding: Binding, now: float) -> None:
-        wire = self._core.wire
-        to_value = f"<{Uri.build(user.extension, call.index.tenant.primary_domain)}>"
-        contact = f"<sip:{wire.hostport(binding.flow)}>"
-        from_value = _without_tag(call.request)
-        uri = target_of(binding.contact)
-        branch = Branch(call, uri, binding.flow, from_value, to_value, contact)
-        branch.pinned = True
-        branch.rest = lines_to_pass(call.request, from_phone=call.caller is not None)
-        self._invite(branch, now)
-
-    def _call_out(
-        self,
-        call: Call,
-        user: User | None,
-        connection: Connection,
-        number: str,
-        now: float,
-        foreign: Uri | None = None,
-    ) -> None:
-        """Through a connection, as the user that the PBX knows (wire.md: From phones)."""
-        account = account_of(call.index, user, connection) if user else None
-        if account is None and connection.strategy == "on_behalf":
-            self._refuse(call, 403, "No Account At The PBX", now, rule="no-account")
-            return
-        hop, route = connection_hop(connection)
-
-        def ready(flow: Flow | None, then: float) -> None:
-            if call.ended:
-                return
-            if flow is None:
-                self._fail(call, None, Final(503, "PBX Unreachable", rule="unreachable"), then)
-                return
-            branch = self._outbound_branch(call, user, account, connection, number, foreign, flow)
-            if route:
-                branch.headers.append(("Route", route))
-            branch.timer = self._core.timers.set(
-                then + self._core.settings.caller_timeout, lambda at: self._too_long(branch, at)
-            )
-            self._invite(branch, then)
-
-        self._core.wire.when_ready(*hop, ready, now)
-
-    def _outbound_branch(
-        self,
-        call: Call,
-        user: User | None,
-        account: PbxAccount | None,
-        connection: Connection,
-        number: str,
-        foreign: Uri | None,
-        flow: Flow,
-    ) -> Branch:
-        target = at_pbx(connection, number)
-        if foreign is not None:
-            target = str(Uri.build(number, foreign.host, foreign.port))
-        identity = account.username if account else (user.extension if user else "anonymous")
-        display = Address(user.name if user else "", Uri.parse(at_pbx(connection, identity)), {})
-        extension = user.extension if user else "anonymous"
-        contact = contact_of(
-            extension, call.index.tenant.primary_domain, connection.multi_tenant, self._core.wire, flow
-        )
-        branch = Branch(call, target, flow, str(display), f"<{target}>", contact)
-        branch.account = account
-        branch.rest = lines_to_pass(call.request, from_phone=True)
-        if call.caller is None and user is not None:  # a call from the PBX that a user forwards (RFC 5806)
-            branch.headers.append(("Diversion", f"<{Uri.build(user.extension, call.index.tenant.primary_domain)}>"))
-        return branch
-
-    def _invite(self, branch: Branch, now: float) -> None:
+    def invite(self, branch: Branch, now: float) -> None:
+        """Send a branch's INVITE for the first time."""
         call, wire = branch.call, self._core.wire
         hops = call.request.max_forwards
         branch.max_forwards = 70 if hops is None else max(0, hops - 1)
         branch.call_id = wire.token(16)
         branch.local_tag = wire.token()
         branch.proof = self.proof(branch.account)
-        branch.headers += self.renamed(call.request, call.index)
+        branch.headers += self.renamed(call.request, call.index, branch.connection)
         call.branches.append(branch)
+        self._core.events.leg(branch.call_id, call.id)
+        self._core.events.step(call.id, "leg", f"INVITE to {branch.uri.partition(';')[0]}")
+        self._sent[branch.call_id] = call
         self._send_invite(branch, [], now)
 
     def _send_invite(self, branch: Branch, credentials: list[Header], now: float) -> None:
-        wire = self._core.wire
         branch.seq += 1
-        via_branch = wire.branch()
-        data = build.request(
+        flows = branch.sending.onward if branch.sending is not None else branch.flows
+
+        def invite(flow: Flow, via_branch: str) -> bytes:
+            branch.flow, branch.contact = flow, branch.contact_over(flow)
+            return self._invite_over(branch, via_branch, credentials)
+
+        branch.sending = self._core.sender.request("INVITE", flows, invite, (self, branch), now, pinned=branch.pinned)
+
+    def _invite_over(self, branch: Branch, via_branch: str, credentials: list[Header]) -> bytes:
+        return build.request(
             "INVITE",
             branch.uri,
             [
-                ("Via", wire.via(branch.flow, via_branch)),
+                ("Via", self._core.wire.via(branch.flow, via_branch)),
                 ("Max-Forwards", str(branch.max_forwards)),
                 ("From", f"{branch.from_value};tag={branch.local_tag}"),
                 ("To", branch.to_value),
@@ -438,12 +347,12 @@ class Calls:
                 ("CSeq", f"{branch.seq} INVITE"),
                 ("Contact", branch.contact),
                 *branch.headers,
+                *self.sessions.offer(branch.call, branch.call.request, branch.least),
                 *credentials,
             ],
             branch.call.request.body,
             branch.rest,
         )
-        branch.tx = self._core.layer.request(data, "INVITE", via_branch, branch.flow, (self, branch), now)
 
     # -- answers from the B legs
 
@@ -460,7 +369,9 @@ class Calls:
         elif not branch.done:
             if status in (401, 407) and self._authenticate(branch, response, now):
                 return
-            self._fail(branch.call, branch, _final(response, from_phone=branch.pinned), now)
+            if status == 422 and self._lengthen(branch, response, now):
+                return
+            self.fail(branch, _final(response, from_phone=branch.pinned), now)
 
     def on_stray_response(self, response: Message, now: float) -> None:
         """A 2xx after its transaction is gone: acknowledged again, so that the other end stops sending it."""
@@ -476,20 +387,33 @@ class Calls:
         if data is not None:
             self._core.wire.send(data, dialog.flow)
 
-    def on_failure(self, tx: ClientTransaction, sent: Branch | Bye, reason: str, now: float) -> None:
+    def on_late_answer(self, tx: ClientTransaction, branch: Branch, response: Message, now: float) -> None:
+        """A 2xx of a target that was given up for the next one: acknowledged and ended, like any that is unwanted."""
+        dialog = self._dialog(branch, response)
+        if dialog is None:
+            return
+        if dialog.acks or dialog.unacked:
+            self.ack_again(dialog, response)
+            return
+        dialog.flow, dialog.unacked = tx.flow, response.cseq.number
+        dialog.learn(response, tx.flow, self._core.wire, now)
+        self.hang_up_unwanted(dialog, now)
+
+    def on_failure(self, sending: Sending, sent: Branch | Bye, reason: str, now: float) -> None:
         """Time-out (408) or transport error (503), RFC 3261 8.1.3.1."""
         if isinstance(sent, Branch) and not sent.done:
             final = Final(408 if reason == "timeout" else 503, reason.capitalize(), rule="unreachable")
-            self._fail(sent.call, sent, final, now)
+            if sent.pinned and reason != "timeout":  # that one phone's stream is gone is no 503 of the edge
+                final = Final(480, "Temporarily Unavailable", rule="unreachable")
+            self.fail(sent, final, now)
 
     def _provisional(self, branch: Branch, response: Message, now: float) -> None:
         call = branch.call
         if branch.cancelled:
             return
         if branch.timer is not None:
-            self._core.timers.cancel(branch.timer)
-            again = now + self._core.settings.caller_timeout
-            branch.timer = self._core.timers.set(again, lambda at: self._too_long(branch, at))
+            self.watch(branch, now)
+        branch.rang = branch.rang or response.status > 100
         if response.status == 100 or call.pair is not None or call.ended:
             return
         dialog = self._dialog(branch, response)
@@ -503,13 +427,17 @@ class Calls:
         self._relay_answer(call, dialog, response, now)
 
     def _dialog(self, branch: Branch, response: Message) -> Dialog | None:
-        """The B leg's dialog of this answer, made when new; None when the answer can make none (RFC 3261 12.1.2)."""
+        """The B leg's dialog of this answer, made when new; None when it makes none (RFC 3261 12.1.2), or no more."""
         tag = response.to.tag
         try:
             route_set = routes(response)[::-1]
         except BadMessage:
             return None
         dialog = branch.dialogs.get(tag) if tag else None
+        if tag and dialog is None and len(branch.dialogs) >= MAX_DIALOGS:
+            if response.status < 200 or branch.done:
+                return None
+            self._forget_all(branch)  # early ones: the answer is worth more
         if tag and dialog is None:
             dialog = branch.dialogs[tag] = self._b_dialog(branch, tag, response)
             dialog.route_set = route_set
@@ -530,24 +458,27 @@ class Calls:
 
     def _pair(self, b: Dialog, now: float) -> None:
         """Put the A leg's dialog beside the B leg's; from now on requests find them."""
-        a = self._a_dialog(b.call, now)
+        a = self._a_dialog(b.call, b.branch.user if b.branch is not None else None, now)
         a.peer, b.peer = b, a
         self.dialogs[a.call_id, a.local_tag] = a
         # Forked early dialogs share our tag; requests from the other end find the right one by its own tag.
         self.dialogs.setdefault((b.call_id, b.local_tag), b)
 
-    def _a_dialog(self, call: Call, now: float) -> Dialog:
+    def _a_dialog(self, call: Call, user: User | None, now: float) -> Dialog:
+        """A dialog with the caller; `user` is who answers a PBX's challenges in it."""
         request, wire = call.request, self._core.wire
         a = Dialog(call, request.call_id, wire.token(), call.tx.source, pinned=call.caller is not None)
         a.remote_tag = request.from_.tag or ""
         a.local, a.remote = f"{header_text(request, 'to')};tag={a.local_tag}", header_text(request, "from")
         a.remote_seq = request.cseq.number
         a.route_set = routes(request)
-        if call.connection is not None and call.callee is not None:
-            a.account = account_of(call.index, call.callee, call.connection)
+        if call.connection is not None:
+            wire.expect(call.tx.source, call.connection.host, call.connection.tls_verify)
+        if call.connection is not None and user is not None:
+            a.account = account_of(call.index, user, call.connection)
         domain = call.index.tenant.primary_domain
-        user = Uri.parse(request.uri).user
-        name = f"{quote_user(user)}@" if user else ""
+        asked = Uri.parse(request.uri).user
+        name = f"{quote_user(asked)}@" if asked else ""
         a.target = f"sip:{bracketed(call.tx.source.host)}:{call.tx.source.port}"  # where there is no Contact
         a.contact = f"<sip:{name}{wire.hostport(call.tx.source)};local-domain={domain}>"
         a.learn(request, call.tx.source, wire, now)
@@ -559,7 +490,7 @@ class Calls:
         dialog = self._dialog(branch, response)
         if dialog is None:
             if not branch.done:
-                self._fail(call, branch, Final(502, "Bad Gateway", rule="bad-answer"), now)
+                self.fail(branch, Final(502, "Bad Gateway", rule="bad-answer"), now)
             return
         if dialog.acks or dialog.unacked:  # the same 2xx again
             self.ack_again(dialog, response)
@@ -578,12 +509,14 @@ class Calls:
             self._pair(dialog, now)
         call.pair = dialog.other
         call.answered_at = now
-        if call.ring_timer is not None:
-            self._core.timers.cancel(call.ring_timer)
+        if dialog.branch is not None:
+            self.hunting.answered(dialog.branch)
         for branch in call.active:
-            self._cancel(branch, now, ELSEWHERE)
+            self.cancel(branch, now, ELSEWHERE)
         for branch in call.branches:
             self._forget_all(branch, but=dialog)
+        if call.forwarding is not None:
+            self.forget(call.forwarding)
         self.dialogs[dialog.call_id, dialog.local_tag] = dialog
         data = self._relay_answer(call, dialog, response, now)
         self.await_ack(dialog.other, call.tx, data, now)
@@ -598,75 +531,68 @@ class Calls:
             self._send_invite(branch, [*found], now)
         return found is not None
 
+    def _lengthen(self, branch: Branch, response: Message, now: float) -> bool:
+        """The session interval was our idea and is too small (RFC 4028 7.4): once more. Of the caller's: 422 passes."""
+        request = branch.call.request
+        least = least_of(response)
+        asked_by_us = not (knows_timers(request) and request.has("session-expires"))
+        if branch.cancelled or not asked_by_us or least <= self.sessions.offered(branch.call, request, branch.least):
+            return False
+        branch.least = least
+        branch.proof = self.proof(branch.account)
+        self._send_invite(branch, [], now)
+        return True
+
     def proof(self, account: PbxAccount | None) -> Proof:
         """For one request to a PBX: what it has answered to challenges."""
         return Proof(account, self._core.cipher)
 
     # -- when it fails
 
-    def _fail(self, call: Call, branch: Branch | None, final: Final, now: float) -> None:
-        """One branch is over without an answer; the last one settles the call."""
-        if branch is not None:
-            self._end_branch(branch)
-            self._forget_all(branch)
-        call.finals.append(final)
-        if final.status >= 600 and call.pair is None:  # RFC 3261 16.7 step 5: for all phones of the user
-            self._cancel_all(call, now)
-        if not call.active and call.pair is None and not call.ended:
-            self._settle(call, now)
+    def fail(self, branch: Branch, final: Final, now: float) -> None:
+        """A branch is over without an answer; what comes then is for `hunting` to say."""
+        self._end_branch(branch)
+        self._tell_early_end(branch, final.status, now)
+        self._forget_all(branch)
+        self.hunting.failed(branch, final, now)
 
-    def _settle(self, call: Call, now: float) -> None:
-        """All branches failed: the user's rule, else the best answer (RFC 3261 16.7 step 6)."""
-        final = min(call.finals, key=_rank)
-        user = call.callee
-        if user is not None:
-            target = self._forward_after(user, final, no_answer=call.no_answer)
-            if target:
-                self._forward(call, user, target, now)
-                return
-        if call.no_answer:
-            self._refuse(call, 480, "No Answer", now, rule="no-answer")
-        elif final.rule:
-            self._refuse(call, final.status, final.reason, now, rule=final.rule)
-        else:
-            call.by = "callee"
-            self._finish(call, final.status, final.reason, now, [final.headers], final.body)
-
-    def _forward_after(self, user: User, final: Final, *, no_answer: bool) -> str:
-        if no_answer:
-            return user.forward_no_answer
-        if final.redirect:
-            return final.redirect
-        if final.status in BUSY:
-            return user.forward_busy
-        return user.forward_unreachable if final.status in NOT_THERE else ""
-
-    def _rang_out(self, call: Call, now: float) -> None:
-        """Nobody answered in time: the phones stop ringing, and the user's rule comes."""
-        if call.pair is not None or call.ended:
+    def _tell_early_end(self, branch: Branch, status: int, now: float) -> None:
+        """199 to a caller that takes it: this early dialog is over while others still ring (RFC 6228)."""
+        call = branch.call
+        if call.pair is not None or call.ended or not call.active or "199" not in call.request.split("supported"):
             return
-        call.no_answer = True
-        self._cancel_all(call, now)
-        call.finals.append(Final(480, "No Answer"))
-        self._settle(call, now)
+        for dialog in branch.dialogs.values():
+            if dialog.peer is not None:
+                headers: list[Header] = [("Contact", dialog.peer.contact), ("Reason", f"SIP;cause={status}")]
+                source, tag = call.tx.source[1:3], dialog.peer.local_tag
+                data = build.response(call.request, 199, None, tag, headers, b"", source)
+                self._core.layer.respond(call.tx, 199, data, now)
 
-    def _too_long(self, branch: Branch, now: float) -> None:
+    def watch(self, branch: Branch, now: float) -> None:
+        """Timer C (RFC 3261 16.6) begins, or begins anew."""
+        self._core.timers.cancel(branch.timer)
+        branch.timer = self._core.timers.set(
+            now + self._core.settings.caller_timeout, lambda at: self.too_long(branch, at)
+        )
+
+    def too_long(self, branch: Branch, now: float) -> None:
         """Timer C: no news from the PBX."""
         if not branch.done:
-            self._cancel(branch, now)
-            self._fail(branch.call, branch, Final(408, "Request Timeout", rule="timeout"), now)
+            self.cancel(branch, now)
+            self.fail(branch, Final(408, "Request Timeout", rule="timeout"), now)
 
-    def _refuse(
+    def refuse(
         self, call: Call, status: int, reason: str, now: float, headers: Sequence[Header] = (), *, rule: str = ""
     ) -> None:
         """The edge itself ends a call that was not answered; counted and told as an event."""
         self._core.events.add(
-            now, "refused", tenant=call.index.tenant.id, rule=rule, code=status, reason=reason, method="INVITE",
+            now, "refused", tenant=call.index.tenant.id, rule=rule, call=call.id, code=status, reason=reason,
+            method="INVITE",
             source=f"{call.tx.source.transport}:{call.tx.source.host}:{call.tx.source.port}", uri=call.to_text,
         )  # fmt: skip
-        self._finish(call, status, reason, now, headers)
+        self.finish(call, status, reason, now, headers)
 
-    def _finish(
+    def finish(
         self, call: Call, status: int, reason: str, now: float, headers: Sequence[Header] = (), body: bytes = b""
     ) -> None:
         """Answer the caller's INVITE with a failure, and end the call."""
@@ -682,26 +608,47 @@ class Calls:
         if call.pair is not None or call.ended:
             return
         call.by = "caller"
-        self._cancel_all(call, now, reason)
-        self._finish(call, 487, "Request Terminated", now)
+        self.cancel_all(call, now, reason)
+        self.finish(call, 487, "Request Terminated", now)
 
     def on_callee_gone(self, branch: Branch, now: float) -> None:
         """A BYE from what rings, which overtook its answer: that answer is not wanted any more."""
         if not branch.done:
-            self._cancel(branch, now)
-            self._fail(branch.call, branch, Final(480, "Temporarily Unavailable"), now)
+            self.cancel(branch, now)
+            self.fail(branch, Final(480, "Temporarily Unavailable"), now)
 
-    def _cancel_all(self, call: Call, now: float, reason: bytes = b"") -> None:
+    def cancel_all(self, call: Call, now: float, reason: bytes = b"") -> None:
         """Cancel what is under way; how that ends is of no interest to the call any more."""
         for branch in call.active:
-            self._cancel(branch, now, reason)
+            self.cancel_branch(branch, now, reason)
+
+    def cancel_branch(self, branch: Branch, now: float, reason: bytes = b"") -> None:
+        if not branch.done:
+            self.cancel(branch, now, reason)
             self._end_branch(branch)
 
-    def _cancel(self, branch: Branch, now: float, reason: Header = b"") -> None:
-        if branch.cancelled or branch.tx is None:
+    def tell_forwarded(self, call: Call, now: float) -> None:
+        """181 to the caller, in an early dialog of its own (RFC 3261 21.1.3, 12.1.1).
+
+        Only to one that says that it follows where its call goes (RFC 7044): others know what to do with it seldom,
+        and some stumble. Not to one that wants every provisional answer acknowledged (RFC 3262 3).
+        """
+        required, supported = ([tag.lower() for tag in call.request.split(name)] for name in ("require", "supported"))
+        if "100rel" in required or "histinfo" not in supported:
+            return
+        if call.forwarding is None:
+            call.forwarding = a = self._a_dialog(call, None, now)
+            self.dialogs[a.call_id, a.local_tag] = a
+        a = call.forwarding
+        headers: list[Header] = [call.request.lines("record-route"), ("Contact", a.contact)]
+        data = build.response(call.request, 181, None, a.local_tag, headers, b"", call.tx.source[1:3])
+        self._core.layer.respond(call.tx, 181, data, now)
+
+    def cancel(self, branch: Branch, now: float, reason: Header = b"") -> None:
+        if branch.cancelled or branch.sending is None:
             return
         branch.cancelled = True
-        self._core.layer.cancel(branch.tx, [reason], now)
+        self._core.sender.cancel(branch.sending, [reason], now)
 
     def _end_branch(self, branch: Branch) -> None:
         branch.done = True
@@ -725,26 +672,34 @@ class Calls:
         call.ended = True
         self.calls.pop(call.id, None)
         self._core.limits.give_back(call.scopes)
-        for timer in (call.ring_timer, *(branch.timer for branch in call.branches)):
-            if timer is not None:
-                self._core.timers.cancel(timer)
+        call.scopes = []
+        self.sessions.stop(call)
+        call.parent = None
+        if call.round is not None:
+            call.round.stop(self._core.timers)
+        for branch in call.branches:
+            self._sent.pop(branch.call_id, None)
+            self._core.timers.cancel(branch.timer)
         for dialog in _legs(call):
             if dialog.pending is not None:
                 dialog.pending.give_up(now)
         self._core.timers.set(now + self._core.settings.zombie_time, lambda at: self._bury(call, at))
         self._core.events.add(
-            now, "call.ended", tenant=call.index.tenant.id, user=_user_id(call), call=call.id,
-            **{"from": call.from_text}, to=call.to_text, direction=call.direction, started=call.started,
-            answered=call.answered_at, ended=now, code=code, reason=reason, by=call.by,
+            now, "call.ended", tenant=call.index.tenant.id, connection=_connection_id(call), user=_user_id(call),
+            call=call.id, **{"from": call.from_text}, to=call.to_text, direction=call.direction, started=call.started,
+            answered=call.answered_at, ended=now, code=code, reason=reason, by=call.by, **_rang(call),
         )  # fmt: skip
 
     def _bury(self, call: Call, now: float) -> None:
-        """Forget the dialogs, unless a BYE still waits for its turn."""
-        if any(dialog.ok is not None for dialog in _legs(call)):
+        """Forget the dialogs, unless a BYE still waits for its turn, or a transfer is still told of (RFC 5057)."""
+        legs = _legs(call)
+        if any(dialog.ok is not None or any(at > now for at in dialog.usages.values()) for dialog in legs):
             self._core.timers.set(now + T2, lambda at: self._bury(call, at))
             return
         for branch in call.branches:
             self._forget_all(branch)
+        if call.forwarding is not None:
+            self.forget(call.forwarding)
 
     def _forget_all(self, branch: Branch, but: Dialog | None = None) -> None:
         """Forget a branch's dialogs and those of the A leg beside them."""
@@ -784,12 +739,29 @@ class Calls:
         """Pass a B leg's 1xx or 2xx to the caller in the A leg's own dialog."""
         a = b.other
         headers: list[Header] = [call.request.lines("record-route"), ("Contact", a.contact)]
-        headers.append(lines_to_pass(response, from_phone=b.pinned))
+        if response.status < 200 and is_reliable(response) and not offers_100rel(call.request):
+            headers.append(unreliable_lines(response, from_phone=b.pinned))
+            self._prack(b, response, now)
+        else:
+            headers.append(lines_to_pass(response, from_phone=b.pinned))
+        if response.status >= 200:
+            least = b.branch.least if b.branch is not None else 0
+            headers += self.sessions.answered(call, call.request, response, now, least)
         data = build.response(
             call.request, response.status, response.reason, a.local_tag, headers, response.body, call.tx.source[1:3]
         )
         self._core.layer.respond(call.tx, response.status, data, now)
         return data
+
+    def _prack(self, b: Dialog, response: Message, now: float) -> None:
+        """Acknowledge a provisional answer that was made reliable though nobody asked for it: else it never ends."""
+        rseq = response.get("rseq") or ""
+        if rseq.isascii() and rseq.isdigit() and len(rseq) < 11 and int(rseq) != b.pracked:
+            b.pracked = int(rseq)
+            wire, cseq = self._core.wire, response.cseq
+            branch, headers = wire.branch(), [("RAck", f"{rseq} {cseq.number} {cseq.method}")]
+            data = b.request(wire, "PRACK", branch, b.next_seq(), [*headers])
+            self._core.layer.request(data, "PRACK", branch, b.flow, None, now)
 
     def send_ack(self, dialog: Dialog, rest: bytes, body: bytes) -> None:
         """ACK the 2xx that waits for it (RFC 3261 13.2.2.4): outside any transaction, with a branch of its own."""
@@ -812,9 +784,13 @@ class Calls:
 
     def _send_bye(self, bye: Bye, credentials: Sequence[Header], now: float) -> None:
         wire, dialog = self._core.wire, bye.dialog
-        branch = wire.branch()
-        data = dialog.request(wire, "BYE", branch, dialog.next_seq(), [*credentials], bye.body, bye.rest)
-        self._core.layer.request(data, "BYE", branch, dialog.flow, (self, bye), now)
+        seq = dialog.next_seq()
+
+        def over(flow: Flow, branch: str) -> bytes:
+            return dialog.request(wire, "BYE", branch, seq, [*credentials], bye.body, bye.rest, flow)
+
+        flows = dialog.flows
+        self._core.sender.request("BYE", flows, over, (self, bye), now, pinned=dialog.pinned)
 
     def _bye_again(self, bye: Bye, response: Message, now: float) -> None:
         """A PBX wants to know who hangs up."""
@@ -856,12 +832,21 @@ class Calls:
         if call.ended:
             return
         if call.pair is None:
-            self._cancel_all(call, now)
-            self._finish(call, code, reason, now)
+            self.cancel_all(call, now)
+            self.finish(call, code, reason, now)
             return
         for dialog in _legs(call):
             self.part(dialog, now)
         self.end(call, code, reason, now)
+
+    def named(self, name: str) -> Call | None:
+        """A call in progress by its id, or by the Call-ID of a leg."""
+        if name in self.calls:
+            return self.calls[name]
+        for call in self.calls.values():
+            if name == call.request.call_id or any(name == branch.call_id for branch in call.branches):
+                return call
+        return None
 
     def describe(self, tenant: str | None) -> Iterator[dict[str, Any]]:
         """Calls in progress, for people: docs/architecture.md, `calls`."""
@@ -883,6 +868,30 @@ def _user_id(call: Call) -> str:
     return user.id if user else ""
 
 
+def _connection_id(call: Call) -> str:
+    """Of the PBX that called, else of the one that was called last."""
+    out = [branch.connection for branch in call.branches if branch.connection is not None]
+    connection = call.connection or (out[-1] if out else None)
+    return connection.id if connection is not None else ""
+
+
+def _rang(call: Call) -> dict[str, Any]:
+    """Whom the call came to in the end, for its record: a group, extensions or a number, and forwards before that."""
+    last = call.round
+    detail: dict[str, Any] = {}
+    if call.group is not None:
+        detail["group"] = call.group.extension
+    if last is not None and last.outbound:
+        detail["rang"] = [Uri.parse(branch.uri).user or "" for branch in last.branches[-1:]]
+    elif call.pair is not None and call.callee is not None:
+        detail["rang"] = [call.callee.extension]
+    elif last is not None:
+        detail["rang"] = list(dict.fromkeys(branch.user.extension for branch in last.branches if branch.user))
+    if call.forwards:
+        detail["forwards"] = [f"{forward.by} {forward.why.reason} {forward.target}" for forward in call.forwards]
+    return detail
+
+
 def _legs(call: Call) -> tuple[Dialog, ...]:
     """The pair of dialogs of an answered call."""
     return (call.pair, call.pair.other) if call.pair is not None else ()
@@ -893,30 +902,21 @@ def _plain_uri(text: str) -> str:
     return text.partition(";")[0][:MAX_TEXT]
 
 
-def _without_tag(request: Message) -> str:
-    """The caller's From for the other leg: same name and URI, our own tag comes behind."""
-    caller = request.from_
-    params = {name: value for name, value in caller.params.items() if name != "tag"}
-    return str(Address(caller.display, caller.uri, params, caller.uri_text))
-
-
 def _final(response: Message, *, from_phone: bool) -> Final:
     """What of a failure passes to the caller. A challenge does not: its credentials are not the caller's."""
     status, reason = response.status, response.reason
-    redirect = ""
     if status in (401, 407):
         return Final(403, "Refused By The PBX")
     if 300 <= status < 400:
-        try:
-            contacts = response.contacts
-        except BadMessage:
-            contacts = []
-        redirect = (contacts[0].uri.user or "") if contacts else ""
-        return Final(480, "Temporarily Unavailable", redirect=redirect)
-    return Final(status, reason, lines_to_pass(response, from_phone=from_phone), response.body, redirect)
+        return Final(480, "Temporarily Unavailable", redirect=_redirect(response))
+    return Final(status, reason, lines_to_pass(response, from_phone=from_phone), response.body)
 
 
-def _rank(final: Final) -> tuple[int, int]:
-    """Lower is better: 6xx ends all, then the lowest class, then what says more than 408 or 480."""
-    kind = final.status // 100
-    return (0 if kind == 6 else kind, 1 if final.status in (408, 480) else 0)
+def _redirect(response: Message) -> str:
+    """The Contact of a 3xx with the highest q (RFC 3261 8.1.3.4)."""
+    try:
+        contacts = response.contacts
+    except BadMessage:
+        return ""
+    preferred = max(contacts, key=preference, default=None)
+    return preferred.uri_text if preferred is not None else ""

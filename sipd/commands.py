@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 import time
@@ -11,7 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from sipd import ladder
+from sipd import replay as replaying
 from sipd.config import Address, ConfigError, is_address, parse_address
+from sipd.plain import NoKey, sealed
 from sipd.routing import codec
 from sipd.routing.decision import Decision, explain
 from sipd.routing.lookup import compile_table
@@ -21,10 +25,21 @@ from sipd.routing.validate import validate
 
 ASK_SECONDS = 10.0
 """For a node to answer."""
-UPSTREAM = ("tenant", "user", "connection", "state", "code", "reason", "contact", "since", "next", "expires")
+UPSTREAM = ("tenant", "user", "connection", "state", "code", "reason", "since", "next", "expires")
 BINDINGS = ("tenant", "user", "contact", "source", "transport", "expires", "user_agent")
-CALLS = ("id", "tenant", "direction", "from", "to", "state", "since")
+CALLS = ("since", "state", "tenant", "direction", "from", "to", "id")
+TRACES = ("since", "kind", "from", "to", "code", "rule", "id")
 """Columns, in the order of their printing."""
+MIN_COLUMNS, DEFAULT_COLUMNS, MAX_COLUMNS = 80, 110, 160
+"""Of the terminal."""
+MIN_CELL = 6
+"""A column is not cut below that."""
+WHOLE = ("since", "code", "id")
+"""Columns that are not cut: an id is there to be given to the next command."""
+ID_CELL = 24
+"""Of a longer id, which is some peer's Call-ID, the beginning does: `sipd trace` takes that too."""
+NAMES = {"tenant": "tenant_slug", "user": "extension", "connection": "connection_name"}
+"""What people are shown instead of an id, where the node knows it."""
 OK, WITH_ERRORS, UNUSABLE = 0, 1, 2
 """Exit codes."""
 
@@ -35,11 +50,15 @@ class UnreadableError(Exception):
     """The file, or the node, cannot be read; a sentence."""
 
 
+class RefusedError(UnreadableError):
+    """The node answers that it cannot do this; its sentence."""
+
+
 def check(path: str, as_json: bool, out: TextIO = sys.stdout) -> int:
     """Print every problem of a table file. Raises UnreadableError."""
     table, problems = read_table(path)
     if table is not None:
-        problems = validate(table)
+        problems = validate(sealed(table, NoKey()))
     errors = sum(problem.severity == "error" for problem in problems)
     if as_json:
         print_json({"ok": not errors, "problems": [problem.as_dict() for problem in problems]}, out)
@@ -67,11 +86,7 @@ def route(
     host, port = parse_source(source)
     then = parse_time(at)
     names = frozenset((client.lower(),)) if client else frozenset[str]()
-    table, problems = read_table(path)
-    if table is not None:
-        problems = [problem for problem in validate(table) if problem.severity == "error"]
-    if table is None or problems:
-        raise UnreadableError(f"The table has {len(problems)} errors; see them with: sipd check {path}")
+    table = good_table(path)
     try:
         decision = explain(compile_table(table), host, port, transport, uri, then, names)
     except ValueError as error:
@@ -149,11 +164,42 @@ def verdict(decision: Decision) -> str:
     return f"{target} of tenant {found['tenant']}, over connection {found['connection']}, by rule {decision.rule}"
 
 
+def replay(path: str, table_path: str, edge: str, *, explained: bool, compare: bool, as_json: bool) -> int:
+    """Run a capture against a table. Raises UnreadableError."""
+    table = good_table(table_path)
+    if edge and not is_address(edge):
+        raise UnreadableError(f'edge "{edge}" is no IP address.')
+    try:
+        if Path(path).stat().st_size > replaying.FILE_BYTES:
+            raise UnreadableError(f"{path} has more than {replaying.FILE_BYTES} bytes; cut it, as with editcap -c.")
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror}.") from error
+    report = replaying.run(data, table, edge)
+    if as_json:
+        print_json(replaying.as_dict(report), sys.stdout)
+    else:
+        for line in replaying.lines(report, explained=explained):
+            print(line)
+    return WITH_ERRORS if compare and report.differing else OK
+
+
+def good_table(path: str) -> Table:
+    """A table without errors from its file. Raises UnreadableError."""
+    table, problems = read_table(path)
+    if table is not None:
+        table = sealed(table, NoKey())
+        problems = [problem for problem in validate(table) if problem.severity == "error"]
+    if table is None or problems:
+        raise UnreadableError(f"The table has {len(problems)} errors; see them with: sipd check {path}")
+    return table
+
+
 # Asking a node
 
 
 def ask(path: Path, request: Doc) -> Doc:
-    """One request over the Unix socket of a node. Raises UnreadableError."""
+    """One request over the Unix socket of a node. Raises UnreadableError, or RefusedError when the node says no."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(ASK_SECONDS)
@@ -164,10 +210,10 @@ def ask(path: Path, request: Doc) -> Doc:
         answer = json.loads(line)
     except (OSError, ValueError) as error:
         raise UnreadableError(f"No node answers on {path} ({error}); is sipd running with --control {path}?") from error
-    if not isinstance(answer, dict) or answer.get("ok") is not True:
-        raise UnreadableError(
-            str(answer.get("error", "The node refused.")) if isinstance(answer, dict) else "No answer."
-        )
+    if not isinstance(answer, dict):
+        raise UnreadableError("No answer.")
+    if answer.get("ok") is not True:
+        raise RefusedError(str(answer.get("error", "The node refused.")))
     return answer
 
 
@@ -175,17 +221,32 @@ def status(answer: Doc, out: TextIO = sys.stdout) -> None:
     """Print what a node says of itself."""
     table = f"version {answer['version']}, {answer['hash']}" if answer["hash"] else "none yet"
     since = f" since {when(answer['since'])}" if answer["hash"] else ""
+    print(f"node      {cell('node', answer.get('node'))}, release {cell('release', answer.get('release'))}", file=out)
     print(f"table     {table}{since}", file=out)
-    print(f"uptime    {answer['uptime']:.0f} s", file=out)
+    print(f"uptime    {lasting(answer['uptime'])}", file=out)
+    for listener in answer.get("listeners", ()):
+        print(f"listens   {cell('listener', listener)}", file=out)
     spool = answer["spool"]
     print(f"spool     {spool['next'] - spool['first']} events, the next is {spool['next']}", file=out)
+    if "memory" in answer:
+        lag, memory = answer["loop_lag"], answer["memory"]
+        print(f"memory    {size(memory['now'])}, at most {size(memory['peak'])}", file=out)
+        print(f"lag       {lag['last'] * 1000:.1f} ms, at worst {lag['worst'] * 1000:.1f} ms in a minute", file=out)
+        print(f"traces    {size(answer['traces_on_disk'])} on disk", file=out)
+        print(f"limits    {answer['limits']['digest']} (sipd status --json lists them)", file=out)
     if answer["refused_hash"]:
         print(f"refused   {answer['refused_hash']}", file=out)
         for problem in answer["problems"]:
             print(f"          {problem['path']}: {problem['severity']}: {problem['message']}", file=out)
-    for name, count in sorted(answer["counters"].items()):
+    print_numbers(answer.get("vitals", {}), out)
+    print_numbers(answer["counters"], out)
+
+
+def print_numbers(numbers: Doc, out: TextIO) -> None:
+    """Names and numbers in two columns; zeros are left out."""
+    for name, count in sorted(numbers.items()):
         if count:
-            print(f"  {name:32} {count:>12}", file=out)
+            print(f"  {cell('name', name):32} {count:>12}", file=out)
 
 
 def registrations(answer: Doc, out: TextIO = sys.stdout) -> None:
@@ -199,33 +260,101 @@ def calls(answer: Doc, out: TextIO = sys.stdout) -> None:
     print_rows("calls", CALLS, answer["calls"], out)
 
 
+def traces(answer: Doc, out: TextIO = sys.stdout) -> None:
+    """Print what is known of traces, one a line."""
+    rows = [{**row, "kind": row["direction"] or row["kind"]} for row in answer["traces"]]
+    print_rows("traces", TRACES, rows, out)
+    if not answer["tracing"]:
+        print("Tracing is off in this node: it runs with --trace off.", file=out)
+
+
+def trace(answer: Doc, full: bool, out: TextIO = sys.stdout) -> None:
+    """Print one trace as a ladder."""
+    for line in ladder.lines(answer["trace"], width(), full=full):
+        print(line.rstrip(), file=out)
+
+
 PRINTERS: dict[str, Callable[[Doc], None]] = {"status": status, "registrations": registrations, "calls": calls}
 """By request."""
 
 
+def parse_since(text: str, now: float) -> float:
+    """`30s`, `10m`, `2h`, `3d` before now, or a local time such as `2026-01-31 08:00`. Raises UnreadableError."""
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86_400}.get(text[-1:])
+    if seconds and text[:-1].isascii() and text[:-1].isdigit() and len(text) < 8:
+        return max(0.0, now - int(text[:-1]) * seconds)
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UnreadableError(f'since "{text}" is no time; write it like 10m, 2h or "2026-01-31 08:00".') from error
+
+
+def width() -> int:
+    """Columns to print in: the terminal's within reason."""
+    return min(MAX_COLUMNS, max(MIN_COLUMNS, shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns))
+
+
 def print_rows(title: str, columns: Sequence[str], rows: Iterable[Doc], out: TextIO) -> None:
-    """A table with aligned columns."""
-    lines = [[cell(name, row.get(name)) for name in columns] for row in rows]
+    """A table with aligned columns, no wider than the terminal: the widest columns are cut."""
+    lines = [[cell(name, row.get(NAMES.get(name, ""), row.get(name))) for name in columns] for row in rows]
     print(f"{len(lines)} {title}", file=out)
     if not lines:
         return
     widths = [max(len(line[column]) for line in [list(columns), *lines]) for column in range(len(columns))]
+    room = width() - 2 * len(columns)
+    whole = [number for number, name in enumerate(columns) if name in WHOLE]
+    while sum(widths) > room:
+        widest = max((n for n in range(len(columns)) if n not in whole), key=widths.__getitem__)
+        if widths[widest] <= MIN_CELL:
+            break
+        widths[widest] -= 1
     for line in [list(columns), *lines]:
-        print("  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip(), file=out)
+        cells = (fitted(text, length) for text, length in zip(line, widths, strict=True))
+        print("  " + "  ".join(cells).rstrip(), file=out)
+
+
+def fitted(text: str, length: int) -> str:
+    return text.ljust(length) if len(text) <= length else text[: length - 1] + "~"
 
 
 def cell(name: str, value: object) -> str:
     """A value as it is printed: times readable, nothing that could move the cursor."""
     if value is None or value == "":
         return "-"
+    if name in ("from", "to"):
+        value = str(value).removeprefix("sip:")
     if name in ("since", "next", "expires") and isinstance(value, int | float):
         return when(value)
-    return "".join(character if character.isprintable() else "?" for character in str(value))
+    if name == "id":
+        return fitted(ladder.legible(value), min(ID_CELL, len(str(value))))
+    return ladder.legible(value)
 
 
 def when(epoch: float) -> str:
-    """Local time; a dash for never."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch)) if epoch else "-"
+    """Local time, the day only when it is not today; a dash for never."""
+    if not epoch:
+        return "-"
+    then = time.localtime(epoch)
+    today = then[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", then)
+
+
+def lasting(seconds: float) -> str:
+    """`2 d 3 h`, `5 min`, `12 s`."""
+    for unit, length, smaller in (("d", 86_400, "h"), ("h", 3600, "min"), ("min", 60, "s")):
+        if seconds >= length:
+            rest = int(seconds % length) // {"h": 3600, "min": 60, "s": 1}[smaller]
+            return f"{int(seconds // length)} {unit} {rest} {smaller}"
+    return f"{seconds:.0f} s"
+
+
+def size(count: float) -> str:
+    """`12.3 MiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
 
 
 def print_json(value: object, out: TextIO) -> None:

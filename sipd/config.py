@@ -7,21 +7,27 @@ import binascii
 import os
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from sipd.flow import SECURE, TRANSPORTS
+from sipd.net.tls import Files, Pair
+from sipd.redact import BODIES
 from sipd.routing.seal import KEY_BYTES
+from sipd.traces import KEEPING, Keeping
 
 TOKEN_CHARACTERS = 16
 """Shortest token of the control channel that is accepted."""
 LISTENER_LIMIT = 64
+CERTIFICATE_LIMIT = 1000
+ORIGIN_LIMIT = 1000
 SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket on Linux."""
-TRANSPORTS = ("udp", "tcp")
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 DIGESTS = ("SHA-256", "MD5")
+NO_FILES = Files()
 LEVELS = ("debug", "info", "warning", "error")
 
 TEXTS: Mapping[str, str] = {
@@ -34,9 +40,25 @@ TEXTS: Mapping[str, str] = {
     "node": "",
     "digest": "MD5,SHA-256",
     "log_level": "info",
+    "tls_authorities": "",
+    "tls_client_authorities": "",
+    "tls_client_certificate": "",
+    "trace": "on",
+    "trace_sample": "1",
+    "trace_bodies": "sdp",
+    "trace_megabytes": "256",
+    "trace_days": "7",
 }
-"""Settings that are one text each, with their defaults; `listen` is a list beside them."""
+"""Settings that are one text each, with their defaults."""
 LISTEN = ("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")
+DNS_SERVER_LIMIT = 8
+LISTS: Mapping[str, tuple[str, int]] = {
+    "listen": ("udp:127.0.0.1:5060", LISTENER_LIMIT),
+    "tls_certificate": ("/etc/tenantry/edge.pem", CERTIFICATE_LIMIT),
+    "ws_origin": ("https://phone.example.com", ORIGIN_LIMIT),
+    "dns_server": ("127.0.0.1:53", DNS_SERVER_LIMIT),
+}
+"""Settings that are lists of texts: an example of one, and how many are taken."""
 
 
 class ConfigError(ValueError):
@@ -51,11 +73,21 @@ class Address(NamedTuple):
     port: int
 
 
+class Advertised(NamedTuple):
+    """What others reach a listener by: Via, Contact and Record-Route say so."""
+
+    host: str
+    """Name or IP address, IPv6 without brackets; empty: as listened on."""
+    port: int
+    """0: as listened on."""
+
+
 class ListenOn(NamedTuple):
     """One `--listen`."""
 
     transport: str
     address: Address
+    advertised: Advertised = Advertised("", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +110,18 @@ class Config:
     log_level: str
     digest: tuple[str, ...] = DIGESTS
     """Algorithms that phones are challenged with, in this order."""
+    tls: Files = NO_FILES
+    """Certificates of ours and authorities."""
+    ws_origins: tuple[str, ...] = ()
+    """Values of Origin that WebSockets may come with; none: any."""
+    dns_servers: tuple[Address, ...] = ()
+    """Name servers in place of the system's."""
+    trace: bool = True
+    """Whether calls are traced at all."""
+    trace_sample: float = 1.0
+    """Share of calls, 0 to 1."""
+    keeping: Keeping = KEEPING
+    """How much of the traces is on disk."""
 
 
 def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
@@ -88,7 +132,16 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
     file = flags.get("config") or environment.get("TENANTRY_CONFIG")
     from_file = read_toml(Path(str(file))) if file else {}
     found = {name: _first(name, flags, environment, from_file, default) for name, default in TEXTS.items()}
-    return _checked(_listen(flags, environment, from_file), found)
+    lists = {name: _texts(name, flags, environment, from_file) for name in LISTS}
+    return _checked(_listen(lists["listen"] or LISTEN), found, lists)
+
+
+def find_control(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path:
+    """The control socket of the node with these settings, for commands that ask it. Raises ConfigError."""
+    file = flags.get("config") or environment.get("TENANTRY_CONFIG")
+    from_file = read_toml(Path(str(file))) if file else {}
+    control = _first("control", flags, environment, from_file, "")
+    return Path(control or Path(_first("state", flags, environment, from_file, TEXTS["state"])) / "control.sock")
 
 
 def read_toml(path: Path) -> dict[str, object]:
@@ -100,11 +153,11 @@ def read_toml(path: Path) -> dict[str, object]:
     except ValueError as error:
         raise ConfigError(f"The configuration {path} is no TOML: {error}.") from error
     for name, value in read.items():
-        if name == "listen":
+        if name in LISTS:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-                raise ConfigError(f'{path}: "listen" takes a list of texts, such as ["udp:127.0.0.1:5060"].')
+                raise ConfigError(f'{path}: "{name}" takes a list of texts, such as ["{LISTS[name][0]}"].')
         elif name not in TEXTS:
-            known = ", ".join(("listen", *TEXTS))
+            known = ", ".join((*LISTS, *TEXTS))
             raise ConfigError(f'{path}: "{name}" is no setting; the settings are {known}.')
         elif not isinstance(value, str):
             raise ConfigError(f'{path}: "{name}" takes a text in quotes, not {value!r}.')
@@ -112,12 +165,21 @@ def read_toml(path: Path) -> dict[str, object]:
 
 
 def parse_listen(text: str) -> ListenOn:
-    """`udp:127.0.0.1:5060`, `tcp:[::1]:5060`. Raises ConfigError."""
-    transport, colon, rest = text.partition(":")
+    """`udp:127.0.0.1:5060`, `tls:[::1]:5061`, or with how others reach it: `tls:0.0.0.0:5061=203.0.113.7:5061`.
+
+    Raises ConfigError.
+    """
+    where, equals, public = text.partition("=")
+    transport, colon, rest = where.partition(":")
     if not colon or transport not in TRANSPORTS:
-        names = " or ".join(TRANSPORTS)
-        raise ConfigError(f'listen "{text}" does not begin with {names}; write it like udp:127.0.0.1:5060.')
-    return ListenOn(transport, parse_address(rest, "listen", text))
+        raise ConfigError(
+            f'listen "{text}" does not begin with {", ".join(TRANSPORTS[:-1])} or {TRANSPORTS[-1]}; '
+            "write it like udp:127.0.0.1:5060."
+        )
+    if equals and not public:
+        raise ConfigError(f'listen "{text}" has nothing after =; write it like tls:0.0.0.0:5061=203.0.113.7:5061.')
+    advertised = parse_advertise(public, "listen", text)
+    return ListenOn(transport, parse_address(rest, "listen", text), advertised)
 
 
 def parse_address(text: str, name: str, whole: str | None = None) -> Address:
@@ -132,19 +194,52 @@ def parse_address(text: str, name: str, whole: str | None = None) -> Address:
     return Address(host, int(port))
 
 
-def parse_advertise(text: str) -> tuple[str, int]:
-    """`HOST`, `HOST:PORT`, `[IPv6]:PORT` or a bare IPv6 address; port 0 if none. Raises ConfigError."""
+def parse_dns_server(text: str) -> Address:
+    """`192.0.2.53`, `192.0.2.53:5353`, `2001:db8::53`, `[2001:db8::53]:5353`. Raises ConfigError."""
+    bare = text.removeprefix("[").removesuffix("]")
+    found = Address(bare, 53) if is_address(bare) else parse_address(text, "dns-server")
+    if not found.port:
+        raise ConfigError(f'dns-server "{text}" has port 0; leave the port out for 53, or name the one it listens on.')
+    return found
+
+
+def parse_advertise(text: str, name: str = "advertise", whole: str | None = None) -> Advertised:
+    """`HOST`, `HOST:PORT`, `[IPv6]:PORT` or a bare IPv6 address, for the setting `name`. Raises ConfigError."""
     if is_address(text) or not text:
-        return text, 0
+        return Advertised(text, 0)
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, port = text, "0"
     host = host.removeprefix("[").removesuffix("]")
     if not _is_port(port) or not (is_address(host) or _is_name(host)):
         raise ConfigError(
-            f'advertise "{text}" is no host or host:port; write it like sip.example.com or 192.0.2.1:5060.'
+            f'{name} "{whole or text}": "{text}" is no host or host:port; '
+            "write it like sip.example.com or 192.0.2.1:5060."
         )
-    return host.lower(), int(port)
+    return Advertised(host.lower(), int(port))
+
+
+def advertised_of(one: ListenOn, host: str, port: int) -> Advertised:
+    """How others reach a listener: what it says itself, else the node's default, else its own address.
+
+    A default that is an address of the other family says nothing about it, and the default's port is that of
+    UDP and TCP: other transports have ports of their own.
+    """
+    if one.advertised.host:
+        return one.advertised
+    if not host or (is_address(host) and (":" in host) != (":" in one.address.host)):
+        return Advertised("", 0)
+    return Advertised(host, port if one.transport in ("udp", "tcp") else 0)
+
+
+def parse_pair(text: str, name: str) -> Pair:
+    """`CHAIN`, or `CHAIN=KEY` when the key is in a file of its own. Raises ConfigError."""
+    chain, equals, key = text.partition("=")
+    if not chain or (equals and not key):
+        raise ConfigError(
+            f'{name.replace("_", "-")} "{text}" names no file; write it like chain.pem or chain.pem=key.pem.'
+        )
+    return Pair(Path(chain), Path(key or chain))
 
 
 def parse_digest(text: str) -> tuple[str, ...]:
@@ -153,6 +248,33 @@ def parse_digest(text: str) -> tuple[str, ...]:
     if not names or not set(names) <= set(DIGESTS) or len(set(names)) < len(names):
         raise ConfigError(f'digest "{text}" is no list of {" and ".join(DIGESTS)}; write it like SHA-256,MD5 or MD5.')
     return names
+
+
+def parse_trace(text: str) -> bool:
+    """`on` or `off`. Raises ConfigError."""
+    if text not in ("on", "off"):
+        raise ConfigError(f'trace "{text}" is neither on nor off.')
+    return text == "on"
+
+
+def parse_keeping(found: Mapping[str, str]) -> Keeping:
+    """The settings of traces on disk. Raises ConfigError."""
+    bodies = found["trace_bodies"]
+    if bodies not in BODIES:
+        raise ConfigError(f'trace_bodies "{bodies}" is none of {", ".join(BODIES)}.')
+    megabytes = parse_number("trace_megabytes", found["trace_megabytes"], 0, 1_000_000)
+    return Keeping(int(megabytes), parse_number("trace_days", found["trace_days"], 0, 3650), bodies)
+
+
+def parse_number(name: str, text: str, low: float, high: float) -> float:
+    """A number in its range. Raises ConfigError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not low <= value <= high:
+        raise ConfigError(f'{name} "{text}" is no number from {low:g} to {high:g}.')
+    return value
 
 
 def is_address(host: str) -> bool:
@@ -226,34 +348,60 @@ def _first(
     return default
 
 
-def _listen(
-    flags: Mapping[str, object], environment: Mapping[str, str], file: Mapping[str, object]
-) -> tuple[ListenOn, ...]:
-    """TENANTRY_LISTEN separates by spaces or commas."""
-    in_environment = environment.get("TENANTRY_LISTEN", "").replace(",", " ").split()
-    for texts in (flags.get("listen"), in_environment, file.get("listen")):
+def _texts(
+    name: str, flags: Mapping[str, object], environment: Mapping[str, str], file: Mapping[str, object]
+) -> list[str]:
+    """A setting that is a list; variables separate by spaces or commas. Raises ConfigError."""
+    in_environment = environment.get(f"TENANTRY_{name.upper()}", "").replace(",", " ").split()
+    for texts in (flags.get(name), in_environment, file.get(name)):
         if isinstance(texts, list) and texts:
             break
     else:
-        texts = list(LISTEN)
-    if len(texts) > LISTENER_LIMIT:
-        raise ConfigError(f"listen is given {len(texts)} times; the limit is {LISTENER_LIMIT}. Listen on fewer.")
-    listen = tuple(parse_listen(str(text)) for text in texts)
+        return []
+    limit = LISTS[name][1]
+    if len(texts) > limit:
+        raise ConfigError(f"{name.replace('_', '-')} is given {len(texts)} times; the limit is {limit}. Give fewer.")
+    return [str(text) for text in texts]
+
+
+def _listen(texts: Sequence[str]) -> tuple[ListenOn, ...]:
+    listen = tuple(parse_listen(text) for text in texts)
     for number, one in enumerate(listen):
-        if one.address.port and one in listen[:number]:
+        if one.address.port and one[:2] in [other[:2] for other in listen[:number]]:
             raise ConfigError(f'listen "{texts[number]}" is given twice; remove one.')
     return listen
 
 
-def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str]) -> Config:
+def _check_listen(listen: Sequence[ListenOn], host: str, port: int, tls: Files) -> None:
+    """Each listener has an address that can be answered to, and a certificate if it needs one. Raises ConfigError."""
+    for one in listen:
+        public = advertised_of(one, host, port).host or one.address.host
+        if public in WILDCARDS:
+            raise ConfigError(
+                f'listen "{one.address.host}" is every address of this machine, which no peer can answer to; '
+                "say how others reach it: --advertise HOST[:PORT], or --listen ...=HOST[:PORT]"
+            )
+        if one.transport in SECURE and not tls.server:
+            raise ConfigError(f"listen {one.transport} needs a certificate: name its file with --tls-certificate FILE")
+
+
+def _files(found: Mapping[str, str], certificates: Sequence[str]) -> Files:
+    def path(name: str) -> Path | None:
+        return Path(found[name]) if found[name] else None
+
+    client = found["tls_client_certificate"]
+    return Files(
+        server=tuple(parse_pair(text, "tls_certificate") for text in certificates),
+        client_authorities=path("tls_client_authorities"),
+        authorities=path("tls_authorities"),
+        client=parse_pair(client, "tls_client_certificate") if client else None,
+    )
+
+
+def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapping[str, Sequence[str]]) -> Config:
     host, port = parse_advertise(found["advertise"])
-    if not host or host in WILDCARDS:
-        for one in listen:
-            if one.address.host in WILDCARDS:
-                raise ConfigError(
-                    f'listen "{one.address.host}" is every address of this machine, which no peer can answer to; '
-                    "say how others reach it: --advertise HOST[:PORT]"
-                )
+    tls = _files(found, lists["tls_certificate"])
+    _check_listen(listen, host, port, tls)
     state = Path(found["state"])
     control = Path(found["control"]) if found["control"] else state / "control.sock"
     if len(os.fsencode(control)) > SOCKET_PATH_BYTES:
@@ -277,6 +425,12 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str]) -> Config:
         node=found["node"] or socket.gethostname(),
         log_level=level,
         digest=parse_digest(found["digest"]),
+        tls=tls,
+        ws_origins=tuple(lists["ws_origin"]),
+        dns_servers=tuple(map(parse_dns_server, lists["dns_server"])),
+        trace=parse_trace(found["trace"]),
+        trace_sample=parse_number("trace_sample", found["trace_sample"], 0, 1),
+        keeping=parse_keeping(found),
     )
 
 

@@ -10,23 +10,25 @@ import errno
 import fcntl
 import logging
 import os
+import random
 import resource
 import signal
 import socket
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from sipd.config import Config, ConfigError, ListenOn, read_token
+from sipd.config import Config, ConfigError, ListenOn, advertised_of, read_token
 from sipd.control import Control
 from sipd.disk import Checkpointer
-from sipd.flow import Flow, Listener, Query
+from sipd.flow import Answer, Flow, Listener, Query, TlsName
 from sipd.message.framing import FramingError
 from sipd.net.resolve import Resolver
-from sipd.net.tcp import Streams, bind_tcp
+from sipd.net.streams import Security, Streams, bind_tcp
+from sipd.net.tls import CertificateError, Certificates
 from sipd.net.udp import Received, UdpListener, bind_udp
 from sipd.reload import Reloader
 from sipd.requests import Asked, Requests, release
@@ -34,6 +36,8 @@ from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
 from sipd.store import Change, Store, TableStore
+from sipd.traces import TraceStore
+from sipd.vitals import Lag, limits, memory
 
 log = logging.getLogger("sipd.daemon")
 
@@ -41,12 +45,14 @@ TIMER_GRAIN = 0.002
 """Seconds between two runs of the core's timers at least: SIP's shortest timer is 500 ms (RFC 3261 17)."""
 TICK_SECONDS = 1.0
 """How often the store looks whether it has something to try again."""
+CERTIFICATE_SECONDS = 5.0
+"""How often the files of certificates are looked at."""
 FAULT_LOG_SECONDS = 1.0
 """At most one traceback in this time; all faults are counted."""
 SWITCH_SECONDS = 0.001
 """How long a loading table may hold the interpreter while a call waits for it."""
 FILES = 65_536
-"""Open files asked for: one per TCP connection."""
+"""Open files asked for: one per stream."""
 
 Doc = dict[str, Any]
 
@@ -63,7 +69,12 @@ class Core(Asked, Protocol):
 
     def flow_lost(self, flow: Flow, now: float) -> None: ...
 
-    def resolved(self, query: Query, addresses: list[str], now: float) -> None: ...
+    def peer_verified(self, flow: Flow, names: frozenset[str]) -> None: ...
+
+    @property
+    def tls_names(self) -> Mapping[tuple[str, str, int], TlsName]: ...
+
+    def resolved(self, query: Query, answer: Answer, now: float) -> None: ...
 
     def handle_timer(self, now: float) -> None: ...
 
@@ -110,6 +121,9 @@ class Daemon:
         self._timer: asyncio.TimerHandle | None = None
         self._armed = 0.0
         self._ticking: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._tick_at = 0.0
+        self._lag = Lag()
         self._fault_logged = 0.0
         self._stop = asyncio.Event()
         self.started = asyncio.Event()
@@ -133,10 +147,15 @@ class Daemon:
         self._stop.set()
 
     def stop_at_signals(self) -> None:
-        """SIGINT and SIGTERM stop the daemon."""
+        """SIGINT and SIGTERM stop the daemon; SIGHUP has it read its certificates anew."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload_certificates)
+
+    def reload_certificates(self) -> str:
+        """For connections made from now on; why the files could not be taken, or empty."""
+        return self._certificates.reload() if self._serving else "The node is not serving."
 
     # Life
 
@@ -144,6 +163,10 @@ class Daemon:
         """Everything that can fail for reasons that a person must mend, before the first packet."""
         config = self._config
         token = read_token(config.control_token_file) if config.control_token_file else ""
+        try:
+            self._certificates = Certificates(config.tls, self._counters)
+        except CertificateError as error:
+            raise ConfigError(str(error)) from error
         self._sockets = bind_all(config.listen)
         try:
             self._store = Store(config.state / "state.db", self._counters)
@@ -154,7 +177,10 @@ class Daemon:
             raise ConfigError(f"The state directory {config.state} cannot be used: {error}.") from error
         self._checkpointer = Checkpointer([config.state / "state.db", config.state / "table.db"])
         self.listeners = advertised(config, self._sockets)
-        self._settings = Settings(listeners=self.listeners, node=config.node, digest=config.digest)
+        self._settings = Settings(
+            listeners=self.listeners, node=config.node, digest=config.digest, trace=config.trace,
+            trace_sample=config.trace_sample,
+        )  # fmt: skip
         self._reloader = Reloader(
             self._tables, release(), self._settings.own_hosts, self._swap, self._note, self._clock.now
         )
@@ -163,13 +189,17 @@ class Daemon:
         self._core = self._make_core(self._settings, self._cipher, os.urandom)
         self._core.restore(self._store.changes(), now)
         self._core.load(self._reloader.running.compiled, now)
-        requests = Requests(
-            config.node, self._core, self._reloader, self._store.spool, self._counters, self._clock.now, self._soon
-        )
-        self._control = Control(requests.handlers(), self._counters, token)
-        self._resolver = Resolver(self._resolved, self._counters)
+        self._traces = TraceStore(config.state / "traces.db", self._counters, config.keeping, self._clock.now)
+        self._requests = Requests(
+            config.node, self._core, self._reloader, self._store.spool, self._counters, self._clock.now, self._soon,
+            self.reload_certificates, self._traces, self._shell, config.keeping.bodies,
+        )  # fmt: skip
+        self._control = Control(self._requests.handlers(), self._counters, token)
+        draw = random.SystemRandom().randrange
+        self._resolver = Resolver(self._resolved, self._counters, self.listeners, draw, config.dns_servers)
         hosts = {index: listener.host for index, listener in enumerate(self.listeners)}
-        self._streams = Streams(asyncio.get_running_loop(), self, hosts, self._counters)
+        security = Security(self._certificates, self._tls_name, config.ws_origins)
+        self._streams = Streams(asyncio.get_running_loop(), self, hosts, self._counters, security=security)
         self._udp: dict[int, UdpListener] = {}
 
     async def _start(self) -> None:
@@ -188,11 +218,13 @@ class Daemon:
                 self._udp[index] = UdpListener(loop, sock, index, self._received, self._counters)
                 self._udp[index].start()
             else:
-                await self._streams.listen(sock, index)
+                await self._streams.listen(sock, index, self.listeners[index].transport)
         self._serving = True
         self._note("node.started", {"release": release(), "pid": os.getpid()})
         self._settle()
-        self._ticking = loop.call_later(TICK_SECONDS, self._tick)
+        self._tick_at = loop.time() + TICK_SECONDS
+        self._ticking = loop.call_at(self._tick_at, self._tick)
+        self._looking = loop.call_later(CERTIFICATE_SECONDS, self._look_at_certificates)
         log.info("started node=%s listen=%s", self._config.node, ",".join(map(shown, self.listeners)))
         self.started.set()
 
@@ -206,13 +238,17 @@ class Daemon:
         for sock in self._sockets:
             sock.close()
         if started:
-            if self._ticking is not None:
-                self._ticking.cancel()
+            for handle in (self._ticking, self._looking):
+                if handle is not None:
+                    handle.cancel()
             self._note("node.stopped", {"release": release(), "pid": os.getpid()})
             self._store.commit(self._core.take_changes(), [*self._core.take_events(), *self._events])
             self._events.clear()
         if self._timer is not None:
             self._timer.cancel()
+        self._keep_traces(everything=True)
+        self._traces.close()
+        self._requests.close()
         self._reloader.close()
         self._checkpointer.stop()
         self._store.close()
@@ -249,8 +285,16 @@ class Daemon:
             self._tell("flow_lost", self._core.flow_lost, flow, self._clock.now())
             self._soon()
 
-    def _resolved(self, query: Query, addresses: list[str]) -> None:
-        self._tell("resolved", self._core.resolved, query, addresses, self._clock.now())
+    def stream_verified(self, flow: Flow, names: frozenset[str]) -> None:
+        """The peer of a TLS connection has shown who it is."""
+        self._tell("peer_verified", self._core.peer_verified, flow, names)
+
+    def _tls_name(self, flow: Flow) -> TlsName | None:
+        """Who shall be there, as the core knows."""
+        return self._core.tls_names.get(flow[:3])
+
+    def _resolved(self, query: Query, answer: Answer) -> None:
+        self._tell("resolved", self._core.resolved, query, answer, self._clock.now())
         self._soon()
 
     def _swap(self, compiled: Compiled) -> None:
@@ -319,8 +363,45 @@ class Daemon:
         self._settle()
 
     def _tick(self) -> None:
-        self._ticking = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+        loop = asyncio.get_running_loop()
+        self._lag.note(loop.time() - self._tick_at)
+        self._tick_at = loop.time() + TICK_SECONDS
+        self._ticking = loop.call_at(self._tick_at, self._tick)
         self._store.commit((), ())
+        self._keep_traces()
+
+    def _keep_traces(self, *, everything: bool = False) -> None:
+        """Give to the disk what calls have said since the last time."""
+        tracer = self._core.tracer
+        if tracer is not None:
+            try:
+                batches = tracer.take(self._clock.now(), everything=everything)
+            except Exception as error:  # noqa: BLE001 - `_fault` is loud about it
+                self._fault("trace", error)
+            else:
+                if batches:
+                    self._traces.put(batches)
+
+    def _shell(self) -> Doc:
+        """For `status`: what the shell knows."""
+        return {
+            "node": self._config.node,
+            "release": release(),
+            "pid": os.getpid(),
+            "listeners": [shown(listener) for listener in self.listeners],
+            "loop_lag": self._lag.as_dict(),
+            "memory": memory(),
+            "queues": {
+                "traces": self._traces.waiting,
+                "events": self._store.spool.mark.next - self._store.spool.mark.first,
+            },
+            "traces_on_disk": self._traces.held,
+            "limits": limits(self._reloader.running.compiled, self._config.keeping),
+        }
+
+    def _look_at_certificates(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(CERTIFICATE_SECONDS, self._look_at_certificates)
+        self._certificates.reload_if_changed()
 
     # Our own faults
 
@@ -362,10 +443,10 @@ def lock_state(config: Config) -> int:
 def bind_all(listen: Sequence[ListenOn]) -> list[socket.socket]:
     """A bound socket for each listener, in order. Raises ConfigError."""
     sockets: list[socket.socket] = []
-    for transport, (host, port) in listen:
+    for transport, (host, port), _ in listen:
         try:
             sockets.append((bind_udp if transport == "udp" else bind_tcp)(host, port))
-            if transport == "tcp":
+            if transport != "udp":
                 sockets[-1].listen()
         except OSError as error:
             for sock in sockets:
@@ -388,9 +469,11 @@ def unusable(name: str, value: str, error: OSError) -> str:
 def advertised(config: Config, sockets: Sequence[socket.socket]) -> tuple[Listener, ...]:
     """The listeners as the core knows them, with the ports that were really bound."""
     listeners = []
-    for (transport, (host, _)), sock in zip(config.listen, sockets, strict=True):
+    for one, sock in zip(config.listen, sockets, strict=True):
         port = int(sock.getsockname()[1])
-        listeners.append(Listener(transport, host, port, config.advertise_host or host, config.advertise_port or port))
+        public = advertised_of(one, config.advertise_host, config.advertise_port)
+        host = one.address.host
+        listeners.append(Listener(one.transport, host, port, public.host or host, public.port or port))
     return tuple(listeners)
 
 

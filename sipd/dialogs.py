@@ -12,6 +12,7 @@ from sipd.message.errors import BadMessage, LocalError
 from sipd.message.message import Message
 from sipd.message.uri import Uri
 from sipd.naming import NAMING
+from sipd.session import TIMED
 from sipd.timers import Timer
 from sipd.wire import Wire, next_hop
 
@@ -31,19 +32,49 @@ UNTRUSTED = frozenset((
 ))  # fmt: skip
 """Claims that a phone may not make towards the PBX (RFC 3325 section 5)."""
 NOT_PASSED_FROM_PHONE = NOT_PASSED | UNTRUSTED
-NOT_PASSED_TO_PHONE = NOT_PASSED | {"p-asserted-identity"}
+NOT_PASSED_TO_PHONE = NOT_PASSED | {"p-asserted-identity", "p-preferred-identity", "remote-party-id"}
 """When the caller wants to stay unknown (RFC 3325 section 7)."""
 
+NONE: frozenset[str] = frozenset()
+TIMER_HEADERS = frozenset(("session-expires", "min-se", "require"))
+"""In INVITE, UPDATE and their 2xx each leg has its own, made by `session`."""
+_DROP = {
+    (drop, timed): drop | TIMER_HEADERS if timed else drop
+    for drop in (NOT_PASSED, NOT_PASSED_FROM_PHONE, NOT_PASSED_TO_PHONE)
+    for timed in (False, True)
+}
 TARGET_REFRESH = frozenset(("INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"))
 """Methods that carry a Contact (RFC 3261 12.2, RFC 6665 4.4.1)."""
 
 
-def lines_to_pass(message: Message, *, from_phone: bool) -> bytes:
-    """The header lines that pass from one leg to the other: of a phone, or of a PBX, towards a phone."""
+def lines_to_pass(message: Message, *, from_phone: bool, besides: frozenset[str] = NONE) -> bytes:
+    """The header lines that pass from one leg to the other: of a phone, or of a PBX, towards a phone.
+
+    `besides` names more that do not pass.
+    """
     if from_phone:
-        return message.rest(NOT_PASSED_FROM_PHONE)
-    private = "id" in (message.get("privacy") or "").lower().replace(",", ";").split(";")
-    return message.rest(NOT_PASSED_TO_PHONE if private else NOT_PASSED)
+        drop = NOT_PASSED_FROM_PHONE
+    else:
+        private = "id" in (message.get("privacy") or "").lower().replace(",", ";").replace(" ", "").split(";")
+        drop = NOT_PASSED_TO_PHONE if private else NOT_PASSED
+    timed = message.method in TIMED and (not message.status or 200 <= message.status < 300)
+    return message.rest(_DROP[drop, timed] | besides if besides else _DROP[drop, timed])
+
+
+def offers_100rel(request: Message) -> bool:
+    """Whether the sender of an INVITE takes reliable provisional answers (RFC 3262 4)."""
+    return any(tag.lower() == "100rel" for tag in request.split("supported") + request.split("require"))
+
+
+def is_reliable(response: Message) -> bool:
+    """A provisional answer that waits for a PRACK."""
+    return response.has("rseq") and any(tag.lower() == "100rel" for tag in response.split("require"))
+
+
+def unreliable_lines(response: Message, *, from_phone: bool) -> bytes:
+    """A reliable provisional answer's lines for a caller that takes no such ones (RFC 3262 3)."""
+    drop = NOT_PASSED_FROM_PHONE if from_phone else NOT_PASSED
+    return response.rest(drop | {"require", "rseq"})
 
 
 def routes(message: Message) -> list[str]:
@@ -61,16 +92,15 @@ def target_of(contact: str) -> str:
     return str(uri._replace(headers="")) if uri.headers else contact
 
 
-class Dialog:
-    """One side of a call: we are one end of it."""
+class Leg:
+    """One side of a dialog, call or subscription: who we are in it, who the other end is, and the way there."""
 
     __slots__ = (
-        "account", "acks", "branch", "call", "call_id", "contact", "flow", "local", "local_seq", "local_tag", "ok",
-        "parting", "peer", "pending", "pinned", "remote", "remote_seq", "remote_tag", "route_set", "target", "unacked",
+        "account", "call_id", "contact", "flow", "flows", "local", "local_seq", "local_tag", "pinned", "remote",
+        "remote_seq", "remote_tag", "route_set", "target",
     )  # fmt: skip
 
-    def __init__(self, call: Call, call_id: str, local_tag: str, flow: Flow, *, pinned: bool) -> None:
-        self.call = call
+    def __init__(self, call_id: str, local_tag: str, flow: Flow, *, pinned: bool) -> None:
         self.call_id = call_id
         self.local_tag = local_tag
         self.remote_tag = ""
@@ -83,37 +113,20 @@ class Dialog:
         self.target = ""
         """URI of the other end's Contact."""
         self.flow = flow
+        """Where the ACK of a 2xx goes, and other requests first."""
+        self.flows: tuple[Flow, ...] = (flow,)
+        """All targets of requests, best first (RFC 3263 4.3)."""
         self.pinned = pinned
         """A phone: requests go back over the flow that it uses, whatever its Contact says (NAT)."""
         self.contact = ""
         """Our Contact in this dialog, with angle brackets."""
-        self.peer: Dialog | None = None
-        self.branch: Branch | None = None
-        """Of a dialog that we began: the INVITE that made it."""
         self.account: PbxAccount | None = None
         """Whose credentials answer the challenges of a PBX."""
-        self.unacked = 0
-        """CSeq of our INVITE here whose 2xx waits for our ACK; 0: none."""
-        self.acks: dict[int, bytes] = {}
-        """Our last ACKs here by CSeq, for 2xx that come again."""
-        self.ok: PendingOk | None = None
-        """Our 2xx to the other end's INVITE that waits for its ACK."""
-        self.parting: tuple[bytes, bytes] | None = None
-        """Header lines and body of our BYE that waits for that ACK (RFC 3261 15)."""
-        self.pending: Any = None
-        """An INVITE inside the dialog that is under way towards the other end (glare)."""
-
-    @property
-    def other(self) -> Dialog:
-        """The dialog of the other leg; there is one from the moment that a pair is made."""
-        if self.peer is None:
-            raise LocalError("dialog without its pair")
-        return self.peer
 
     def learn(self, message: Message, flow: Flow, wire: Wire, now: float) -> None:
         """Take the remote target of a target refresh (RFC 3261 12.2.1.2), and where to send."""
         if self.pinned:
-            self.flow = flow
+            self.send_to(flow)
         if message.contacts:
             self.target = target_of(message.contacts[0].uri_text)
         self.aim(wire, now)
@@ -128,10 +141,16 @@ class Dialog:
         except BadMessage:
             return
 
-        def ready(flow: Flow | None, _: float) -> None:
-            self.flow = flow or self.flow
+        def ready(flows: tuple[Flow, ...], _: float) -> None:
+            if self.flow in flows:  # one of several: the one that knows this call already
+                self.send_to(self.flow, *(flow for flow in flows if flow != self.flow))
+            elif flows:
+                self.send_to(*flows)
 
-        wire.when_ready(host, port, transport, ready, now)
+        wire.find(host, port, transport, ready, now, like=self.flow)
+
+    def send_to(self, first: Flow, *others: Flow) -> None:
+        self.flow, self.flows = first, (first, *others)
 
     def request(
         self,
@@ -142,15 +161,20 @@ class Dialog:
         headers: list[Header],
         body: bytes = b"",
         rest: bytes = b"",
+        flow: Flow | None = None,
+        hops: int | None = None,
     ) -> bytes:
-        """A request inside the dialog (RFC 3261 12.2.1.1)."""
+        """A request inside the dialog (RFC 3261 12.2.1.1), over the dialog's own flow if no other is given.
+
+        `hops` are those that a request that we pass on had left.
+        """
         uri, route_values = self._route()
         return build.request(
             method,
             uri,
             [
-                ("Via", wire.via(self.flow, branch)),
-                ("Max-Forwards", "70"),
+                ("Via", wire.via(flow or self.flow, branch)),
+                ("Max-Forwards", str(70 if hops is None else max(0, hops - 1))),
                 *(("Route", route) for route in route_values),
                 ("From", self.local),
                 ("To", self.remote),
@@ -177,14 +201,62 @@ class Dialog:
             return self.target, self.route_set
         return first.uri_text, [*self.route_set[1:], f"<{self.target}>"]
 
+    def next_seq(self) -> int:
+        self.local_seq += 1
+        return self.local_seq
+
+
+class Dialog(Leg):
+    """One side of a call: we are one end of it."""
+
+    __slots__ = (
+        "acks",
+        "branch",
+        "call",
+        "ok",
+        "parting",
+        "peer",
+        "pending",
+        "pracked",
+        "unacked",
+        "updating",
+        "usages",
+    )
+
+    def __init__(self, call: Call, call_id: str, local_tag: str, flow: Flow, *, pinned: bool) -> None:
+        super().__init__(call_id, local_tag, flow, pinned=pinned)
+        self.call = call
+        self.peer: Dialog | None = None
+        self.branch: Branch | None = None
+        """Of a dialog that we began: the INVITE that made it."""
+        self.unacked = 0
+        """CSeq of our INVITE here whose 2xx waits for our ACK; 0: none."""
+        self.acks: dict[int, bytes] = {}
+        """Our last ACKs here by CSeq, for 2xx that come again."""
+        self.ok: PendingOk | None = None
+        """Our 2xx to the other end's INVITE that waits for its ACK."""
+        self.parting: tuple[bytes, bytes] | None = None
+        """Header lines and body of our BYE that waits for that ACK (RFC 3261 15)."""
+        self.pending: Any = None
+        """An INVITE inside the dialog that is under way towards the other end (glare)."""
+        self.updating: Any = None
+        """An UPDATE that is under way towards the other end (RFC 3311 5.2)."""
+        self.pracked = -1
+        """RSeq of the last provisional answer that we acknowledged in the caller's place."""
+        self.usages: dict[str, float] = {}
+        """Until when the other end may send NOTIFYs here, also after the BYE, by Event (RFC 3515 2.4.4, RFC 5057)."""
+
+    @property
+    def other(self) -> Dialog:
+        """The dialog of the other leg; there is one from the moment that a pair is made."""
+        if self.peer is None:
+            raise LocalError("dialog without its pair")
+        return self.peer
+
     def keep_ack(self, seq: int, data: bytes) -> None:
         """Remember our ACK; two are enough, as an INVITE waits until the one before is acknowledged."""
         self.unacked = 0
         self.acks = {**dict(list(self.acks.items())[-1:]), seq: data}
-
-    def next_seq(self) -> int:
-        self.local_seq += 1
-        return self.local_seq
 
 
 class PendingOk:

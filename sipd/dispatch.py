@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from sipd.auth import Authenticator, Verdict, at_pbx, find_realms
-from sipd.calls import Calls, Core
-from sipd.flow import Flow
+from sipd.auth import Authenticator, Verdict, account_of, at_pbx, find_realms
+from sipd.callerid import is_anonymous
+from sipd.calls import Core
+from sipd.flow import WEB, Flow
+from sipd.hunting import Hunting
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.uri import Uri
-from sipd.methods import ALLOW, not_taken
+from sipd.methods import ALLOW, UNDERSTOOD, not_taken, not_understood
 from sipd.passing import Passing
 from sipd.registrar import Refused
-from sipd.routing.decision import Decision, decide_dialled, decide_from_pbx, decide_outbound
-from sipd.routing.lookup import TenantIndex
-from sipd.routing.model import Connection, User
+from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound
+from sipd.routing.lookup import NOBODY, TenantIndex
+from sipd.routing.model import Connection, Group, User
+from sipd.session import too_small
+from sipd.subscriptions import Subscriptions
 from sipd.transaction.layer import ServerTransaction
 
-OUTSIDE_DIALOG = frozenset(("INVITE", "OPTIONS", "REGISTER", "MESSAGE", "NOTIFY", "INFO", "REFER"))
-UNDERSTOOD = frozenset(("100rel", "timer", "norefersub", "histinfo", "privacy", "outbound"))
-"""Extensions that work end to end through the edge, so that Require may name them (RFC 3261 8.2.2.3)."""
+OUTSIDE_DIALOG = frozenset((
+    "INVITE", "OPTIONS", "REGISTER", "MESSAGE", "NOTIFY", "INFO", "REFER", "SUBSCRIBE", "PUBLISH",
+))  # fmt: skip
+OPENS_SUBSCRIPTION = frozenset(("SUBSCRIBE", "REFER"))
+"""RFC 6665, and the implicit subscription of RFC 3515."""
+STATE_AT_PBX = frozenset(("SUBSCRIBE", "PUBLISH"))
+"""What is known of a user is known to the PBX, not to the user's phones (RFC 3903, RFC 4235, RFC 3842)."""
 MUTE_MEMORY = 100_000
 """Sources whose refusals are counted; the oldest are forgotten."""
 WARN_CODE = 399
@@ -33,10 +41,13 @@ MAX_METHOD = 32
 class Dispatcher:
     """Decides who a request is from and who gets it; every refusal is an event with its rule."""
 
-    def __init__(self, core: Core, calls: Calls, passing: Passing, authenticator: Authenticator) -> None:
+    def __init__(
+        self, core: Core, hunting: Hunting, passing: Passing, subscriptions: Subscriptions, authenticator: Authenticator
+    ) -> None:
         self._core = core
-        self._calls = calls
+        self._hunting = hunting
         self._passing = passing
+        self._subscriptions = subscriptions
         self._authenticator = authenticator
         self._refusals: OrderedDict[tuple[str, str, int], tuple[int, float]] = OrderedDict()
 
@@ -62,20 +73,23 @@ class Dispatcher:
             return 416, []
         if request.max_forwards == 0 and request.method != "REGISTER":
             return 483, []
-        missing = request.split("proxy-require")
-        missing += [tag for tag in request.split("require") if tag.lower() not in UNDERSTOOD]
-        if missing:
-            return 420, [("Unsupported", ", ".join(dict.fromkeys(missing)))]
+        missing = not_understood(request)
+        if missing is not None:
+            return 420, missing
         if self._core.layer.merged(request):
             return 482, []
         if request.to.tag:
             return 481, []
-        return None if request.method in OUTSIDE_DIALOG else (405, [ALLOW])
+        if request.method not in OUTSIDE_DIALOG:
+            return 405, [ALLOW]
+        small = too_small(request, self._core.settings)
+        if small is not None:
+            return 422, small
+        return self._subscriptions.unfit(request) if request.method == "SUBSCRIBE" else None
 
     def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:
-        table, source = self._core.table(), tx.source
-        known = table.sources.find(source.host, source.port, source.transport).known
-        if known or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
+        source = tx.source
+        if self._is_a_pbx(source) or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
             self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
         else:
             self._drop(tx)
@@ -88,12 +102,17 @@ class Dispatcher:
         realm = next((r for r in find_realms(tx.request) if table.tenant_of(r)), None)
         if realm is not None or self._core.registrar.has_phone_at(source):
             self._from_phone(tx, realm, now)
-        elif table.sources.find(source.host, source.port, source.transport).known:
+        elif self._is_a_pbx(source):
             self._from_pbx(tx, now)
         elif table.tenant_of(tx.request.from_.uri.host) is not None:
             self._from_phone(tx, None, now)
         else:
             self._unknown_source(tx, now)
+
+    def _is_a_pbx(self, source: Flow) -> bool:
+        """Whether a connection of some tenant says that its PBX sends from here."""
+        names = self._core.peer_names.get(source, NOBODY)
+        return self._core.table().sources.find(source.host, source.port, source.transport, names).known
 
     def _unknown_source(self, tx: ServerTransaction, now: float) -> None:
         decision = Decision("unknown-source", 403, "Forbidden")
@@ -131,23 +150,28 @@ class Dispatcher:
             self._capabilities(tx, now)
             return
         local_domain = uri.param("local-domain") or ""
-        table = self._core.table()
+        table, tracer = self._core.table(), self._core.events.tracer
         at = now if request.method == "INVITE" else None  # business hours are for calls
+        steps: list[Step] | None = None if tracer is None else []
         decision = decide_from_pbx(
-            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at
-        )
+            table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at,
+            self._core.peer_names.get(source, NOBODY), steps,
+        )  # fmt: skip
+        if tracer is not None and steps:
+            tracer.decided(steps, f"rule {decision.rule}" if decision.accepted else "")
         if not decision.accepted:
             if decision.rule == "unknown-source":
                 self._unknown_source(tx, now)
             else:
                 self._refuse(tx, decision, now)
         elif request.method == "INVITE":
-            self._calls.from_pbx(tx, decision, now)
+            self._hunting.from_pbx(tx, decision, now)
+        elif request.method == "PUBLISH":  # the edge keeps nobody's state
+            self._answer(tx, 405, now, [ALLOW])
         elif decision.user is not None and decision.tenant is not None:
             self._to_user(tx, decision.tenant, decision.user, decision.connection, now)
-        elif decision.group is not None:  # it has no phones of its own to write to
-            decision.rule, decision.status, decision.reason = "group", 480, "Temporarily Unavailable"
-            self._refuse(tx, decision, now)
+        elif decision.group is not None and decision.tenant is not None:
+            self._to_group(tx, decision.tenant, decision.group, decision.connection, now)
         else:  # what a number forwards to is dialled, not written to
             decision.rule, decision.status, decision.reason = "unknown-user", 404, "Not Found"
             self._refuse(tx, decision, now)
@@ -156,13 +180,26 @@ class Dispatcher:
         self, tx: ServerTransaction, index: TenantIndex, user: User, connection: Connection | None, now: float
     ) -> None:
         """A request to a user's phones, from a connection or from a phone."""
-        if not self._passing.to_user(tx, index, user, connection is not None, now):
+        if tx.method in OPENS_SUBSCRIPTION:
+            there = self._subscriptions.to_user(tx, index, user, connection, now)
+        else:
+            there = self._passing.to_user(tx, index, user, connection is not None, now)
+        if not there:
             refusal = Decision("no-binding", 480, "Temporarily Unavailable", "", index, connection, user)
             self._refuse(tx, refusal, now)
 
+    def _to_group(
+        self, tx: ServerTransaction, index: TenantIndex, group: Group, connection: Connection | None, now: float
+    ) -> None:
+        """A MESSAGE to a ring group is for all its members; other requests have no one end there."""
+        members = index.members[group.id] if tx.method == "MESSAGE" else ()
+        if not self._passing.to_users(tx, index, group.extension, members, connection is not None, now):
+            rule = "no-binding" if tx.method == "MESSAGE" else "group"
+            self._refuse(tx, Decision(rule, 480, "Temporarily Unavailable", "", index, connection), now)
+
     def _capabilities(self, tx: ServerTransaction, now: float) -> None:
         """OPTIONS to the edge itself: it is alive (RFC 3261 11.2)."""
-        self._answer(tx, 200, now, [ALLOW, ("Accept", "*/*"), ("Supported", "outbound")])
+        self._answer(tx, 200, now, [ALLOW, ("Accept", "*/*"), ("Supported", ", ".join(sorted(UNDERSTOOD)))])
 
     # -- from a phone
 
@@ -174,17 +211,19 @@ class Dispatcher:
         if request.method == "OPTIONS" and uri.user is None and self._core.registrar.has_phone_at(tx.source):
             self._capabilities(tx, now)
             return
-        index = table.tenant_of(sender.host) or (table.tenant_of(realm) if realm else None)
+        unknown = is_anonymous(sender)  # a caller who stays unknown is told by where the request goes (RFC 3323 4.1)
+        index = table.tenant_of(uri.host if unknown else sender.host) or (table.tenant_of(realm) if realm else None)
         if index is None:
             self._refuse(tx, Decision("foreign-sender", 403, "Forbidden"), now)
             return
         user = self._authenticated(tx, index, now)
         if user is None:
             return
-        if index.user(sender.user or "") is not user or sender.host not in index.tenant.domains:
+        own = index.user(sender.user or "") is user and sender.host in index.tenant.domains
+        if not own and not (unknown and request.method == "INVITE"):
             self._refuse(tx, Decision("not-own-identity", 403, "Forbidden", tenant=index, user=user), now)
         elif request.method == "INVITE":
-            self._calls.from_phone(tx, index, user, uri, now)
+            self._hunting.from_phone(tx, index, user, uri, now)
         elif request.method == "OPTIONS" and uri.user is None:
             self._capabilities(tx, now)
         else:
@@ -194,17 +233,28 @@ class Dispatcher:
         """A phone's MESSAGE or the like: to a user of its own tenant, else out through the PBX."""
         own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
         dialled = decide_dialled(index, uri.user or "", None) if own else decide_outbound(index, uri.user or "")
-        if dialled.user is not None:
+        default = index.connections.get(index.tenant.default_connection)
+        station = dialled.user or dialled.group
+        if station is not None and default is not None and tx.method in STATE_AT_PBX:
+            self._to_connection(tx, index, user, default, at_pbx(default, _name_at(default, index, station, user)), now)
+        elif dialled.user is not None:
             self._to_user(tx, index, dialled.user, None, now)
         elif dialled.connection is not None:
             target = at_pbx(dialled.connection, dialled.number)
             if not own and uri.host not in (dialled.connection.registrar_domain, dialled.connection.host):
                 target = str(Uri.build(uri.user, uri.host, uri.port))
-            self._passing.to_connection(tx, index, user, dialled.connection, target, now)
-        elif dialled.group is not None:
-            self._refuse(tx, Decision("group", 480, "Temporarily Unavailable", tenant=index, user=user), now)
+            self._to_connection(tx, index, user, dialled.connection, target, now)
+        elif dialled.group is not None and tx.method not in OPENS_SUBSCRIPTION:
+            self._to_group(tx, index, dialled.group, None, now)
         else:
             self._refuse(tx, Decision(dialled.rule, 404, "Not Found", tenant=index, user=user), now)
+
+    def _to_connection(
+        self, tx: ServerTransaction, index: TenantIndex, user: User, connection: Connection, target: str, now: float
+    ) -> None:
+        """A phone's request out through a connection."""
+        part = self._subscriptions if tx.method in OPENS_SUBSCRIPTION else self._passing
+        part.to_connection(tx, index, user, connection, target, now)
 
     def _authenticated(self, tx: ServerTransaction, index: TenantIndex, now: float) -> User | None:
         """The user whose credentials the request carries; else the answer is given here."""
@@ -217,7 +267,8 @@ class Dispatcher:
         self._core.events.count(f"auth.{verdict.value}")
         agent = tx.request.get("user-agent") or ""
         realm, stale = index.tenant.primary_domain, verdict is Verdict.STALE
-        headers: list[Header] = list(self._authenticator.challenges(realm, agent, stale=stale, now=now))
+        web = tx.source.transport in WEB
+        headers: list[Header] = list(self._authenticator.challenges(realm, agent, stale=stale, now=now, web=web))
         if verdict is Verdict.WRONG:
             self._note(tx, Decision("wrong-credentials", 401, "Unauthorized", tenant=index), now)
         self._answer(tx, 401, now, headers)
@@ -283,6 +334,12 @@ class Dispatcher:
         token = self._core.wire.token()
         data = build.response(tx.request, status, reason, token, headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
+
+
+def _name_at(connection: Connection, index: TenantIndex, asked: User | Group, asking: User) -> str:
+    """A user as the PBX names it: one's own account, as in REGISTER; others by what one would dial."""
+    account = account_of(index, asked, connection) if asked is asking else None
+    return account.username if account is not None else asked.extension
 
 
 def _flow_headers(request: Message) -> list[Header]:

@@ -10,7 +10,8 @@ from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
 from sipd.dispatch import Dispatcher
 from sipd.events import Change, Event, Events
-from sipd.flow import Flow, Query
+from sipd.flow import Answer, Flow, Query, TlsName
+from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.limits import CallLimits
 from sipd.message import build
@@ -23,8 +24,11 @@ from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
+from sipd.sending import Sender
 from sipd.settings import Settings
+from sipd.subscriptions import Subscriptions
 from sipd.timers import Timers
+from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
 from sipd.upstream import Upstream
 from sipd.wire import Wire
@@ -45,20 +49,27 @@ class Edge:
     ) -> None:
         self.compiled = compile_table(EMPTY, edge_hosts=settings.own_hosts)
         """The table in force; knows nobody before the first `load`."""
-        self.events = Events()
+        self.tracer = Tracer(settings.trace_sample) if settings.trace else None
+        """What was said, for people; None: tracing is off."""
+        self.events = Events(self.tracer)
+        if self.tracer is not None:
+            self.tracer.counters = self.events.counters
         self.timers = Timers()
         self.wire = Wire(settings, random_bytes)
         self.layer = Layer(self, self.wire.send, self.timers, timing)
         self.registrar = Registrar(settings, self.events, self.timers)
-        self.upstream = Upstream(settings, self.wire, self.layer, self.timers, self.events, cipher, random_bytes)
-        core = Core(
-            settings, self.wire, self.layer, self.timers, self.events, CallLimits(), self.registrar, cipher,
-            lambda: self.compiled,
+        self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
+        self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
+        self.core = core = Core(
+            settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
+            cipher, lambda: self.compiled,
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
-        self._dispatcher = Dispatcher(core, self.calls_, Passing(core, self.calls_), authenticator)
+        self.subscriptions = Subscriptions(core, self.calls_)
+        hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
+        self._dispatcher = Dispatcher(core, hunting, passing, self.subscriptions, authenticator)
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 
@@ -70,12 +81,19 @@ class Edge:
             message = scan(data)
             check(message)
         except BadMessage as bad:
+            if self.tracer is not None:
+                self.tracer.received(data, flow, now, "", self.wire.outbox)
             self._malformed(bad, flow)
             return
+        if self.tracer is not None:
+            self.tracer.received(data, flow, now, message.call_id, self.wire.outbox)
         self._guarded(lambda: self.layer.receive(message, flow, now), message, flow)
 
     def bad_frame(self, error: FramingError, flow: Flow, now: float) -> None:
         """A stream that can no longer be framed; the shell closes it after our answer."""
+        if self.tracer is not None:
+            data = error.message.data if error.message is not None else b"(what cannot be framed)"
+            self.tracer.received(data, flow, now, "", self.wire.outbox)
         self._malformed(BadMessage(error.status, error.reason, error.message), flow)
 
     def _malformed(self, bad: BadMessage, flow: Flow) -> None:
@@ -112,15 +130,29 @@ class Edge:
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream ended: its transactions fail at once, its phones are gone."""
+        self.core.peer_names.pop(flow, None)
+        self._tick(now)
         self._guarded(lambda: self.layer.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.registrar.flow_lost(flow, now), None, None)
         self._guarded(lambda: self.upstream.flow_lost(flow, now), None, None)
+        self._guarded(lambda: self.subscriptions.flow_lost(flow, now), None, None)
 
-    def resolved(self, query: Query, addresses: list[str], now: float) -> None:
-        """Answer to a look-up; empty: it failed."""
-        self._guarded(lambda: self.wire.resolved(query, addresses, now), None, None)
+    def peer_verified(self, flow: Flow, names: frozenset[str]) -> None:
+        """The peer of a TLS connection has a certificate that we believe, for these DNS names; until `flow_lost`."""
+        self.core.peer_names[flow] = names
+
+    def resolved(self, query: Query, answer: Answer, now: float) -> None:
+        """What a look-up found."""
+        self._tick(now)
+        self._guarded(lambda: self.wire.resolved(query, answer, now), None, None)
+
+    def _tick(self, now: float) -> None:
+        """For the trace: what the core says now is no message's doing."""
+        if self.tracer is not None:
+            self.tracer.tick(now, self.wire.outbox)
 
     def handle_timer(self, now: float) -> None:
+        self._tick(now)
         self._guarded(lambda: self.timers.fire(now), None, None)
 
     def next_timer(self) -> float | None:
@@ -129,10 +161,12 @@ class Edge:
 
     def load(self, compiled: Compiled, now: float) -> None:
         """Swap the table, at the cost of what changed. Calls in progress keep what they were decided with."""
+        self._tick(now)
         changed = compiled.changed_since(self.compiled)
         self.compiled = compiled
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
+        self.subscriptions.load(compiled, changed, now)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
         """State from before a restart; to be followed by `load`, which drops what the table no longer wants."""
@@ -146,6 +180,8 @@ class Edge:
 
     def datagrams_to_send(self) -> list[tuple[bytes, Flow]]:
         taken, self.wire.outbox = self.wire.outbox, []
+        if self.tracer is not None:
+            self.tracer.sent(taken)
         return taken
 
     def lookups_to_start(self) -> list[Query]:
@@ -157,6 +193,11 @@ class Edge:
 
     def take_changes(self) -> list[Change]:
         return self.events.take_changes()
+
+    @property
+    def tls_names(self) -> dict[tuple[str, str, int], TlsName]:
+        """Whom to expect at the other end of an outgoing TLS connection, by the first three fields of its flow."""
+        return self.wire.tls_names
 
     @property
     def counters(self) -> Counter[str]:
@@ -172,6 +213,37 @@ class Edge:
         """docs/architecture.md, `calls`."""
         return list(self.calls_.describe(tenant))
 
+    def hang_up(self, name: str, tenant: str | None, code: int, reason: str, now: float) -> str:
+        """End a call by its id or a leg's Call-ID, both legs properly; the call's id, empty when there is none.
+
+        `code` and `reason` are the caller's answer when nobody answered yet.
+        """
+        self._tick(now)
+        call = self.calls_.named(name)
+        if call is None or tenant not in (None, call.index.tenant.id):
+            return ""
+        self._guarded(lambda: self.calls_.hang_up(call, code, reason, now), None, None)
+        return call.id
+
+    def vitals(self) -> dict[str, int]:
+        """How many there are of what a node holds in memory."""
+        subscriptions = getattr(self, "subscriptions", None)
+        found = {
+            "calls": len(self.calls_.calls),
+            "dialogs": len(self.calls_.dialogs),
+            "client_transactions": self.layer.clients,
+            "server_transactions": self.layer.servers,
+            "bindings": len(self.registrar),
+            "upstream": len(self.upstream),
+            "timers": len(self.timers),
+            "traces": len(self.tracer) if self.tracer is not None else 0,
+            "trace_bytes": self.tracer.held if self.tracer is not None else 0,
+        }
+        try:
+            return found | {"subscriptions": len(subscriptions)} if subscriptions is not None else found
+        except TypeError:
+            return found
+
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""
         return self.upstream.renew(tenant, connection, now)
@@ -181,7 +253,8 @@ class Edge:
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         try:
             if tx.request.to.tag and tx.method != "REGISTER":
-                self._in_dialog.on_request(tx, now)
+                if not self.subscriptions.on_request(tx, now):
+                    self._in_dialog.on_request(tx, now)
             else:
                 self._dispatcher.on_request(tx, now)
         except BadMessage as bad:

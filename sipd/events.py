@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from sipd.trace import Tracer
+
 Event = dict[str, Any]
 Change = tuple[str, str, dict[str, Any] | None]
 """(kind, key, record): state for the store; None removes it."""
@@ -21,9 +23,11 @@ def legible(text: str) -> str:
 class Events:
     """The core's outbox: events and state changes, taken by the shell after each batch."""
 
-    __slots__ = ("changes", "counters", "waiting")
+    __slots__ = ("changes", "counters", "tracer", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, tracer: Tracer | None = None) -> None:
+        self.tracer = tracer
+        """Who is told of events, legs and steps as well; None: tracing is off."""
         self.waiting: list[Event] = []
         self.changes: list[Change] = []
         self.counters: Counter[str] = Counter()
@@ -47,11 +51,29 @@ class Events:
         for name, value in detail.items():
             if isinstance(value, str):
                 detail[name] = legible(value)
+            elif isinstance(value, list | tuple):
+                detail[name] = [legible(each) if isinstance(each, str) else each for each in value]
         event: Event = {"at": round(now, 3), "kind": kind, "detail": detail}
         for key, value in (("tenant", tenant), ("connection", connection), ("user", user), ("rule", rule)):
             if value:
                 event[key] = value
         self.waiting.append(event)
+        if self.tracer is not None:
+            self.tracer.event(event)
+
+    def leg(
+        self, call_id: str, of: str, *, tenant: str = "", user: str = "", connection: str = "", call: bool = False
+    ) -> None:
+        """For the trace: a leg begins. It is one of `of`, a call's id (`call`: it begins the call) or the Call-ID of
+        the leg that it goes on from.
+        """
+        if self.tracer is not None:
+            self.tracer.leg(call_id, of, tenant, user, connection, call=call)
+
+    def step(self, of: str, rule: str, sentence: str, *, passed: bool = True) -> None:
+        """For the trace: what was done with a call, or with a request by its Call-ID, and by which rule."""
+        if self.tracer is not None:
+            self.tracer.step(of, rule, passed, sentence)
 
     def count(self, name: str) -> None:
         self.counters[name] += 1

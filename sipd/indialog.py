@@ -12,18 +12,24 @@ from sipd.flow import Flow
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
-from sipd.methods import ALLOW, not_taken
+from sipd.methods import ALLOW, not_taken, not_understood
+from sipd.sending import Sending
+from sipd.session import TIMED, too_small
+from sipd.subscriptions import refused_subscription, state_of
 from sipd.timers import Timer
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
 
-AFTER_BYE = frozenset(("NOTIFY", "BYE"))
+NOT_INSIDE = frozenset(("PUBLISH", "REGISTER"))
+AFTER_BYE = frozenset(("NOTIFY", "SUBSCRIBE", "BYE"))
 """What an ended dialog still takes for a while (RFC 5057, RFC 3515)."""
+MAX_USAGES = 8
+"""Event types in one dialog for which NOTIFYs are waited for after its end."""
 
 
 class Relay:
     """One request on its way from one leg to the other."""
 
-    __slots__ = ("_service", "cancelled", "client", "proof", "source", "target", "timer", "tx")
+    __slots__ = ("_service", "cancelled", "proof", "sending", "source", "target", "timer", "tx")
 
     def __init__(self, service: InDialog, tx: ServerTransaction, source: Dialog, target: Dialog, proof: Proof) -> None:
         self._service = service
@@ -31,7 +37,7 @@ class Relay:
         self.source = source
         self.target = target
         self.proof = proof
-        self.client: ClientTransaction | None = None
+        self.sending: Sending | None = None
         self.cancelled = False
         self.timer: Timer | None = None
         """How long an INVITE may stay without news (RFC 3261 16.6, timer C)."""
@@ -50,7 +56,7 @@ class InDialog:
 
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         request = tx.request
-        status = not_taken(request.method)
+        status = 405 if request.method in NOT_INSIDE else not_taken(request.method)
         if status:
             self.answer(tx, status, now, [ALLOW])
             return
@@ -63,12 +69,24 @@ class InDialog:
             self.answer(tx, 500, now, [("Retry-After", "1")])  # out of order (RFC 3261 12.2.2)
             return
         dialog.remote_seq = max(number, dialog.remote_seq)
+        small = too_small(request, self._core.settings)
+        missing = not_understood(request)
+        if dialog.pinned:
+            dialog.send_to(tx.source)  # where the phone is now: NATs give out new ports
         if request.method == "BYE":
             self._bye(tx, dialog, now)
+        elif request.max_forwards == 0:
+            self.answer(tx, 483, now)
+        elif missing is not None:
+            self.answer(tx, 420, now, missing)
+        elif small is not None:
+            self.answer(tx, 422, now, small)
         elif dialog.call.ended and request.method not in AFTER_BYE:
             self.answer(tx, 481, now)
         elif request.method == "INVITE":
             self._reinvite(tx, dialog, now)
+        elif request.method == "UPDATE":
+            self._update(tx, dialog, now)
         else:
             self._pass_on(tx, dialog, now)
 
@@ -84,7 +102,7 @@ class InDialog:
         if dialog is None or dialog.ok is None or dialog.ok.seq != request.cseq.number or dialog.peer is None:
             return
         if dialog.pinned:
-            dialog.flow = flow
+            dialog.send_to(flow)
         self._calls.send_ack(dialog.peer, lines_to_pass(request, from_phone=dialog.pinned), request.body)
         self._calls.acknowledged(dialog, now)
 
@@ -113,12 +131,22 @@ class InDialog:
         peer = dialog.peer
         if peer is None or dialog.call.pair is None:
             self.answer(tx, 491 if peer else 481, now)
-        elif dialog.pending is not None or dialog.ok is not None:
+        elif dialog.pending is not None or dialog.ok is not None or _offers(dialog.updating):
             self.answer(tx, 491, now)  # we are asking this end already
         elif peer.pending is not None:
             self.answer(tx, 500, now, [("Retry-After", "2")])  # its own last one is not answered yet
         else:
             self.answer(tx, 100, now)
+            self._pass_on(tx, dialog, now)
+
+    def _update(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
+        """RFC 3311 5.2: one UPDATE at a time in each direction, and one offer at a time in all."""
+        peer, offers = dialog.peer, bool(tx.request.body)
+        if peer is not None and (peer.updating is not None or (offers and peer.pending is not None)):
+            self.answer(tx, 500, now, [("Retry-After", "2")])  # its own last one is not answered yet
+        elif offers and (dialog.pending is not None or _offers(dialog.updating)):
+            self.answer(tx, 491, now)  # we are asking this end already
+        else:
             self._pass_on(tx, dialog, now)
 
     def _pass_on(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
@@ -133,18 +161,30 @@ class InDialog:
         if tx.method == "INVITE":
             peer.pending = relay
             self._wait(relay, now)
+        elif tx.method == "UPDATE":
+            peer.updating = relay
         self._send(relay, [], now)
 
     def _send(self, relay: Relay, credentials: list[Header], now: float) -> None:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
         seq = peer.next_seq()
-        headers: list[Header] = [*credentials, *self._calls.renamed(request, peer.call.index)]
+        headers: list[Header] = [*credentials, *self._renamed(request, peer)]
+        if request.method in TIMED:
+            headers += self._calls.sessions.offer(peer.call, request)
         if request.method == "PRACK":
             headers.append(("RAck", self._rack(request, peer)))
-        branch = wire.branch()
         rest = lines_to_pass(request, from_phone=relay.source.pinned)
-        data = peer.request(wire, request.method, branch, seq, headers, request.body, rest)
-        relay.client = self._core.layer.request(data, request.method, branch, peer.flow, (self, relay), now)
+
+        def over(flow: Flow, branch: str) -> bytes:
+            hops = request.max_forwards
+            return peer.request(wire, request.method, branch, seq, headers, request.body, rest, flow, hops)
+
+        flows = relay.sending.onward if relay.sending is not None else peer.flows
+        relay.sending = self._core.sender.request(request.method, flows, over, (self, relay), now, pinned=peer.pinned)
+
+    def _renamed(self, request: Message, peer: Dialog) -> list[Header]:
+        index = peer.call.index
+        return self._calls.renamed(request, index, self._calls.connection_of(peer, index))
 
     def _rack(self, request: Message, peer: Dialog) -> str:
         """RAck names the CSeq of the INVITE, which is another on the other leg (RFC 3262 7.2)."""
@@ -170,13 +210,30 @@ class InDialog:
         if status < 300 and tx.method in TARGET_REFRESH:
             peer.learn(response, tx.flow, self._core.wire, now)
             headers.append(("Contact", relay.source.contact))
+        if 200 <= status < 300 and tx.method in TIMED:
+            headers += self._calls.sessions.answered(peer.call, relay.tx.request, response, now)
+        if 200 <= status < 300:
+            self._note_usage(relay, response, now)
         if 200 <= status < 300 and tx.method == "INVITE":
             peer.unacked = response.cseq.number
         if status in (401, 407):
             status = 403
         self._relay_status(relay, status, response.reason, headers, response.body, now)
-        if status in (408, 481) and tx.method != "NOTIFY":  # RFC 3261 12.2.1.2; a NOTIFY may have its own dialog
+        if status in (408, 481) and _ends_call(relay):
             self._calls.hang_up(peer.call, status, response.reason, now)
+
+    def _note_usage(self, relay: Relay, response: Message, now: float) -> None:
+        """A REFER or SUBSCRIBE that was taken has NOTIFYs come, also after the BYE, until one says it was the last."""
+        request, life = relay.tx.request, self._core.settings.refer_life
+        event = (request.get("event") or "refer").partition(";")[0].strip().lower()
+        if request.method == "NOTIFY":
+            state = state_of(request)
+            relay.source.usages.pop(event, None)
+            if not state.over and request.has("subscription-state"):
+                relay.source.usages[event] = now + life  # many say 60 seconds, and ring for longer
+        elif request.method == "SUBSCRIBE" or (request.method == "REFER" and not refused_subscription(response)):
+            relay.target.usages = {event: now + life, **dict(list(relay.target.usages.items())[: MAX_USAGES - 1])}
+            relay.target.usages[event] = now + life
 
     def _late(self, relay: Relay, response: Message) -> None:
         """An answer to an INVITE that is settled: a 2xx gets its ACK, as often as it comes (RFC 3261 13.2.2.4)."""
@@ -199,6 +256,8 @@ class InDialog:
         self._core.timers.cancel(relay.timer)
         if relay.target.pending is relay:
             relay.target.pending = None
+        if relay.target.updating is relay:
+            relay.target.updating = None
 
     def give_up(self, relay: Relay, now: float) -> None:
         """The call ended while this INVITE was under way: it is answered all the same (RFC 3261 15.1.2)."""
@@ -223,18 +282,37 @@ class InDialog:
             self._send(relay, [*found], now)
         return found is not None
 
-    def on_failure(self, tx: ClientTransaction, relay: Relay, reason: str, now: float) -> None:
+    def on_late_answer(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:
+        """A 2xx of a target that was given up for the next one: the dialog is the same, and so is the ACK."""
+        self._late(relay, response)
+
+    def on_failure(self, sending: Sending, relay: Relay, reason: str, now: float) -> None:
         self._settled(relay)
         if relay.cancelled:
             self._relay_status(relay, 487, "Request Terminated", [], b"", now)
             return
         status = 408 if reason == "timeout" else 503
         self._relay_status(relay, status, reason.capitalize(), [], b"", now)
-        if status == 408 and tx.method != "NOTIFY":  # a lost stream may be replaced, silence is the end (12.2.1.2)
+        if status == 408 and _ends_call(relay):  # a lost stream may be replaced, silence is the end (12.2.1.2)
             self._calls.hang_up(relay.target.call, 408, "No Answer In The Dialog", now)
 
     def on_cancel(self, relay: Relay, now: float, reason: bytes = b"") -> None:
         """CANCEL of a re-INVITE: the other leg's is cancelled, and its 487 comes back by itself."""
-        if relay.client is not None and not relay.cancelled:
+        if relay.sending is not None and not relay.cancelled:
             relay.cancelled = True
-            self._core.layer.cancel(relay.client, [reason], now)
+            self._core.sender.cancel(relay.sending, [reason], now)
+
+
+def _offers(relay: Relay | None) -> bool:
+    """Whether an UPDATE is under way that offers a session."""
+    return relay is not None and bool(relay.tx.request.body)
+
+
+def _ends_call(relay: Relay) -> bool:
+    """Whether 481 or silence is the end of the call (RFC 3261 12.2.1.2, RFC 5057 5.1).
+
+    Not of one that only rings: another fork may answer. A subscription in the dialog ends alone, and 481 to a PRACK
+    means the provisional answer (RFC 3262 3).
+    """
+    answered = relay.target.call.pair is not None
+    return answered and relay.tx.method not in ("NOTIFY", "SUBSCRIBE", "PRACK")

@@ -5,19 +5,23 @@ They fork to all phones of a user like calls do; the first 2xx wins, else the be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sipd.auth import Proof, account_of, at_pbx
 from sipd.calls import Calls, Core
 from sipd.dialogs import lines_to_pass, target_of
-from sipd.flow import Flow
+from sipd.flow import Flow, may_go
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.message.uri import Uri
+from sipd.registrar import preference
+from sipd.rounds import MAX_BRANCHES
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
+from sipd.sending import Sending
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
 from sipd.upstream import connection_hop
-from sipd.wire import Wire
 
 
 class Passed:
@@ -36,7 +40,9 @@ class Passed:
 class Copy:
     """One of the places, and what to answer a challenge with."""
 
-    __slots__ = ("call_id", "from_value", "headers", "passed", "proof", "rest", "route", "seq", "to_value", "uri")
+    __slots__ = (
+        "call_id", "from_value", "headers", "passed", "proof", "rest", "route", "sending", "seq", "to_value", "uri",
+    )  # fmt: skip
 
     def __init__(
         self, passed: Passed, uri: str, from_value: str, to_value: str, rest: bytes, proof: Proof | None = None
@@ -52,6 +58,7 @@ class Copy:
         self.proof = proof
         """Of a place that is a PBX."""
         self.seq = 1
+        self.sending: Sending | None = None
 
 
 class Passing:
@@ -63,14 +70,28 @@ class Passing:
 
     def to_user(self, tx: ServerTransaction, index: TenantIndex, user: User, trusted: bool, now: float) -> bool:
         """To all phones of a user; False when there are none (RFC 3261 16.5)."""
-        bindings = self._core.registrar.bindings(user.id, now)
+        return self.to_users(tx, index, user.extension, [user], trusted, now)
+
+    def to_users(
+        self,
+        tx: ServerTransaction,
+        index: TenantIndex,
+        extension: str,
+        users: Sequence[User],
+        trusted: bool,
+        now: float,
+    ) -> bool:
+        """To all phones of the users behind an extension, at most `MAX_BRANCHES` of them; False when there are none."""
+        bindings = [binding for user in users for binding in self._core.registrar.bindings(user.id, now)]
+        bindings = [binding for binding in bindings if may_go(tx.request.uri, binding.flow)]
+        bindings = sorted(bindings, key=preference, reverse=True)[:MAX_BRANCHES]
         passed = Passed(tx, len(bindings), to_phone=True)
-        to_value = f"<{Uri.build(user.extension, index.tenant.primary_domain)}>"
+        to_value = f"<{Uri.build(extension, index.tenant.primary_domain)}>"
         rest = lines_to_pass(tx.request, from_phone=not trusted)
         for binding in bindings:
             copy = Copy(passed, target_of(binding.contact), _from_value(tx.request), to_value, rest)
-            self._name(copy, index)
-            self._send(copy, binding.flow, [], now)
+            self._name(copy, index, None)
+            self._send(copy, [binding.flow], [], now)
         return bool(bindings)
 
     def to_connection(
@@ -88,36 +109,43 @@ class Passing:
             Proof(account, self._core.cipher),
         )
         hop, copy.route = connection_hop(connection)
-        self._name(copy, index)
+        self._name(copy, index, connection)
 
-        def ready(flow: Flow | None, then: float) -> None:
-            if flow is None:
-                self.answer(tx, 503, then)
+        def ready(flows: Sequence[Flow], then: float) -> None:
+            flows = [flow for flow in flows if may_go(tx.request.uri, flow)]
+            if flows:
+                self._send(copy, flows, [], then)
             else:
-                self._send(copy, flow, [], then)
+                self.answer(tx, 503, then)
 
-        self._core.wire.when_ready(*hop, ready, now)
+        self._core.wire.find(*hop, ready, now, verify=connection.tls_verify)
 
     def answer(self, tx: ServerTransaction, status: int, now: float, headers: list[Header] | None = None) -> None:
         data = build.response(tx.request, status, None, self._core.wire.token(), headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
 
-    def _name(self, copy: Copy, index: TenantIndex) -> None:
+    def _name(self, copy: Copy, index: TenantIndex, towards: Connection | None) -> None:
         """What stays the same when it is sent once more, with credentials (RFC 3261 8.1.3.5)."""
         copy.call_id = self._core.wire.token(16)
         copy.from_value += f";tag={self._core.wire.token()}"
-        copy.headers = self._calls.renamed(copy.passed.tx.request, index)
+        copy.headers = self._calls.renamed(copy.passed.tx.request, index, towards)
+        self._core.events.leg(copy.call_id, copy.passed.tx.request.call_id, tenant=index.tenant.id)
 
-    def _send(self, copy: Copy, flow: Flow, credentials: list[Header], now: float) -> None:
-        wire: Wire = self._core.wire
+    def _send(self, copy: Copy, flows: Sequence[Flow], credentials: list[Header], now: float) -> None:
+        def over(flow: Flow, branch: str) -> bytes:
+            return self._request_over(copy, flow, branch, credentials)
+
+        method, pinned = copy.passed.tx.request.method, copy.passed.to_phone
+        copy.sending = self._core.sender.request(method, flows, over, (self, copy), now, pinned=pinned)
+
+    def _request_over(self, copy: Copy, flow: Flow, branch: str, credentials: list[Header]) -> bytes:
         request = copy.passed.tx.request
         hops = request.max_forwards
-        branch = wire.branch()
-        data = build.request(
+        return build.request(
             request.method,
             copy.uri,
             [
-                ("Via", wire.via(flow, branch)),
+                ("Via", self._core.wire.via(flow, branch)),
                 ("Max-Forwards", str(70 if hops is None else max(0, hops - 1))),
                 *([("Route", copy.route)] if copy.route else []),
                 ("From", copy.from_value),
@@ -130,7 +158,6 @@ class Passing:
             request.body,
             copy.rest,
         )
-        self._core.layer.request(data, request.method, branch, flow, (self, copy), now)
 
     def on_response(self, tx: ClientTransaction, copy: Copy, response: Message, now: float) -> None:
         passed = copy.passed
@@ -144,7 +171,7 @@ class Passing:
         if response.status < 300 or passed.open == 0:
             self._settle(passed, now)
 
-    def on_failure(self, tx: ClientTransaction, copy: Copy, reason: str, now: float) -> None:
+    def on_failure(self, sending: Sending, copy: Copy, reason: str, now: float) -> None:
         copy.passed.open -= 1
         if copy.passed.open == 0 and not copy.passed.done:
             self._settle(copy.passed, now)
@@ -166,9 +193,9 @@ class Passing:
         if copy.proof is None:
             return False
         found = copy.proof.headers(response, tx.method, copy.uri, self._core.wire.token())
-        if found is not None:
+        if found is not None and copy.sending is not None:
             copy.seq += 1
-            self._send(copy, tx.flow, [*found], now)
+            self._send(copy, copy.sending.onward, [*found], now)
         return found is not None
 
 

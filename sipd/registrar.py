@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sipd.events import Events, legible
-from sipd.flow import Flow
+from sipd.flow import WEB, Flow
 from sipd.message.address import Address
 from sipd.message.errors import BadMessage
 from sipd.message.grammar import format_params
@@ -84,7 +84,7 @@ class Registrar:
     def bindings(self, user_id: str, now: float) -> list[Binding]:
         """Live bindings, the preferred (q) and then the newest first."""
         live = [b for b in self._bindings.get(user_id, {}).values() if b.expires > now]
-        return sorted(live, key=lambda b: (_q(b), b.expires), reverse=True)
+        return sorted(live, key=lambda b: (preference(b), b.expires), reverse=True)
 
     def has_phone_at(self, flow: Flow) -> bool:
         """Whether a phone registered over this flow."""
@@ -234,7 +234,9 @@ class Registrar:
         """Take back a binding from the store; a stream that it used is gone, the address may still answer."""
         binding = Binding.from_record(record)
         transport, host, port, listener = binding.flow
-        flow = self._settings.flow_to(host, port, transport, listener)  # there may be other listeners now
+        flow = None
+        if transport not in WEB:  # a browser connects anew, and registers then (RFC 7118)
+            flow = self._settings.flow_to(host, port, transport, listener)  # there may be other listeners now
         if binding.expires > now and flow is not None:
             self._keep(replace(binding, flow=flow))
         else:
@@ -246,9 +248,10 @@ class Registrar:
         return f"<{binding.contact}>{params};expires={max(1, round(binding.expires - now))}"
 
 
-def _q(binding: Binding) -> float:
-    """Preference 0 to 1; without q: 1 (RFC 3261 10.2.1.2)."""
+def preference(place: Binding | Address) -> float:
+    """q, 0 to 1; without it 1 (RFC 3261 10.2.1.2)."""
     try:
-        return float(binding.params.get("q") or 1.0)
+        q = float(place.params.get("q") or 1.0)
     except ValueError:
         return 0.0
+    return q if 0.0 <= q <= 1.0 else 0.0

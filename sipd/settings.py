@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sipd.flow import Flow, Listener
+from sipd.flow import DEFAULT_PORTS, Flow, Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +44,49 @@ class Settings:
     mute_window: float = 60.0
     mute_time: float = 60.0
 
+    trace: bool = True
+    """Whether messages and decisions are kept for people (`sipd.trace`)."""
+    trace_sample: float = 1.0
+    """Share of calls that are traced, 0 to 1."""
+
     caller_timeout: float = 180.0
     """Timer C (RFC 3261 16.6): an outbound call without any answer newer than this ends."""
     max_forward_hops: int = 5
     """Forwards followed in one call."""
+    session_expires: int = 1800
+    """Session interval that is asked for where the caller asks for none, and the longest (RFC 4028)."""
+    session_min: int = 90
+    """An INVITE or UPDATE that asks for less gets 422 (RFC 4028 4: 90 at least)."""
+    session_probe: float = 600.0
+    """How often the ends of a call without session timer are asked with OPTIONS whether they still know it."""
+    refer_life: float = 180.0
+    """How long the NOTIFYs of a transfer may take from one to the next after their dialog ended (RFC 3515 2.4.4)."""
     zombie_time: float = 32.0
     """How long an ended dialog still passes NOTIFYs on (RFC 5057)."""
 
     def flow_to(self, host: str, port: int, transport: str, preferred: int = 0) -> Flow | None:
-        """The flow to an address, from the preferred listener if that will do; None when none will."""
+        """The flow to an address, from the preferred listener if that will do; None when none will.
+
+        Port 0 is the transport's own. A ws or wss flow leads somewhere only while its phone is connected (RFC 7118).
+        """
+        port = port or DEFAULT_PORTS.get(transport, 0)
+        second = None
         for number in (preferred, *range(len(self.listeners))):
             listener = self.listeners[number] if number < len(self.listeners) else None
-            if listener is not None and listener.transport == transport and (":" in listener.host) == (":" in host):
+            if listener is None or listener.transport != transport or (":" in listener.host) != (":" in host):
+                continue
+            if _is_loopback(listener.host) == _is_loopback(host):
                 return Flow(transport, host, port, number)
-        return None
+            if second is None:  # the system has no route between this machine's own address and others
+                second = Flow(transport, host, port, number)
+        return second
 
     @property
     def own_hosts(self) -> frozenset[str]:
         """Every name and address by which the edge itself can be addressed."""
         hosts = {h for li in self.listeners for h in (li.host, li.advertised_host)}
         return frozenset(h.lower() for h in hosts if h not in ("0.0.0.0", "::"))  # noqa: S104 - compared
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"

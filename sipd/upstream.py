@@ -6,13 +6,13 @@ Call-ID, a rising CSeq, and a Contact that says where the tenant's calls go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sipd.auth import PbxAccount, Proof, account_of
 from sipd.events import Events, legible
-from sipd.flow import Flow
+from sipd.flow import DEFAULT_PORTS, Flow
 from sipd.message import build
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
@@ -20,10 +20,11 @@ from sipd.message.uri import Uri, same_uri
 from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.routing.seal import Cipher
+from sipd.sending import Sender, Sending, retry_after
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
-from sipd.transaction.layer import ClientTransaction, Layer
-from sipd.wire import Wire, bracketed, next_hop
+from sipd.transaction.layer import ClientTransaction
+from sipd.wire import Wire, bracketed, next_hop, transport_param
 
 REFRESH_EARLIEST, REFRESH_SPREAD = 0.75, 0.15
 """A refresh is sent after 75 to 90 % of the granted time, so that registrations do not move together."""
@@ -52,6 +53,8 @@ class Wanted:
     route: str
     """Route header value for a loose-routing outbound proxy, or empty."""
     expires: int
+    tls_verify: bool = True
+    """Whether the PBX's certificate is checked."""
 
     @property
     def key(self) -> str:
@@ -75,6 +78,7 @@ def wanted_of(index: TenantIndex, user: User, account: PbxAccount, connection: C
         hop=hop,
         route=route,
         expires=connection.expires,
+        tls_verify=connection.tls_verify,
     )
 
 
@@ -94,9 +98,9 @@ def contact_of(extension: str, domain: str, multi_tenant: bool, wire: Wire, flow
     listener = wire.listener(flow)
     if not multi_tenant:
         return f"<sip:{name}@{wire.hostport(flow)};local-domain={domain}>"
-    port = f":{listener.advertised_port}" if listener.advertised_port != 5060 else ""
-    transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
-    return f"<sip:{name}@{domain}{port}{transport}>"
+    own = DEFAULT_PORTS[flow.transport]
+    port = f":{listener.advertised_port}" if listener.advertised_port != own else ""
+    return f"<sip:{name}@{domain}{port}{transport_param(flow.transport)}>"
 
 
 class Sent(NamedTuple):
@@ -127,6 +131,7 @@ class Registration:
         "proof",
         "reason",
         "removing",
+        "sending",
         "sent",
         "since",
         "state",
@@ -158,6 +163,7 @@ class Registration:
         """Failures in a row."""
         self.sent: Sent | None = None
         """What the REGISTER under way says."""
+        self.sending: Sending | None = None
         self.proof: Proof | None = None
         """Of the REGISTER under way."""
         self.removing = False
@@ -202,7 +208,7 @@ class Upstream:
         self,
         settings: Settings,
         wire: Wire,
-        layer: Layer,
+        sender: Sender,
         timers: Timers,
         events: Events,
         cipher: Cipher,
@@ -210,7 +216,7 @@ class Upstream:
     ) -> None:
         self._settings = settings
         self._wire = wire
-        self._layer = layer
+        self._sender = sender
         self._timers = timers
         self._events = events
         self._cipher = cipher
@@ -365,39 +371,63 @@ class Upstream:
         registration.waiting = True
         registration.proof = Proof(registration.wanted.account, self._cipher)
 
-        def ready(flow: Flow | None, then: float) -> None:
-            if flow is None:
+        def ready(flows: Sequence[Flow], then: float) -> None:
+            if not flows:
                 self._failed(registration, "unreachable", 0, "No address for the PBX", then)
                 return
-            registration.sent = self._next(registration, flow)
-            self._send(registration, registration.sent, flow, [], then)
+            if registration.removing:  # first where it was left
+                flows = sorted(flows, key=lambda flow: flow != registration.flow)
+            self._send(registration, flows, [], then)
 
-        self._wire.when_ready(*registration.wanted.hop, ready, now)
-
-    def _next(self, registration: Registration, flow: Flow) -> Sent:
-        """What there is to say now: another Contact comes only after the old one was taken back."""
         wanted = registration.wanted
+        self._wire.find(*wanted.hop, ready, now, verify=wanted.tls_verify)
+
+    def _next(self, registration: Registration, wanted: Wanted, flow: Flow) -> Sent:
+        """What there is to say now: another Contact comes only after the old one was taken back."""
         contact = contact_of(wanted.contact_user, wanted.contact_domain, wanted.multi_tenant, self._wire, flow)
         if registration.removing or registration.held not in ("", contact):
             return Sent(wanted, registration.held or contact, 0)
         return Sent(wanted, contact, max(wanted.expires, registration.min_expires))
 
     def _send(
-        self, registration: Registration, sent: Sent, flow: Flow, credentials: list[tuple[str, str]], now: float
+        self, registration: Registration, flows: Sequence[Flow], credentials: list[tuple[str, str]], now: float
     ) -> None:
-        wanted, contact, expires = sent
-        if expires:
-            registration.contact = contact
-            if registration.state != "registered":
-                self._move(registration, "trying", registration.code, registration.reason, now)
+        """To one target after the other under the same CSeq; the Contact says how each of them reaches us.
+
+        Without `credentials` it is a new request; with them it says the same as the one that was challenged.
+        """
+        again, sent_over = registration.sent if credentials else None, registration.flow
+        wanted = again.wanted if again is not None else registration.wanted
         registration.cseq += 1
-        registration.flow = flow
-        if flow.reliable:
-            self._by_stream.setdefault(flow, set()).add(registration)
+
+        def over(flow: Flow, branch: str) -> bytes:
+            sent = again if again is not None and flow == sent_over else self._next(registration, wanted, flow)
+            registration.sent, registration.flow = sent, flow
+            if sent.expires:
+                registration.contact = sent.contact
+            if flow.reliable:
+                self._by_stream.setdefault(flow, set()).add(registration)
+            return self._register_over(registration, sent, flow, branch, credentials)
+
+        # However large, it stays on the transport that its Contact names.
+        owner = self, registration
+        registration.sending = self._sender.request("REGISTER", flows, over, owner, now, switch=False)
+        if registration.sent is not None and registration.sent.expires and registration.state != "registered":
+            self._move(registration, "trying", registration.code, registration.reason, now)
         self._save(registration)
+
+    def _register_over(
+        self, registration: Registration, sent: Sent, flow: Flow, branch: str, credentials: list[tuple[str, str]]
+    ) -> bytes:
+        wanted, contact, expires = sent
         identity = f"<{Uri.build(wanted.account.username, wanted.registrar)}>"
-        branch = self._wire.branch()
-        data = build.request(
+        self._events.count("upstream.sent")
+        account = wanted.account
+        self._events.leg(
+            registration.call_id, registration.call_id,
+            tenant=account.tenant, user=account.user, connection=account.connection,
+        )  # fmt: skip
+        return build.request(
             "REGISTER",
             self._request_uri(wanted),
             [
@@ -414,8 +444,6 @@ class Upstream:
                 ("User-Agent", self._settings.user_agent),
             ],
         )
-        self._events.count("upstream.sent")
-        self._layer.request(data, "REGISTER", branch, flow, (self, registration), now)
 
     def _request_uri(self, wanted: Wanted) -> str:
         return f"sip:{bracketed(wanted.registrar)}"
@@ -435,9 +463,9 @@ class Upstream:
         elif ok and registration.sent is not None:
             self._granted(registration, registration.sent, response, now)
         else:
-            self._failed(registration, "refused", response.status, response.reason, now, _retry_after(response))
+            self._failed(registration, "refused", response.status, response.reason, now, retry_after(response))
 
-    def on_failure(self, tx: ClientTransaction, registration: Registration, reason: str, now: float) -> None:
+    def on_failure(self, sending: Sending, registration: Registration, reason: str, now: float) -> None:
         """Time-out or transport error."""
         if registration.sent is not None and registration.sent.expires == 0:
             self._taken_back(registration, now)
@@ -448,12 +476,12 @@ class Upstream:
 
     def _answer(self, tx: ClientTransaction, registration: Registration, response: Message, now: float) -> bool:
         """Answer a challenge; a second one with the same nonce is a refusal (wire.md)."""
-        if registration.proof is None or registration.sent is None:
+        if registration.proof is None or registration.sent is None or registration.sending is None:
             return False
         uri = self._request_uri(registration.sent.wanted)
         found = registration.proof.headers(response, "REGISTER", uri, self._wire.token())
         if found is not None:
-            self._send(registration, registration.sent, tx.flow, found, now)
+            self._send(registration, registration.sending.onward, found, now)
         return found is not None
 
     def _lengthen(self, registration: Registration, response: Message, now: float) -> bool:
@@ -570,9 +598,3 @@ def _contact_key(wanted: Wanted) -> tuple[str, str, bool]:
 
 def _same_place(record: dict[str, Any], wanted: Wanted) -> bool:
     return (record["registrar"], record["username"], tuple(record["hop"])) == wanted.place
-
-
-def _retry_after(response: Message) -> int:
-    """Seconds of a Retry-After (RFC 3261 20.33), at most a day; 0 when there is none."""
-    text = (response.get("retry-after") or "").split(";")[0].split("(")[0].strip()
-    return min(int(text), 86_400) if text.isascii() and text.isdigit() and len(text) < 10 else 0

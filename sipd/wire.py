@@ -4,23 +4,45 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import NamedTuple
 
-from sipd.flow import Flow, Listener, Query
+from sipd.flow import DEFAULT_PORTS, WEB, Answer, Flow, Listener, Query, Target, TlsName
 from sipd.message.errors import BadMessage
 from sipd.message.uri import Uri
 from sipd.routing.lookup import is_address
 from sipd.settings import Settings
 
-Ready = Callable[[Flow | None, float], None]
-"""Called with the flow, or None when there is no way there; and the time."""
+Ready = Callable[[tuple[Flow, ...], float], None]
+"""Called with the flows there, best first, none when there is no way; and the time."""
 
-ANSWER_LIFE = 30.0
-"""Seconds for which a look-up's answer is used; after that the old answer serves while a new one is fetched."""
+MIN_TTL, MAX_TTL = 10.0, 3600.0
+"""Seconds for which an answer is used, whatever its records say."""
+MIN_NEGATIVE_TTL, MAX_NEGATIVE_TTL = 5.0, 60.0
+"""The same for a name that has no address: short, as somebody is about to mend it."""
 FAILURE_LIFE = 5.0
+"""Seconds before a resolver that failed is asked for the same name again."""
+MAX_STALE = 86_400.0
+"""Seconds after its time for which the last good answer serves while the resolver fails (RFC 8767)."""
 MAX_NAMES = 10_000
-"""Names remembered; the memory is emptied when it is full."""
+"""Names remembered; the one that was asked for longest ago makes room."""
 MAX_WAITING = 10_000
 """Requests that wait for look-ups, over all names; more fail at once."""
+MAX_TLS_NAMES = 10_000
+"""TLS targets whose name is remembered; the oldest makes room."""
+OVER_TLS = {"tcp": "tls", "udp": "tls", "auto": "tls", "ws": "wss"}
+"""What a sips URI makes of a transport (RFC 3261 26.2.2)."""
+
+
+class Known(NamedTuple):
+    """What the last look-up of a name said."""
+
+    targets: tuple[Target, ...]
+    until: float
+    stale_until: float
+    """When even a resolver that fails is no reason to believe it any more."""
+    failing: bool
+    """The resolver failed last time."""
 
 
 class Wire:
@@ -31,8 +53,10 @@ class Wire:
         self.outbox: list[tuple[bytes, Flow]] = []
         self.lookups: list[Query] = []
         self._random = random_bytes
-        self._known: dict[Query, tuple[tuple[str, ...], float]] = {}
-        self._waiting: dict[Query, deque[Ready]] = {}
+        self.tls_names: dict[tuple[str, str, int], TlsName] = {}
+        """Whom to expect at the other end of outgoing TLS connections, by transport, host and port."""
+        self._known: dict[Query, Known] = {}
+        self._waiting: dict[Query, deque[Callable[[tuple[Target, ...], float], None]]] = {}
         self._waiting_total = 0
 
     def send(self, data: bytes, flow: Flow) -> None:
@@ -57,43 +81,98 @@ class Wire:
     def hostport(self, flow: Flow) -> str:
         """How the other side of `flow` reaches us: host, port and, for streams, the transport."""
         listener = self.listener(flow)
-        suffix = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        suffix = transport_param(flow.transport)
         return f"{bracketed(listener.advertised_host)}:{listener.advertised_port}{suffix}"
 
-    def when_ready(self, host: str, port: int, transport: str, ready: Ready, now: float) -> None:
-        """Call `ready` with the flow there: at once for addresses and known names, else after a look-up."""
+    def find(
+        self, host: str, port: int, transport: str, ready: Ready, now: float, *,
+        verify: bool | None = None, like: Flow | None = None,
+    ) -> None:  # fmt: skip
+        """Call `ready` with the flows there: at once for addresses and known names, else after a look-up.
+
+        `verify` says, for TLS, whether a certificate is checked. Without it, what is known of a place stays, and
+        a new place is taken as `like`, the flow that told of it.
+        """
+
+        def found(targets: tuple[Target, ...], then: float) -> None:
+            flows = self._flows(targets, like.listener if like is not None else 0)
+            self._name(flows, host, verify, like)
+            ready(flows, then)
+
         if is_address(host):
-            ready(self.settings.flow_to(host, port or 5060, transport), now)
+            found(self._at(host, port, transport), now)
             return
-        query = Query(host, port, transport)
-        addresses, until = self._known.get(query, ((), 0.0))
-        if until <= now and query not in self._waiting:
+        query = Query(host.lower(), port, transport)
+        known = self._known.get(query)
+        fresh = known is not None and known.until > now
+        if not fresh and query not in self._waiting:
             self._waiting[query] = deque()
             self.lookups.append(query)
-        if addresses or until > now:
-            ready(self._first(query, addresses), now)
+        if known is not None and (fresh or (known.failing and known.targets and known.stale_until > now)):
+            found(known.targets, now)  # a resolver that is down is asked again meanwhile
         elif self._waiting_total >= MAX_WAITING:
-            ready(None, now)
+            found(known.targets if known else (), now)
         else:
-            self._waiting[query].append(ready)
+            self._waiting[query].append(found)
             self._waiting_total += 1
 
-    def resolved(self, query: Query, addresses: list[str], now: float) -> None:
-        """An answer; an empty one is a failure, and leaves the last good answer in use."""
-        if len(self._known) >= MAX_NAMES:
-            self._known.clear()
-        old = self._known.get(query, ((), 0.0))[0]
-        self._known[query] = (tuple(addresses) or old, now + (ANSWER_LIFE if addresses else FAILURE_LIFE))
-        for ready in self._waiting.pop(query, ()):
-            self._waiting_total -= 1
-            ready(self._first(query, self._known[query][0]), now)
+    def expect(self, flow: Flow, name: str, verify: bool) -> None:
+        """Note who is at the other end of a TLS flow, for the places that it will name in its dialogs."""
+        if flow.transport in ("tls", "wss"):
+            self._remember(flow, TlsName(name.lower(), verify))
 
-    def _first(self, query: Query, addresses: tuple[str, ...]) -> Flow | None:
-        for address in addresses:
-            flow = self.settings.flow_to(address, query.port or 5060, query.transport)
-            if flow is not None:
-                return flow
-        return None
+    def resolved(self, query: Query, answer: Answer, now: float) -> None:
+        """What was found. A resolver that failed leaves the last good answer in use."""
+        old = self._known.pop(query, None)
+        if len(self._known) >= MAX_NAMES:
+            del self._known[next(iter(self._known))]
+        known = self._known[query] = _known(answer, old, now)
+        waiting = self._waiting.pop(query, ())
+        self._waiting_total -= len(waiting)
+        with ExitStack() as stack:  # one that raises takes no other along
+            for found in reversed(waiting):
+                stack.callback(found, known.targets, now)
+
+    def _at(self, host: str, port: int, transport: str) -> tuple[Target, ...]:
+        """An address needs no look-up; without a transport it is UDP, or what there is (RFC 3263 4.1)."""
+        transports = ("udp", "tcp", "tls") if transport == "auto" else (transport,)
+        found = (Target(host, port or DEFAULT_PORTS.get(one, 0), one) for one in transports)
+        return tuple(target for target in found if self.settings.flow_to(*target) is not None)[:1]
+
+    def _flows(self, targets: tuple[Target, ...], preferred: int) -> tuple[Flow, ...]:
+        """Those that a listener of ours can reach, from the one that the peer knows if that will do."""
+        flows = (self.settings.flow_to(*target, preferred) for target in targets)
+        return tuple(dict.fromkeys(flow for flow in flows if flow is not None))
+
+    def _name(self, flows: tuple[Flow, ...], host: str, verify: bool | None, like: Flow | None) -> None:
+        """Note for TLS targets whom to expect there; an address that a peer named in a dialog is still that peer."""
+        names = self.tls_names
+        for flow in flows:
+            if flow.transport not in ("tls", "wss") or (verify is None and flow[:3] in names):
+                continue
+            source = names.get(like[:3]) if like is not None else None
+            name = source.name if source is not None and is_address(host) else host.lower()
+            wanted = verify if verify is not None else source is None or source.verify
+            self._remember(flow, TlsName(name, wanted))
+
+    def _remember(self, flow: Flow, name: TlsName) -> None:
+        names = self.tls_names
+        names.pop(flow[:3], None)
+        if len(names) >= MAX_TLS_NAMES:
+            del names[next(iter(names))]
+        names[flow[:3]] = name
+
+
+def _known(answer: Answer, old: Known | None, now: float) -> Known:
+    if answer.targets:
+        until = now + min(max(answer.ttl, MIN_TTL), MAX_TTL)
+        return Known(answer.targets, until, until + MAX_STALE, failing=False)
+    if answer.ttl > 0:
+        until = now + min(max(answer.ttl, MIN_NEGATIVE_TTL), MAX_NEGATIVE_TTL)
+        return Known((), until, until, failing=False)
+    if old is not None and old.targets and old.stale_until > now:
+        return Known(old.targets, now + FAILURE_LIFE, old.stale_until, failing=True)
+    return Known((), now + FAILURE_LIFE, now, failing=True)
 
 
 def bracketed(host: str) -> str:
@@ -101,10 +180,17 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def transport_param(transport: str) -> str:
+    """`;transport=` of a URI that leads to one of our listeners. RFC 7118 knows `ws` only, also where it is secure."""
+    return "" if transport == "udp" else ";transport=ws" if transport in WEB else f";transport={transport}"
+
+
 def next_hop(uri: str, default_transport: str = "udp") -> tuple[str, int, str]:
     """Host, port (0: default) and transport that a SIP URI leads to. Raises BadMessage for what is no SIP URI."""
     parsed = Uri.parse(uri)
-    if parsed.scheme != "sip":
+    if parsed.scheme not in ("sip", "sips"):
         raise BadMessage(416, "Unsupported URI Scheme")
     transport = (parsed.param("transport") or default_transport).lower()
+    if parsed.scheme == "sips":
+        transport = OVER_TLS.get(transport, transport)
     return parsed.param("maddr") or parsed.host, parsed.port or 0, transport

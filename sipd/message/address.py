@@ -81,10 +81,10 @@ def _parse(text: str) -> Address:
         if text[start : start + 1] != "<":
             raise BadMessage(400, "Malformed Address")
     else:
-        start = text.find("<")
-        if start < 0:
+        start, quote_mark = text.find("<"), text.find('"')
+        if start < 0 or 0 <= quote_mark < start:  # a bracket inside quotes is a parameter's
             return _parse_addr_spec(text)
-        display = text[:start].rstrip(" \t")
+        display = text[:start].rstrip(" \t").replace("\t", " ")
         if display and _bad_display(display):
             raise BadMessage(400, "Malformed Display Name")
     end = text.find(">", start)

@@ -17,7 +17,9 @@ class CSeq(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> CSeq:
-        parts = text.split()
+        parts = text.split(" ")
+        if len(parts) != 2 or "\t" in text:
+            parts = [part for part in text.replace("\t", " ").split(" ") if part]
         if len(parts) != 2 or not is_token(parts[1]):
             raise BadMessage(400, "Malformed CSeq")
         return cls(number(parts[0], MAXIMUM, "CSeq"), parts[1])

@@ -125,7 +125,7 @@ def content_length(head: bytes) -> int | None:
                 end = lower.find(b"\r\n", colon)
                 while lower[end + 2 : end + 3] in (b" ", b"\t"):
                     end = lower.find(b"\r\n", end + 2)
-                values.add(lower[colon + 1 : end].strip())
+                values.add(lower[colon + 1 : end].strip(b" \t\r\n"))
             pos = lower.find(name, colon)
     if len(values) != 1:
         return None

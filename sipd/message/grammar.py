@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from ipaddress import IPv6Address
 
 from sipd.message.errors import BadMessage
 
@@ -12,7 +13,8 @@ TOKEN = r"[A-Za-z0-9\-.!%*_+`'~]+"  # noqa: S105 - a grammar rule
 QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 # Wider than `gen-value`: base64, URNs and addresses are seen without quotes; structure characters are not allowed.
 PLAIN = r'[^\x00-\x20\x7f;,"<>\\]'
-HOST = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.\-]+"
+# Looser than `hostname`: names with underscores and labels that begin with a hyphen do exist.
+HOST = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)*\.?"
 
 is_token = re.compile(TOKEN).fullmatch
 match_quoted = re.compile(QUOTED, re.DOTALL).match
@@ -68,6 +70,17 @@ def format_params(params: Mapping[str, str | None]) -> str:
         f";{name}" if value is None else f";{name}={value if _is_plain(value) else quote(value)}"
         for name, value in params.items()
     )
+
+
+def unbracketed(host: str) -> str:
+    """What HOST has matched: an IPv6 reference without its brackets, if it is one (RFC 3986 3.2.2, RFC 5118 4.10)."""
+    if host[0] != "[":
+        return host
+    try:
+        IPv6Address(host[1:-1])
+    except ValueError:
+        raise BadMessage(400, "Malformed IPv6 Address") from None
+    return host[1:-1]
 
 
 def split_list(text: str) -> list[str]:

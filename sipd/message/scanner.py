@@ -76,6 +76,8 @@ KNOWN_METHODS = frozenset((
 _METHODS = {name.encode(): name for name in KNOWN_METHODS}
 
 _FOLD = b" \t"
+_BLANKS = b" \t\r\n"
+"""White space around a value, line ends of folds among it; bytes.strip() alone would take control characters, too."""
 _ANSWER_HEADERS = ("via", "from", "to", "call-id", "cseq")
 _is_version = re.compile(rb"SIP/[0-9]+\.[0-9]+", re.IGNORECASE).fullmatch
 _bare_line_end = re.compile(rb"\r(?!\n)|(?<!\r)\n").search
@@ -209,9 +211,9 @@ def _content_length(data: bytes, headers: Headers) -> int | None:
     """None when it is no number, or when two lines differ: there is no way to know where the body ends then."""
     colons, starts = headers.colons, headers.starts
     i = headers.first["content-length"]
-    digits = data[colons[i] + 1 : starts[i + 1] - 2].strip()
+    digits = data[colons[i] + 1 : starts[i + 1] - 2].strip(_BLANKS)
     for i in headers.repeated.get("content-length", ()):
-        if data[colons[i] + 1 : starts[i + 1] - 2].strip() != digits:
+        if data[colons[i] + 1 : starts[i + 1] - 2].strip(_BLANKS) != digits:
             return None
     return int(digits) if digits.isdigit() and len(digits) < 11 else None
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
 from sipd.message.errors import BadMessage, LocalError
-from sipd.message.grammar import HOST
+from sipd.message.grammar import HOST, unbracketed
 
 USER_SAFE = "-_.!~*'()&=+$,;?/"
 PASSWORD_SAFE = "-_.!~*'()&=+$,"  # noqa: S105 - characters, not a password
@@ -104,15 +104,14 @@ def _parse(text: str) -> Uri:
             user = unquote(user, errors="surrogateescape")
         if password:
             password = unquote(password, errors="surrogateescape")
-    if host[0] == "[":
-        host = host[1:-1]
+    host = unbracketed(host).lower()
     number = None
     if port is not None:
         number = int(port)
         if not 0 < number < 65536:
             raise BadMessage(400, "Invalid Port In URI")
     params = MappingProxyType(_parse_params(param_text)) if param_text else NO_PARAMS
-    return Uri(scheme.lower(), user, password, host.lower(), number, params, headers or "")
+    return Uri(scheme.lower(), user, password, host, number, params, headers or "")
 
 
 # The same few URIs come in every message of a call and in every refresh. Measured on an INVITE of 820 bytes: scan and

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from sipd.message.errors import BadMessage
-from sipd.message.grammar import HOST, TOKEN, format_params, number, parse_params
+from sipd.message.grammar import HOST, TOKEN, format_params, number, parse_params, unbracketed
 
 _match = re.compile(
     rf"SIP[ \t]*/[ \t]*2\.0[ \t]*/[ \t]*({TOKEN})[ \t]+({HOST})(?:[ \t]*:[ \t]*([0-9]+))?[ \t]*(?=;|\Z)", re.IGNORECASE
@@ -36,12 +36,10 @@ class Via(NamedTuple):
         if found is None:
             raise BadMessage(400, "Malformed Via")
         transport, host, port = found.groups()
-        if host[0] == "[":
-            host = host[1:-1]
         end = found.end()
         return cls(
             transport.upper(),
-            host,
+            unbracketed(host),
             None if port is None else number(port, 65535, "Via Port"),
             parse_params(text, end) if end < len(text) else {},
         )

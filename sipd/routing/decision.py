@@ -174,25 +174,18 @@ def _in_tenant(ref: ConnectionRef, user_part: str, at: float | None, steps: list
     found = destination(index, user_part, at, steps)
     if found is None:
         return Decision("unknown-user", 404, "Not Found", tenant=index, connection=connection)
-    status, reason = (CLOSED_STATUS, CLOSED_REASON) if found.refused else (0, "")
-    return Decision(
-        found.rule,
-        status,
-        reason,
-        tenant=index,
-        connection=connection,
-        user=found.user,
-        forward=found.forward,
-        group=found.group,
-        diverted_by=found.diverted_by,
-    )
+    decision = Decision(found.rule, 0, "", "", index, connection, found.user, found.forward)
+    decision.group, decision.diverted_by = found.group, found.diverted_by
+    if found.refused:
+        decision.status, decision.reason = CLOSED_STATUS, CLOSED_REASON
+    return decision
 
 
 CLOSED_STATUS, CLOSED_REASON = 480, "Temporarily Unavailable"
 """The answer out of business hours where calls are forwarded nowhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Destination:
     """Who or what an extension, alias or number of the tenant leads to: one of the three, or none while closed."""
 
@@ -219,27 +212,32 @@ def destination(
     The schedule of each station on the way counts: that of a number first, then that of the user or group that it
     rings. The first that is closed decides. Members of a group ring whatever their own schedules say.
     """
-    station: Station | None = index.user(user_part) or index.group(user_part) or index.number(user_part)
-    rule = "user" if isinstance(station, User) else "group" if isinstance(station, Group) else "number"
-    if isinstance(station, Number):
-        closed = _closed(index, station, at, steps)
-        if closed is not None:
-            return closed
-        if station.forward:
-            _tell(steps, rule, True, f"{user_part!r} leads to {station.forward}")
-            return Destination(rule, forward=station.forward, diverted_by=station)
-        station = index.users_by_id.get(station.user) or index.groups_by_id.get(station.group)
+    station: User | Group | None = index.users.get(user_part)
+    rule = "user"
+    if station is None:
+        station, rule = index.groups.get(user_part), "group"
+    if station is None:
+        number, rule = index.number(user_part), "number"
+        if number is not None:
+            closed = _closed(index, number, at, steps)
+            if closed is not None:
+                return closed
+            if number.forward:
+                _tell(steps, rule, True, f"{user_part!r} leads to {number.forward}")
+                return Destination(rule, forward=number.forward, diverted_by=number)
+            station = index.users_by_id.get(number.user) or index.groups_by_id.get(number.group)
     if station is None:
         _tell(steps, "user", False, f"{user_part!r} is no user, group or number of {index.tenant.slug}")
         return None
-    closed = _closed(index, station, at, steps)
+    closed = _closed(index, station, at, steps) if station.schedule else None
     if closed is not None:
         return closed
     if isinstance(station, Group):
         members = len(index.members[station.id])
         _tell(steps, rule, True, f"{user_part!r} leads to group {station.extension}, members in use: {members}")
         return Destination(rule, group=station)
-    _tell(steps, rule, True, f"{user_part!r} leads to {station.extension}")
+    if steps is not None:
+        _tell(steps, rule, True, f"{user_part!r} leads to {station.extension}")
     return Destination(rule, user=station)
 
 

@@ -163,7 +163,8 @@ class SourceIndex:
         by_address.setdefault(int(network.network_address), []).append(ref)
 
     def find(self, host: str, port: int, transport: str, peer_names: frozenset[str] = NOBODY) -> Source:
-        """The connections that may send from here; `peer_names` are those of a client certificate that was verified.
+        """The connections that may send from here; `peer_names` are the DNS names, in lower case, of a
+        client certificate that was verified.
 
         See `believed` for what the transport has to do with it.
         """

@@ -324,6 +324,18 @@ class Layer:
             self.request(cancel_request(tx, headers), "CANCEL", tx.branch, tx.flow, None, now)
             self._step(tx, tables.CANCELLED, None, now)
 
+    def abandon(self, tx: ClientTransaction, now: float) -> None:
+        """Another target is tried instead (RFC 3263 4.3): the request is sent no more.
+
+        An INVITE may have arrived all the same. A provisional answer is met with CANCEL, a 2xx still goes up.
+        """
+        if tx.method != "INVITE":
+            self.destroy(tx)
+            return
+        self._timers.cancel(tx._retry)
+        tx._retry = None
+        self.cancel(tx, (), now)
+
     def destroy(self, tx: Transaction) -> None:
         """Give up a transaction without another word."""
         self._stop(tx, None, 0.0)

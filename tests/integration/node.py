@@ -32,6 +32,9 @@ class Node:
         self.control = path / "control.sock"
         self.process: subprocess.Popen[str] | None = None
         self.log = ""
+        self.flags: tuple[str, ...] = ()
+        """Of the last start."""
+        self.web_port = 0
         self._version = 0
         key_file = path / "key"
         key_file.write_text(base64.b64encode(key).decode() + "\n")
@@ -39,6 +42,7 @@ class Node:
 
     def start(self, *flags: str) -> None:
         """Start and wait until it answers."""
+        self.flags = flags
         listen = [f"--listen={transport}:{self.host}:{self.port}" for transport in ("udp", "tcp")]
         command = [sys.executable, "-m", "sipd", "run", "--state", str(self.path), *listen, *flags]
         with (self.path / "log").open("a") as log:

@@ -11,7 +11,7 @@ from tests.peers import digest
 from tests.peers.call import SDP, TIMEOUT, Call
 from tests.peers.sip import Address, MalformedError, Message, Uri
 from tests.peers.transaction import CHALLENGES, T1, Client, Headers, PeerTimeoutError, Server, token
-from tests.peers.wire import Hop, Wire
+from tests.peers.wire import Hop, Tls, Wire
 
 LIFETIME = 120.0
 """Seconds after which a peer closes itself."""
@@ -49,6 +49,7 @@ class Agent:
         transport: str = "udp",
         lifetime: float = LIFETIME,
         on_log: Callable[[Logged], None] | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.user = user
         self.transport = transport
@@ -65,7 +66,7 @@ class Agent:
         """Receive and log, but never answer: as if the network was down."""
         self.calls: deque[Call] = deque(maxlen=MAX_CALLS)
         self._incoming: asyncio.Queue[Call] = asyncio.Queue(MAX_QUEUE)
-        self._wire = Wire(self._receive, host)
+        self._wire = Wire(self._receive, host, tls)
         self._clients: dict[tuple[str, str], Client] = {}
         self._servers: dict[tuple[str, str, str], Server] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -184,7 +185,7 @@ class Agent:
 
     def contact(self, hop: Hop) -> str:
         """Our Contact towards a hop."""
-        return f"<sip:{self.user}@{self.authority}{';transport=tcp' if hop.transport == 'tcp' else ''}>"
+        return f"<sip:{self.user}@{self.authority}{'' if hop.transport == 'udp' else f';transport={hop.transport}'}>"
 
     @property
     def authority(self) -> str:

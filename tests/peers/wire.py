@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import re
 import socket
+import ssl
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,9 +21,18 @@ class Hop(NamedTuple):
     """Where a message came from or goes to."""
 
     transport: str
-    """"udp" or "tcp"."""
+    """"udp", "tcp" or "tls"."""
     host: str
     port: int
+
+
+class Tls(NamedTuple):
+    """What a peer needs to speak TLS on its stream socket, in both directions, instead of plain TCP."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    name: str
+    """The server name that it asks for, and verifies, where it connects."""
 
 
 Receiver = Callable[[bytes, Hop], None]
@@ -31,11 +41,12 @@ Receiver = Callable[[bytes, Hop], None]
 class Wire(asyncio.DatagramProtocol):
     """Both sockets. `receive` gets whole messages; answers over TCP go back on the connection they belong to."""
 
-    def __init__(self, receive: Receiver, host: str = "127.0.0.1") -> None:
+    def __init__(self, receive: Receiver, host: str = "127.0.0.1", tls: Tls | None = None) -> None:
         if not ipaddress.ip_address(host).is_loopback:
             raise ValueError(f"{host} is no loopback address; test peers talk to nobody else")
         self.receive = receive
         self.host = host
+        self._tls = tls
         self.port = 0
         self.dropped: list[str] = []
         """What could not be sent, and why."""
@@ -52,7 +63,7 @@ class Wire(asyncio.DatagramProtocol):
         udp, tcp = bind_both(self.host, port)
         self.port = udp.getsockname()[1]
         self._udp, _ = await loop.create_datagram_endpoint(lambda: self, sock=udp)
-        self._server = await asyncio.start_server(self._accepted, sock=tcp)
+        self._server = await asyncio.start_server(self._accepted, sock=tcp, ssl=self._tls.server if self._tls else None)
 
     async def close(self) -> None:
         """Close all; may be called twice."""
@@ -68,8 +79,20 @@ class Wire(asyncio.DatagramProtocol):
     def drop_streams(self) -> None:
         """End all TCP connections, as a restart does."""
         for writer in self._streams.values():
-            writer.close()
+            self._end(writer)
         self._streams.clear()
+
+    def refuse_streams(self) -> None:
+        """Take no more TCP connections, as a peer that has UDP only."""
+        if self._server is not None:
+            self._server.close()
+
+    def _end(self, writer: asyncio.StreamWriter) -> None:
+        """TLS would want its farewell answered, for which a test that ends has no time."""
+        if self._tls is not None:
+            writer.transport.abort()
+        else:
+            writer.close()
 
     @property
     def open_streams(self) -> int:
@@ -110,9 +133,10 @@ class Wire(asyncio.DatagramProtocol):
         task.add_done_callback(self._tasks.discard)
 
     async def _connect(self, hop: Hop) -> None:
+        options = {"ssl": self._tls.client, "server_hostname": self._tls.name} if self._tls else {}
         try:
             reader, writer = await asyncio.wait_for(
-                asyncio.open_connection(hop.host, hop.port, local_addr=(self.host, 0)), 5
+                asyncio.open_connection(hop.host, hop.port, local_addr=(self.host, 0), **options), 5
             )
         except OSError as error:
             self.dropped.append(f"{hop}: {error}")
@@ -127,7 +151,7 @@ class Wire(asyncio.DatagramProtocol):
         task = asyncio.current_task()
         if task is not None:
             self._keep(task)
-        await self._serve(reader, writer, Hop("tcp", host, port))
+        await self._serve(reader, writer, Hop("tls" if self._tls else "tcp", host, port))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hop: Hop) -> None:
         if len(self._streams) >= MAX_CONNECTIONS:
@@ -139,7 +163,7 @@ class Wire(asyncio.DatagramProtocol):
                 self.receive(await read_message(reader), hop)
         if self._streams.get(hop) is writer:
             del self._streams[hop]
-        writer.close()
+        self._end(writer)
 
 
 async def read_message(reader: asyncio.StreamReader) -> bytes:

@@ -16,6 +16,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.authority import Authority
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -45,11 +47,12 @@ def place(tmp_path: Path) -> Place:
 
 
 @contextlib.contextmanager
-def running(place: Place) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(place: Place, *more: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The supervisor and what it has printed, from the moment it says that both answer."""
     process = subprocess.Popen(
-        place.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+        [*place.command, *more], cwd=ROOT, env={**os.environ, **variables}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
     with process:
         assert process.stdout is not None
         try:
@@ -117,3 +120,25 @@ def test_two_on_one_folder_are_refused(place: Place) -> None:
         done = subprocess.run(place.command, cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert "another `make run` works on" in done.stderr
+
+
+def test_tls_and_secure_web_socket_where_asked(place: Place, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.pair("127.0.0.1")
+    ports = {name: free_port() for name in ("tls", "wss")}
+    more = [word for name, port in ports.items() for word in (f"--{name}", f"127.0.0.1:{port}")]
+    with running(place, *more, TENANTRY_TLS_CERTIFICATE=str(pair.chain)) as (_, said):
+        for name, port in ports.items():
+            assert f"127.0.0.1:{port} ({name.upper()})" in said
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+                authority.client().wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+            ):
+                assert secure.version() in ("TLSv1.2", "TLSv1.3")
+
+
+def test_tls_needs_a_certificate(place: Place) -> None:
+    command = [*place.command, "--tls", f"127.0.0.1:{free_port()}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "TENANTRY_TLS_CERTIFICATE" in done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sipd.config import Config, ListenOn, parse_listen
-from sipd.flow import Flow, Query
+from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.message.framing import FramingError
 from sipd.routing import codec
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
@@ -31,6 +31,7 @@ class FakeCore:
         self.settings = settings
         self.compiled: Compiled = compile_table(EMPTY)
         self.faults: list[BaseException] = []
+        self.tracer = None
         self.counters: dict[str, int] = {"received": 0}
         self.told: list[tuple[Any, ...]] = []
         self.out: list[tuple[bytes, Flow]] = []
@@ -39,6 +40,7 @@ class FakeCore:
         self.changes: list[Change] = []
         self.timers: list[tuple[float, bytes, Flow]] = []
         self.asking: dict[Query, Flow] = {}
+        self.tls_names: dict[tuple[str, str, int], TlsName] = {}
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         self.counters["received"] += 1
@@ -66,8 +68,12 @@ class FakeCore:
     def flow_lost(self, flow: Flow, now: float) -> None:
         self.told.append(("flow_lost", flow))
 
-    def resolved(self, query: Query, addresses: list[str], now: float) -> None:
-        self.out.append((" ".join(["RESOLVED", *addresses]).encode(), self.asking.pop(query)))
+    def peer_verified(self, flow: Flow, names: frozenset[str]) -> None:
+        self.told.append(("peer_verified", flow, names))
+
+    def resolved(self, query: Query, answer: Answer, now: float) -> None:
+        hosts = [target.host for target in answer.targets]
+        self.out.append((" ".join(["RESOLVED", *hosts]).encode(), self.asking.pop(query)))
 
     def handle_timer(self, now: float) -> None:
         due = [timer for timer in self.timers if timer[0] <= now]
@@ -104,6 +110,13 @@ class FakeCore:
 
     def calls(self, tenant: str | None, now: float) -> list[dict[str, Any]]:
         return [{"id": "c1", "from": "101", "to": "102", "state": "ringing", "since": now}]
+
+    def hang_up(self, name: str, tenant: str | None, code: int, reason: str, now: float) -> str:
+        self.told.append(("hang_up", name, tenant, code, reason))
+        return name if name == "c1" and tenant in (None, "t-acme") else ""
+
+    def vitals(self) -> dict[str, int]:
+        return {"calls": 1}
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         self.told.append(("renew", tenant, connection))

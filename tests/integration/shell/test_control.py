@@ -79,13 +79,29 @@ def test_hello_and_status(tmp_path: Path) -> None:
         assert hello == {"ok": True, "node": "n1", "format": 1, "release": hello["release"]}
         status = await client.ask("status")
         assert set(status) == {
-            "ok", "version", "hash", "since", "problems", "refused_hash", "uptime", "counters", "spool"
+            "ok", "version", "hash", "since", "problems", "refused_hash", "uptime", "counters", "spool", "vitals",
+            "node", "release", "pid", "listeners", "loop_lag", "memory", "queues", "traces_on_disk", "limits",
         }  # fmt: skip
         assert (status["version"], status["hash"], status["refused_hash"], status["problems"]) == (0, "", "", [])
         assert status["counters"]["received"] == 0
+        assert status["listeners"][0].startswith("udp:127.0.0.1:")
+        assert status["memory"]["now"] > 1024 * 1024
+        assert len(status["limits"]["digest"]) == 12
+        assert status["limits"]["in_force"]["message.bytes"] == 65535
 
     run(config(tmp_path, "udp:127.0.0.1:0"), body)
     assert not (tmp_path / "control.sock").exists()
+
+
+@pytest.mark.parametrize("do", ["registrations", "calls", "traces", "trace", "hangup"])
+@pytest.mark.parametrize("lost", ["", None, 5])
+def test_a_lost_tenant_is_not_shown_everybodys(tmp_path: Path, do: str, lost: object) -> None:
+    async def body(client: Client, core: FakeCore) -> None:
+        answer = await client.ask(do, tenant=lost, call="c1", trace="c1")
+        assert answer == {"ok": False, "error": '"tenant" must be a text.'}
+        assert core.told == []
+
+    run(config(tmp_path, "udp:127.0.0.1:0"), body)
 
 
 def test_the_socket_is_ours_only(tmp_path: Path) -> None:
@@ -198,6 +214,13 @@ def test_what_the_core_is_asked(tmp_path: Path) -> None:
         assert (await client.ask("calls"))["calls"][0]["id"] == "c1"
         assert await client.ask("renew", tenant="t1", connection="c1") == {"ok": True, "renewed": 3}
         assert core.told[-1] == ("renew", "t1", "c1")
+        assert await client.ask("hangup", call="c1", tenant="t-acme") == {"ok": True, "call": "c1"}
+        assert core.told[-1] == ("hang_up", "c1", "t-acme", 480, "Hung Up By The Operator")
+        assert (await client.ask("hangup", call="c1", tenant="t-globex"))["ok"] is False
+        assert (await client.ask("hangup", call="c1", code=200))["ok"] is False
+        assert (await client.ask("hangup", call="c1", reason="a\r\nb"))["ok"] is False
+        assert await client.ask("traces") == {"ok": True, "traces": [], "tracing": False}
+        assert "Tracing is off" in (await client.ask("trace", trace="c1"))["error"]
 
     run(config(tmp_path, "udp:127.0.0.1:0"), body)
 

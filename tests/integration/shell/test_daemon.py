@@ -7,16 +7,16 @@ import socket
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from sipd import daemon
-from sipd.config import Config, ConfigError
+from sipd.config import Address, Config, ConfigError
 from sipd.daemon import Daemon
 from sipd.net.udp import bind_udp
 from tests.integration.shell.fakes import Cores, FakeCore, config, message, until
+from tests.integration.shell.nameserver import NameServer
 
 
 class Phone:
@@ -39,23 +39,38 @@ class Phone:
         return await self.receive()
 
 
-def run(settings: Config, body: Callable[[Daemon, FakeCore], Awaitable[None]]) -> None:
+Body = Callable[[Daemon, FakeCore], Awaitable[None]]
+
+
+def run(settings: Config, body: Body) -> None:
+    asyncio.run(live(settings, body))
+
+
+def run_with(server: NameServer, tmp_path: Path, body: Body) -> None:
+    """A node that asks a name server of the test's."""
+
     async def whole() -> None:
-        cores = Cores()
-        node = Daemon(settings, AESSIV(bytes(64)), cores)
-        life = asyncio.create_task(node.run())
-        started = asyncio.create_task(node.started.wait())
-        await asyncio.wait({life, started}, return_when=asyncio.FIRST_COMPLETED)
-        started.cancel()
-        try:
-            if node.started.is_set():
-                await body(node, cores.last)
-        finally:
-            node.stop()
-            async with asyncio.timeout(2):
-                await life
+        async with server:
+            servers = (Address("127.0.0.1", server.port),)
+            await live(config(tmp_path, "udp:127.0.0.1:0", dns_servers=servers), body)
 
     asyncio.run(whole())
+
+
+async def live(settings: Config, body: Body) -> None:
+    cores = Cores()
+    node = Daemon(settings, AESSIV(bytes(64)), cores)
+    life = asyncio.create_task(node.run())
+    started = asyncio.create_task(node.started.wait())
+    await asyncio.wait({life, started}, return_when=asyncio.FIRST_COMPLETED)
+    started.cancel()
+    try:
+        if node.started.is_set():
+            await body(node, cores.last)
+    finally:
+        node.stop()
+        async with asyncio.timeout(2):
+            await life
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -120,13 +135,8 @@ def test_timers_run_once_they_are_due(tmp_path: Path) -> None:
     run(config(tmp_path, "udp:127.0.0.1:0"), body)
 
 
-def test_names_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
-        if host == "nowhere.example":
-            raise socket.gaierror(-2, "unknown")
-        return [(socket.AF_INET, options["type"], 0, "", (address, port)) for address in ("192.0.2.1", "192.0.2.1")]
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+def test_names_are_resolved(tmp_path: Path) -> None:
+    server = NameServer("pbx.example. 60 IN A 192.0.2.1")
 
     async def body(node: Daemon, core: FakeCore) -> None:
         phone = Phone("127.0.0.1", node.listeners[0].port)
@@ -134,21 +144,22 @@ def test_names_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert await phone.ask(b"RESOLVE nowhere.example") == b"RESOLVED"
         phone.sock.close()
 
-    run(config(tmp_path, "udp:127.0.0.1:0"), body)
+    run_with(server, tmp_path, body)
 
 
 def test_a_look_up_that_hangs_fails_in_time_and_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sipd.net.resolve.RESOLVE_SECONDS", 0.05)
-    monkeypatch.setattr("sipd.net.resolve.look_up", lambda query: __import__("time").sleep(3))
+    server = NameServer()
+    server.silent = True
 
     async def body(node: Daemon, core: FakeCore) -> None:
         phone = Phone("127.0.0.1", node.listeners[0].port)
         assert await phone.ask(b"RESOLVE slow.example") == b"RESOLVED"
         phone.sock.close()
 
-    run(config(tmp_path, "udp:127.0.0.1:0"), body)
+    run_with(server, tmp_path, body)
 
 
 def test_streams_and_datagrams_side_by_side(tmp_path: Path) -> None:

@@ -99,6 +99,26 @@ def test_a_table_and_its_events_survive_a_kill(node: Node) -> None:
     assert [event["id"] for event in events] == list(range(events[0]["id"], events[0]["id"] + 3))
 
 
+def test_a_table_written_by_hand_is_sealed_and_loaded(tmp_path: Path, node: Node) -> None:
+    node.start()
+    document: Any = codec.to_document(table("101"))
+    user = document["tenants"][0]["users"][0]
+    user["ha1_md5"] = user["ha1_sha256"] = "plain:s3cret"
+    file = tmp_path / "table.json"
+    file.write_text(json.dumps(document))
+    asked = ("load", str(file), "--control", str(node.control))
+    assert "Name the installation's key" in sipd(*asked).stderr
+    done = sipd(*asked, "--key-file", str(node.path / "key"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("Version 1 is enforced")
+    user["extension"] = "a b"
+    file.write_text(json.dumps(document))
+    refused = sipd(*asked, "--key-file", str(node.path / "key"))
+    assert refused.returncode == 1
+    assert "'a b' is no extension" in refused.stdout
+    assert node.status()["version"] == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly_within_a_second(node: Node, number: int) -> None:
     node.start("--listen", "tcp:127.0.0.1:0")

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.node import Node
 from tests.integration.sip.conftest import PBX_HOST, faults, two_tenants
 from tests.peers.wire import free_port
-from tests.unit.message.torture import CASES, MISSING, STREAM_ONLY_WAITS, Case, expected
+from tests.unit.message.torture import CASES, MISSING, Case, expected
 
 pytestmark = pytest.mark.skipif(not CASES, reason=MISSING)
 PATIENCE = 5.0
@@ -88,7 +88,7 @@ def test_over_udp(target: Node, case: Case) -> None:
 def test_over_tcp(target: Node, case: Case) -> None:
     with socket.create_connection((target.host, target.port), PATIENCE) as fresh:
         fresh.sendall(case.data)
-        fresh.settimeout(SILENCE if expected(case, "NONE") or case.name in STREAM_ONLY_WAITS else PATIENCE)
+        fresh.settimeout(SILENCE if expected(case, "NONE", stream=True) else PATIENCE)
         answers = b""
         try:
             while status_of(answers) == "NONE" and (more := fresh.recv(65535)):
@@ -96,8 +96,5 @@ def test_over_tcp(target: Node, case: Case) -> None:
         except TimeoutError:
             pass
         got = status_of(answers)
-    if case.name in STREAM_ONLY_WAITS:
-        assert got == "NONE"
-    else:
-        assert expected(case, got), answers.decode(errors="replace")
+    assert expected(case, got, stream=True), answers.decode(errors="replace")
     alive(target)

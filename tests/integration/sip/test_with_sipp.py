@@ -57,12 +57,49 @@ def ended(node: Node, count: int = 1) -> list[tuple[int, str]]:
         ("ring", "call_and_cancel", (487, "caller")),
         ("hold", "call_and_hold", (200, "caller")),
         ("answer_with_prack", "call_with_prack", (200, "caller")),
+        ("answer_and_be_updated", "call_with_timer", (200, "caller")),
+        ("answer_and_update", "call_and_be_updated", (200, "caller")),
+        ("answer_with_offer", "call_with_late_offer", (200, "caller")),
+        ("answer_in_spite_of_cancel", "call_and_cancel", (487, "caller")),
+        ("answer_and_refer", "call_and_be_referred", (200, "callee")),
     ],
 )
 def test_a_phone_is_called(sipp: SippAtEdge, phone: str, caller: str, end: tuple[int, str]) -> None:
     with sipp.phone(phone):
         sipp.call(caller)
         assert ended(sipp.node) == [end]
+
+
+def test_a_call_takes_the_place_of_another(sipp: SippAtEdge) -> None:
+    with sipp.phone("answer") as phone:
+        sipp.call("call_and_replace")
+        assert ended(sipp.node, 2) == [(200, "caller")] * 2
+        assert "Replaces: " in phone.messages()
+
+
+@pytest.mark.parametrize("event", ["message-summary", "dialog", "presence"])
+def test_a_phone_subscribes_at_the_pbx(sipp: SippAtEdge, event: str) -> None:
+    port = free_port(PBX_HOST)
+    assert sipp.node.load(two_tenants(port, sipp.transport, strategy="none"))["ok"]
+    with sipp.start("pbx_notifies", host=PBX_HOST, port=port, event=event) as pbx:
+        wait_until_bound(sipp.transport, PBX_HOST, port)
+        run = sipp.run("phone_subscribes", user="101", service="102", event=event)
+        pbx.wait()
+        assert "Contact: <sip:101@acme.example" in pbx.messages()
+        assert "Messages-Waiting: yes" in run.messages()
+    assert faults(sipp.node) == 0
+
+
+def test_two_early_dialogs_behind_the_pbx(sipp: SippAtEdge) -> None:
+    port = free_port(PBX_HOST)
+    assert sipp.node.load(two_tenants(port, sipp.transport, strategy="none"))["ok"]
+    with sipp.start("pbx_forks", host=PBX_HOST, port=port) as pbx:
+        wait_until_bound(sipp.transport, PBX_HOST, port)
+        run = sipp.run("phone_calls_and_hears_two", user="101", service="9000")
+        pbx.wait()
+        tags = {line.rpartition("tag=")[2].strip() for line in run.messages().splitlines() if line.startswith("To: ")}
+        assert len(tags) >= 3  # of the challenge, and of two early dialogs
+        assert ended(sipp.node) == [(200, "caller")]
 
 
 def test_a_busy_phone_is_busy(sipp: SippAtEdge) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from sipd.edge import Edge
-from sipd.flow import Flow, Listener
+from sipd.flow import Answer, Flow, Listener, Target
 from sipd.message.auth import Challenge, answer, ha1
 from sipd.message.message import Message
 from sipd.message.scanner import scan
@@ -21,6 +21,7 @@ from sipd.routing.lookup import compile_table
 from sipd.routing.model import Connection, Installation, Table, Tenant, UpstreamAccount, User
 from sipd.routing.seal import seal
 from sipd.settings import Settings
+from sipd.wire import bracketed
 
 CIPHER = AESSIV(bytes(range(64)))
 START = 1_700_000_000.0
@@ -123,6 +124,11 @@ class End:
         self._cseq = itertools.count(1)
         self._branch = itertools.count(1)
 
+    @property
+    def hostport(self) -> str:
+        """As it stands in a Via or URI."""
+        return f"{bracketed(self.flow.host)}:{self.flow.port}"
+
     def send(self, text: str | bytes) -> None:
         """Text with bare line ends; the empty line and Content-Length are added when missing."""
         data = text if isinstance(text, bytes) else wire(text)
@@ -153,12 +159,17 @@ class End:
         """A request outside a dialog; `headers` with underscores for dashes."""
         return request_text(
             method, uri, from_=f"<{from_}>;tag=f-{call_id}", to=f"<{to}>", call_id=call_id, cseq=next(self._cseq),
-            via=f"SIP/2.0/{self.flow.transport.upper()} {self.flow.host}:{self.flow.port}", branch=self.branch(),
+            via=self.sent_by, branch=self.branch(),
             headers=headers,
         )  # fmt: skip
 
     def branch(self) -> str:
-        return f"z9hG4bK-{self.flow.host}-{self.flow.port}-{next(self._branch)}"
+        return f"z9hG4bK-{self.flow.host.replace(':', '_')}-{self.flow.port}-{next(self._branch)}"
+
+    @property
+    def sent_by(self) -> str:
+        """The beginning of this end's Via."""
+        return f"SIP/2.0/{self.flow.transport.upper()} {self.hostport}"
 
     def answer(self, request: Message, status: int, tag: str = "", body: str = "", **headers: str) -> None:
         """Answer what was taken."""
@@ -167,7 +178,7 @@ class End:
         if tag and "tag=" not in to:
             to += f";tag={tag}"
         if status < 300 and request.method == "INVITE" and "Contact" not in headers:
-            headers["Contact"] = f"<sip:{self.flow.host}:{self.flow.port};transport={self.flow.transport}>"
+            headers["Contact"] = f"<sip:{self.hostport};transport={self.flow.transport}>"
         if body:
             headers["Content-Type"] = "application/sdp"
         lines = f"SIP/2.0 {status} Reason\n".replace("\n", "\r\n").encode() + keep
@@ -181,7 +192,7 @@ class End:
         contact = made.contacts[0].uri_text
         return request_text(
             method, contact, from_=made.get("from") or "", to=made.get("to") or "", call_id=made.call_id, cseq=cseq,
-            via=f"SIP/2.0/{self.flow.transport.upper()} {self.flow.host}:{self.flow.port}", branch=self.branch(),
+            via=self.sent_by, branch=self.branch(),
             headers=headers, body=body,
         )  # fmt: skip
 
@@ -190,7 +201,7 @@ class End:
         return request_text(
             method, invite.contacts[0].uri_text, from_=f"{invite.get('to')};tag={tag}", to=invite.get("from") or "",
             call_id=invite.call_id, cseq=cseq,
-            via=f"SIP/2.0/{self.flow.transport.upper()} {self.flow.host}:{self.flow.port}", branch=self.branch(),
+            via=self.sent_by, branch=self.branch(),
             headers=headers, body=body,
         )  # fmt: skip
 
@@ -201,7 +212,7 @@ class End:
         aor = f"sip:{extension}@{domain}"
         contact = f"<sip:{extension}@10.0.0.9:5062>;expires={expires}"
         headers = {"Contact": contact, **more}
-        call_id = f"reg-{self.flow.host}-{self.flow.port}"
+        call_id = f"reg-{self.hostport}"
         self.send(self.request("REGISTER", f"sip:{domain}", from_=aor, to=aor, call_id=call_id, **headers))
         headers["Authorization"] = credentials(self.take(401), extension, "REGISTER", f"sip:{domain}")
         self.send(self.request("REGISTER", f"sip:{domain}", from_=aor, to=aor, call_id=call_id, **headers))
@@ -218,6 +229,16 @@ class End:
         headers["Authorization"] = credentials(challenge, extension, "INVITE", uri)
         self.send(self.request("INVITE", uri, from_=aor, to=uri, call_id=call_id, **headers))
         return self.take(100)
+
+
+def found(*places: str, ttl: float = 60.0) -> Answer:
+    """What a look-up found: `198.51.100.50`, `198.51.100.50:5070` or `198.51.100.50:5070/tcp`."""
+    targets = []
+    for place in places:
+        address, _, transport = place.partition("/")
+        host, _, port = address.partition(":")
+        targets.append(Target(host, int(port or 5060), transport or "udp"))
+    return Answer(tuple(targets), ttl)
 
 
 def credentials(challenge: Message, username: str, method: str, uri: str, password: str = PASSWORD) -> str:

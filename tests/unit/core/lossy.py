@@ -19,6 +19,7 @@ from tests.unit.core.bench import Bench, credentials, wire
 DELAY = 0.02
 LATE = 0.4
 """Seconds that most messages take, and at most the slow ones: they are overtaken."""
+WATCH = "Event: dialog\nExpires: 120\n"
 PATIENCE = 32.0
 """64*T1: how long something is repeated."""
 
@@ -89,6 +90,14 @@ class Leg:
         """The INVITE whose answer of ours waits for its ACK."""
         self.over = False
         """Refused, or a BYE was sent or came."""
+        self.silent = False
+        """This end vanished: it neither sends nor answers any more."""
+
+    @property
+    def name(self) -> str:
+        """As the other end of it is told in Replaces (RFC 3891)."""
+        theirs, mine = (value.partition(";tag=")[2] for value in (self.remote, self.local))
+        return f"{self.call_id};to-tag={theirs};from-tag={mine}"
 
 
 class Ask:
@@ -99,6 +108,7 @@ class Ask:
         self.began = agent.net.bench.now
         self.status = 0
         """Of the last answer."""
+        self.headers = ""
         self.signed = False
         """It answers a challenge already."""
         self.cancel_after = 0.0
@@ -107,7 +117,7 @@ class Ask:
 
     def repeat(self, interval: float) -> None:
         net = self.agent.net
-        if self.status >= 200 or (self.status and self.method == "INVITE"):
+        if self.status >= 200 or (self.status and self.method == "INVITE") or self.leg.silent:
             return
         if net.bench.now - self.began >= PATIENCE:
             self.agent.timeouts.append(self.method)
@@ -120,6 +130,8 @@ class Ask:
 
     def heard(self, answer: Message) -> None:
         first, self.status = answer.status >= 200 > self.status, max(answer.status, self.status)
+        if self.method == "SUBSCRIBE" and first:
+            self.agent.subscribed(self, answer)
         if self.method != "INVITE":
             self.leg.over |= answer.status in (408, 481)
             return
@@ -146,9 +158,13 @@ class Agent:
         self.plan = plan
         """What to do with a call that came in."""
         self.legs: dict[str, Leg] = {}
+        self.watches: dict[str, Leg] = {}
+        """Subscriptions, of both kinds."""
         self.asks: dict[tuple[str, str], Ask] = {}
         self.answers: dict[tuple[str, str], bytes] = {}
         """To requests that came; empty while there is none."""
+        self.watched: Callable[[Leg], None] | None = None
+        """What to do with a subscription that came in."""
         self.timeouts: list[str] = []
         """Methods of requests that never got an answer."""
         self._number = itertools.count(1)
@@ -171,22 +187,47 @@ class Agent:
 
     # -- requests of ours
 
-    def call(self, uri: str, sender: str, cancel_after: float = 0.0) -> Leg:
+    def call(self, uri: str, sender: str, cancel_after: float = 0.0, headers: str = "") -> Leg:
         """Place a call."""
         leg = Leg(f"call-{self.flow.host}-{self.flow.port}-{next(self._number)}", "")
         leg.local, leg.remote, leg.target = f"<{sender}>;tag=f{leg.call_id}", f"<{uri}>", uri
         self.legs[leg.call_id] = leg
-        self.ask(leg, "INVITE").cancel_after = cancel_after
+        self.ask(leg, "INVITE", headers).cancel_after = cancel_after
         return leg
+
+    def subscribe(self, uri: str, sender: str) -> Leg:
+        """Open a subscription."""
+        leg = Leg(f"watch-{self.flow.host}-{self.flow.port}-{next(self._number)}", "")
+        leg.local, leg.remote, leg.target = f"<{sender}>;tag=f{leg.call_id}", f"<{uri}>", uri
+        self.watches[leg.call_id] = leg
+        self.ask(leg, "SUBSCRIBE", WATCH)
+        return leg
+
+    def subscribed(self, ask: Ask, answer: Message) -> None:
+        leg = ask.leg
+        if answer.status == 401 and self.extension and not ask.signed:
+            header = credentials(answer, self.extension, "SUBSCRIBE", leg.target)
+            self.ask(leg, "SUBSCRIBE", f"{WATCH}Authorization: {header}\n").signed = True
+        elif answer.status < 300 and answer.contacts:
+            leg.final, leg.remote, leg.target = 200, answer.get("to") or "", answer.contacts[0].uri_text
+        else:
+            leg.over |= answer.status >= 300 and answer.status != 401
+
+    def notify(self, leg: Leg, state: str) -> None:
+        if not leg.over:
+            leg.over = state == "terminated"
+            self.ask(leg, "NOTIFY", f"Event: dialog\nSubscription-State: {state}\n")
 
     def ask(self, leg: Leg, method: str, headers: str = "") -> Ask:
         leg.cseq += 1
         branch = self.branch()
-        return Ask(self, leg, method, branch, self.text(leg, method, leg.cseq, branch, headers))
+        ask = Ask(self, leg, method, branch, self.text(leg, method, leg.cseq, branch, headers))
+        ask.headers = headers
+        return ask
 
     def bye(self, leg: Leg) -> None:
         """Hang up; the called side waits for the ACK of its answer (RFC 3261 15)."""
-        if leg.over or not leg.final:
+        if leg.over or not leg.final or leg.silent:
             return
         if leg.waiting is not None and leg.waiting is leg.invite:
             self.net.at(0.1, lambda: self.bye(leg))
@@ -216,7 +257,7 @@ class Agent:
         leg = ask.leg
         if answer.status == 401 and self.extension and not ask.signed:
             header = credentials(answer, self.extension, "INVITE", leg.target)
-            again = self.ask(leg, "INVITE", f"Authorization: {header}\n")
+            again = self.ask(leg, "INVITE", f"Authorization: {header}\n{ask.headers}")
             again.signed, again.cancel_after = True, ask.cancel_after
         elif not leg.final:
             leg.final = answer.status
@@ -240,8 +281,17 @@ class Agent:
             self.send(self.answers[key])
 
     def take_new(self, request: Message) -> None:
-        leg = self.legs.get(request.call_id)
-        if request.method == "INVITE" and request.to.tag is None:
+        leg = self.legs.get(request.call_id) or self.watches.get(request.call_id)
+        if leg is not None and leg.silent:
+            return
+        if request.method == "SUBSCRIBE" and request.to.tag is None:
+            leg = self.watches[request.call_id] = Leg(request.call_id, f"n{self.flow.port}-{next(self._number)}")
+            leg.local, leg.remote = f"{request.get('to')};tag={leg.tag}", request.get("from") or ""
+            leg.target = request.contacts[0].uri_text
+            self.answer(request, 200, leg.tag)
+            if self.watched is not None:
+                self.watched(leg)
+        elif request.method == "INVITE" and request.to.tag is None:
             leg = self.legs[request.call_id] = Leg(request.call_id, f"t{self.flow.port}-{next(self._number)}")
             leg.invite = request
             leg.local, leg.remote = f"{request.get('to')};tag={leg.tag}", request.get("from") or ""

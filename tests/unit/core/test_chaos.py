@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from sipd.flow import Flow
-from tests.unit.core.bench import PBX, Bench, table, tenant
+from sipd.flow import Flow, Listener
+from sipd.settings import Settings
+from tests.unit.core.bench import EDGE, PBX, Bench, table, tenant
 from tests.unit.core.lossy import Agent, Leg, Network
 from tests.unit.core.talk import assert_nothing_left
+from tests.unit.core.test_subscriptions import assert_none
 
 CALLS = 60
 """In each run."""
@@ -27,8 +29,10 @@ RUNS = [(network, "udp") for network in NETWORKS] + [("perfect", "tcp")]
 class Town:
     """A PBX, two phones of acme's 101 and one of 102, one of globex' 101, and what they do with calls by chance."""
 
-    def __init__(self, seed: int, network: Mapping[str, float], transport: str) -> None:
-        self.bench = Bench(table(tenant("acme"), tenant("globex")))
+    def __init__(
+        self, seed: int, network: Mapping[str, float], transport: str, settings: Settings | None = None
+    ) -> None:
+        self.bench = Bench(table(tenant("acme"), tenant("globex")), settings)
         self.net = Network(self.bench, seed, **network)
         self.phones = [
             self.phone("203.0.113.1", "101", "acme.example", transport),
@@ -114,10 +118,92 @@ def test_every_call_ends_and_nothing_is_left(seed: int, network: str, transport:
         assert not [method for agent in agents for method in agent.timeouts]
 
 
-def assert_recorded_once(bench: Bench) -> None:
+class Square(Town):
+    """A town where calls are transferred, phones watch each other, and ends vanish without a word."""
+
+    def __init__(self, seed: int, network: Mapping[str, float], transport: str) -> None:
+        listeners = tuple(Listener(t, *EDGE, *EDGE) for t in ("udp", "tcp"))
+        quick = Settings(listeners, session_expires=90, session_min=90, session_probe=60.0, refer_life=60.0)
+        super().__init__(seed, network, transport, quick)
+        for agent in (self.pbx, *self.phones):
+            agent.watched = lambda leg, agent=agent: self.watch(agent, leg)  # type: ignore[misc]
+
+    def watch(self, notifier: Agent, leg: Leg) -> None:
+        """A NOTIFY at once, more by chance; most say when it is over."""
+        chance, net = self.net.chance, self.net
+        for _ in range(chance.choice((1, 1, 2, 5))):
+            net.at(10 * chance.random(), lambda: notifier.notify(leg, "active"))
+        if chance.random() < 0.8:
+            net.at(5 + 60 * chance.random(), lambda: notifier.notify(leg, "terminated"))
+
+    def talk(self, agent: Agent, leg: Leg) -> None:
+        """Also transfers, with all that is said about them."""
+        chance = self.net.chance
+        if leg.final != 200 or leg.over or leg.waiting is not None or leg.silent:
+            return
+        act = chance.random()
+        if act < 0.2:
+            agent.ask(leg, "REFER", "Refer-To: <sip:102@acme.example>\n")
+        elif act < 0.4:
+            state = chance.choice(("active", "terminated"))
+            agent.ask(leg, "NOTIFY", f"Event: refer\nSubscription-State: {state}\n")
+        elif act < 0.7:
+            leg.silent = True
+        else:
+            super().talk(agent, leg)
+
+    def place(self) -> None:
+        act = self.net.chance.random()
+        if act < 0.4:
+            self.subscribe()
+        elif act < 0.6 and self.pbx.legs:
+            named = self.net.chance.choice(list(self.pbx.legs.values())).name
+            self.pbx.call("sip:101@acme.example", "sip:+4930@pbx.example", 0.0, f"Replaces: {named}\n")
+        elif act < 0.8:
+            uri = f"sip:{self.net.chance.choice(('101', '102'))}@acme.example"
+            timed = "Supported: timer\nSession-Expires: 90\n"
+            leg = self.pbx.call(uri, "sip:+4930@pbx.example", 0.0, timed)
+            for _ in range(4):
+                self.net.at(60 * self.net.chance.random(), lambda: self.talk(self.pbx, leg))
+        else:
+            super().place()
+
+    def subscribe(self) -> None:
+        chance = self.net.chance
+        caller = chance.choice((self.pbx, *self.phones))
+        if caller is self.pbx:
+            leg = caller.subscribe("sip:101@acme.example", "sip:x@pbx.example")
+        else:
+            home = "globex.example" if caller is self.phones[3] else "acme.example"
+            leg = caller.subscribe(f"sip:102@{home}", f"sip:{caller.extension}@{home}")
+        for _ in range(chance.choice((0, 1, 3))):
+            self.net.at(1 + 60 * chance.random(), lambda: self.refresh(caller, leg))
+
+    def refresh(self, caller: Agent, leg: Leg) -> None:
+        if leg.final and not leg.over:
+            expires = self.net.chance.choice((0, 60, 120, 120))
+            caller.ask(leg, "SUBSCRIBE", f"Event: dialog\nExpires: {expires}\n")
+
+
+@pytest.mark.parametrize(("network", "transport"), RUNS)
+@pytest.mark.parametrize("seed", range(3))
+def test_transfers_subscriptions_and_vanished_ends(seed: int, network: str, transport: str) -> None:
+    town = Square(seed, NETWORKS[network], transport)
+    town.play(CALLS)
+    town.net.run(400)
+    assert_none(town.bench)
+    assert_recorded_once(town.bench, CALLS / 4)
+    agents = (town.pbx, *town.phones)
+    legs = [leg for agent in agents for leg in agent.legs.values()]
+    assert not [leg.call_id for leg in legs if not (leg.over or leg.silent)], "left in the call, or without an answer"
+    assert any(leg.silent for leg in legs)
+    assert sum(bool(leg.final) for agent in town.phones for leg in agent.watches.values()) > 3
+
+
+def assert_recorded_once(bench: Bench, least: float = CALLS / 2) -> None:
     """Each call that began has one end, and was answered at most once."""
     kinds = Counter((e["kind"], e["detail"]["call"]) for e in bench.edge.take_events() if "call" in e["detail"])
     started = {call for kind, call in kinds if kind == "call.started"}
     assert started == {call for kind, call in kinds if kind == "call.ended"}
     assert set(kinds.values()) == {1}
-    assert len(started) > CALLS / 2
+    assert len(started) > least

@@ -304,7 +304,7 @@ class TestLostStreams:
         on = Ringing(transport="tcp")
         on.bench.edge.flow_lost(on.phone.flow, on.bench.now)
         on.bench.collect()
-        failed = on.pbx.take(503)
+        failed = on.pbx.take(480)
         on.pbx.send(ack_of(failed, "sip:101@acme.example"))
         on.assert_nothing_left()
 

@@ -119,7 +119,9 @@ def test_suspended_and_disabled() -> None:
     ("method", "uri", "headers", "status", "names"),
     [
         ("FROB", "sip:x@acme.example", {}, 501, "allow"),
-        ("SUBSCRIBE", "sip:101@acme.example", {"Event": "dialog"}, 405, "allow"),
+        ("PUBLISH", "sip:101@acme.example", {"Event": "presence"}, 405, "allow"),
+        ("SUBSCRIBE", "sip:101@acme.example", {}, 489, ""),
+        ("SUBSCRIBE", "sip:101@acme.example", {"Event": "dialog", "Expires": "5"}, 423, "min-expires"),
         ("OPTIONS", "tel:123", {}, 416, ""),
         ("OPTIONS", "sip:101@acme.example", {"Require": "nothing"}, 420, "unsupported"),
         ("OPTIONS", "sip:101@acme.example", {"Proxy_Require": "nothing"}, 420, "unsupported"),

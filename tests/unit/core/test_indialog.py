@@ -19,7 +19,7 @@ def both(talk: Talk) -> list[tuple[End, End, str]]:
 
 
 @pytest.mark.parametrize("side", ["pbx", "phone"])
-@pytest.mark.parametrize("method", ["UPDATE", "INFO", "MESSAGE", "NOTIFY", "REFER", "OPTIONS"])
+@pytest.mark.parametrize("method", ["UPDATE", "INFO", "MESSAGE", "NOTIFY", "REFER", "OPTIONS", "SUBSCRIBE"])
 def test_requests_pass_with_their_body_and_answers_come_back(talk: Talk, side: str, method: str) -> None:
     here, there = (talk.pbx, talk.phone) if side == "pbx" else (talk.phone, talk.pbx)
     make = talk.from_pbx if side == "pbx" else talk.from_phone

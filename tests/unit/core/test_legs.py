@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from sipd.flow import Listener, Query
+from sipd.flow import Answer, Listener, Query
 from sipd.message.auth import Credentials
 from sipd.settings import Settings
-from tests.unit.core.bench import PBX, Bench, connection, table, tenant, two_tenants
+from tests.unit.core.bench import PBX, Bench, connection, found, table, tenant, two_tenants
 from tests.unit.core.talk import CHALLENGE, PHONE, Outgoing, Ringing, Talk, assert_nothing_left
 
 
@@ -148,7 +148,7 @@ class TestTargets:
         ok = on.phone.take(200)
         (query,) = on.bench.edge.lookups_to_start()
         assert query == Query("node2.pbx.example", 0, "udp")
-        on.bench.edge.resolved(query, ["198.51.100.12"], on.bench.now)
+        on.bench.edge.resolved(query, found("198.51.100.12"), on.bench.now)
         on.phone.send(on.phone.within(ok, "ACK", ok.cseq.number))
         assert on.bench.end("198.51.100.12").take("ACK").uri == "sip:x@node2.pbx.example"
 
@@ -156,7 +156,7 @@ class TestTargets:
         on = Outgoing()
         on.pbx.answer(on.invite, 200, "p", Contact="<sip:x@inner.pbx>")
         ok = on.phone.take(200)
-        on.bench.edge.resolved(Query("inner.pbx", 0, "udp"), [], on.bench.now)
+        on.bench.edge.resolved(Query("inner.pbx", 0, "udp"), Answer(), on.bench.now)
         on.phone.send(on.phone.within(ok, "ACK", ok.cseq.number))
         on.pbx.take("ACK")
 
@@ -251,7 +251,7 @@ class TestNothingOfTheOtherLeg:
         on = Ringing(P_Asserted_Identity="<sip:chief@pbx.example>")
         assert on.invite.has("p-asserted-identity")
 
-    @pytest.mark.parametrize("method", ["FROB", "SUBSCRIBE"])
+    @pytest.mark.parametrize("method", ["FROB", "PUBLISH"])
     def test_methods_that_the_edge_does_not_take_do_not_pass_inside_a_call(self, method: str) -> None:
         talk = Talk()
         talk.pbx.send(talk.from_pbx(method, 2))
@@ -275,7 +275,7 @@ class TestRecords:
         phone.register()
         phone.call("555")
         (query,) = bench.edge.lookups_to_start()
-        bench.edge.resolved(query, [], bench.now)
+        bench.edge.resolved(query, Answer(), bench.now)
         bench.collect()
         phone.take(503)
         events = bench.edge.take_events()
@@ -326,12 +326,11 @@ def test_a_fault_of_ours_costs_one_call_and_leaves_nothing(monkeypatch: pytest.M
     bench = Bench(two_tenants())
     pbx, phone = bench.end(PBX), bench.end(*PHONE)
     phone.register()
-    calls = bench.edge.calls_
 
     def broken(*_: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(calls, "_ring_phone", broken)
+    monkeypatch.setattr(bench.edge.calls_, "invite", broken)
     uri = "sip:101@acme.example"
     pbx.send(pbx.request("INVITE", uri, from_="sip:x@y", to=uri, call_id="c", Contact=f"<sip:{PBX}>"))
     assert [m.status for m in pbx.taken()] == [100, 500]

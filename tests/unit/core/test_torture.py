@@ -9,7 +9,7 @@ from sipd.message.errors import BadMessage
 from sipd.message.framing import Framer, FramingError
 from sipd.message.scanner import scan
 from tests.unit.core.bench import Bench, two_tenants
-from tests.unit.message.torture import CASES, MISSING, STREAM_ONLY_WAITS, Case, expected
+from tests.unit.message.torture import CASES, MISSING, OVER_A_STREAM, Case, expected
 
 pytestmark = pytest.mark.skipif(not CASES, reason=MISSING)
 
@@ -44,11 +44,8 @@ def test_over_tcp(case: Case) -> None:
             bench.edge.receive(message, flow, bench.now)
     bench.collect()
     got = status_of(bench)
-    if case.name in STREAM_ONLY_WAITS:
-        assert got == "NONE"
-        assert framer.unfinished
-    else:
-        assert expected(case, got), got
+    assert expected(case, got, stream=True), got
+    assert framer.unfinished or OVER_A_STREAM.get(case.name) != "NONE"
     assert bench.edge.counters["faults"] == 0
 
 

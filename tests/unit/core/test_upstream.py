@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from sipd.flow import Answer
 from sipd.message.auth import Credentials, digest_response, ha1
 from sipd.message.message import Message
 from sipd.routing.lookup import compile_table
 from sipd.routing.model import Table
-from tests.unit.core.bench import PBX, Bench, End, table, tenant, two_tenants
+from tests.unit.core.bench import PBX, Bench, End, found, table, tenant, two_tenants
 
 MD5 = 'Digest realm="pbx.example", nonce="{}", algorithm=MD5, qop="auth"'
 
@@ -247,7 +248,7 @@ def test_a_name_is_looked_up_first() -> None:
     bench.pass_time(0.1)
     (query,) = bench.edge.lookups_to_start()
     assert query.host == "sip.pbx.example"
-    bench.edge.resolved(query, ["198.51.100.50"], bench.now)
+    bench.edge.resolved(query, found("198.51.100.50"), bench.now)
     bench.collect()
     bench.end("198.51.100.50").take("REGISTER")
 
@@ -256,7 +257,7 @@ def test_a_name_that_does_not_resolve_is_unreachable() -> None:
     bench = Bench(one_user(of_connection={"host": "sip.pbx.example"}))
     bench.pass_time(0.1)
     (query,) = bench.edge.lookups_to_start()
-    bench.edge.resolved(query, [], bench.now)
+    bench.edge.resolved(query, Answer(), bench.now)
     assert state(bench)["state"] == "unreachable"
 
 

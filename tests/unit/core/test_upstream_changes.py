@@ -10,7 +10,7 @@ import pytest
 from sipd.message.message import Message
 from sipd.routing.lookup import compile_table
 from sipd.routing.model import Table
-from tests.unit.core.bench import PBX, Bench, End, connection, table, tenant
+from tests.unit.core.bench import PBX, Bench, End, connection, found, table, tenant
 from tests.unit.core.talk import CHALLENGE
 
 
@@ -147,7 +147,7 @@ class TestWhileARegisterIsUnderWay:
         bench.pass_time(0.1)
         (query,) = bench.edge.lookups_to_start()
         bench.load(one_user(mode=False, of_connection=named))
-        bench.edge.resolved(query, [PBX], bench.now)
+        bench.edge.resolved(query, found(PBX), bench.now)
         bench.collect()
         pbx = bench.end(PBX)
         assert describe(pbx.take("REGISTER")) == (OFF, 600)

@@ -126,6 +126,7 @@ class TestAddress:
             ('"<sip:x@y>"<sip:a@b>', "<sip:x@y>", "sip:a@b", {}),
             ("<http://www.example.com>;tag=3", "", "http://www.example.com", {"tag": "3"}),
             ("<sip:a@b?Route=%3Csip:c%3E>", "", "sip:a@b?Route=%3Csip:c%3E", {}),
+            ('sip:a@b;q=1;+sip.instance="<urn:x>"', "", "sip:a@b", {"q": "1", "+sip.instance": "<urn:x>"}),
             ('<sip:a@b>;+sip.instance="<urn:x>";reg-id=1', "", "sip:a@b", {"+sip.instance": "<urn:x>", "reg-id": "1"}),
         ],
     )  # fmt: skip

@@ -486,6 +486,16 @@ def test_the_cast_has_no_problem() -> None:
         with_number("102", user="acme-102"),
         with_number(forward="101"),
         with_rule(prefix="", prepend="+*4"),
+        with_rule(prefix="", pattern="[05]NX."),
+        with_rules(pattern("0X.", fallback="spare"), pattern("0!", 2, id="q")),
+        with_user(do_not_disturb=True, forward_busy="102", fork="serial", hide_caller_id=True),
+        with_connection(transport="auto", host="pbx.example", outbound_proxy="sip:proxy.example;transport=tls"),
+        with_connection(transport="tls", tls_client="pbx.example", sources=("198.51.100.1",)),
+        with_connection(tls_verify=False),
+        with_group(aliases=("sales",), strategy="round_robin", schedule="hours", forward_closed="101"),
+        acme(caller_id="+4930", connections=(connection(caller_id="both"),)),
+        acme(groups=(group(),), numbers=(Number("n", "600", group="acme-600"),)),
+        with_openings((0, "00:00", "12:00"), (0, "12:00", "24:00"), (1, "00:00", "24:00")),
     ],
 )
 def test_what_is_allowed_draws_no_error(fine: list[Problem]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sipd import config
-from sipd.config import Address, ConfigError, ListenOn
+from sipd.config import Address, Advertised, ConfigError, ListenOn, advertised_of, parse_listen
+from sipd.net.tls import Files, Pair
 
 
 def toml(tmp_path: Path, text: str) -> str:
@@ -44,6 +45,28 @@ def test_listen_from_the_environment_and_from_flags() -> None:
     assert config.load({"listen": ["udp:127.0.0.1:3"]}, environment).listen[0].address.port == 3
 
 
+def test_name_servers_from_all_places(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'dns_server = ["192.0.2.53", "[2001:db8::53]:5353"]')
+    found = config.load({"config": file}, {}).dns_servers
+    assert found == (Address("192.0.2.53", 53), Address("2001:db8::53", 5353))
+    environment = {"TENANTRY_DNS_SERVER": "192.0.2.1:54 2001:db8::1"}
+    found = config.load({"config": file}, environment).dns_servers
+    assert found == (Address("192.0.2.1", 54), Address("2001:db8::1", 53))
+    assert config.load({"dns_server": ["127.0.0.1:5"]}, environment).dns_servers == (Address("127.0.0.1", 5),)
+    assert config.load({}, {}).dns_servers == ()
+
+
+@pytest.mark.parametrize("text", ["dns.example", "192.0.2.1:0", "192.0.2.1:99999", ""])
+def test_a_name_server_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="dns-server"):
+        config.load({"dns_server": [text]}, {})
+
+
+def test_too_many_name_servers_are_refused() -> None:
+    with pytest.raises(ConfigError, match="limit is 8"):
+        config.load({"dns_server": [f"192.0.2.{n}" for n in range(1, 10)]}, {})
+
+
 def test_the_file_is_named_by_the_environment(tmp_path: Path) -> None:
     assert config.load({}, {"TENANTRY_CONFIG": toml(tmp_path, 'node = "n1"')}).node == "n1"
 
@@ -70,8 +93,8 @@ def test_a_missing_file() -> None:
 @pytest.mark.parametrize(
     ("listen", "named"),
     [
-        ("127.0.0.1:5060", "does not begin with udp or tcp"),
-        ("sctp:127.0.0.1:5060", "does not begin with udp or tcp"),
+        ("127.0.0.1:5060", "does not begin with udp, tcp, tls, ws or wss"),
+        ("sctp:127.0.0.1:5060", "does not begin with udp, tcp, tls, ws or wss"),
         ("udp:127.0.0.1", "has no port"),
         ("udp:127.0.0.1:65536", "has no port"),
         ("udp:localhost:5060", "has no IP address"),
@@ -180,3 +203,56 @@ def test_digest(text: str, read: tuple[str, ...]) -> None:
 def test_a_wrong_digest(text: str) -> None:
     with pytest.raises(ConfigError, match="digest"):
         config.load({"digest": text}, {})
+
+
+def test_each_listener_may_say_how_others_reach_it() -> None:
+    found = config.load({"listen": ["tcp:0.0.0.0:5062=203.0.113.7:5060", "udp:[::]:5060=[2001:db8::7]"]}, {})
+    assert [one.advertised for one in found.listen] == [Advertised("203.0.113.7", 5060), Advertised("2001:db8::7", 0)]
+
+
+@pytest.mark.parametrize(
+    ("listen", "advertised"),
+    [
+        ("udp:0.0.0.0:5062", Advertised("203.0.113.7", 5070)),
+        ("tls:0.0.0.0:5061", Advertised("203.0.113.7", 0)),  # the port is that of UDP and TCP
+        ("udp:[::1]:5060", Advertised("", 0)),  # the address is of the other family
+        ("udp:0.0.0.0:5062=sip.example:5064", Advertised("sip.example", 5064)),
+    ],
+)
+def test_the_default_goes_where_it_fits(listen: str, advertised: Advertised) -> None:
+    assert advertised_of(parse_listen(listen), "203.0.113.7", 5070) == advertised
+
+
+def test_a_name_is_advertised_for_both_families() -> None:
+    assert advertised_of(parse_listen("tls:[::1]:5061"), "sip.example", 0) == Advertised("sip.example", 0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"listen": ["udp:0.0.0.0:5060="]}, "nothing after ="),
+        ({"listen": ["udp:0.0.0.0:5060=a b"]}, "no host or host:port"),
+        ({"listen": ["udp:[::]:5060"], "advertise": "203.0.113.7"}, "every address of this machine"),
+        ({"listen": ["tls:127.0.0.1:5061"]}, "tls needs a certificate"),
+        ({"listen": ["wss:127.0.0.1:443"]}, "wss needs a certificate"),
+        ({"tls_certificate": ["=key.pem"]}, "names no file"),
+        ({"tls_client_certificate": "chain.pem="}, "names no file"),
+    ],
+)
+def test_a_listener_that_cannot_serve(flags: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        config.load(flags, {})
+
+
+def test_certificates_and_origins_from_every_place(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'tls_certificate = ["a.pem", "b.pem=b.key"]\nws_origin = ["https://a.example"]')
+    environment = {"TENANTRY_TLS_AUTHORITIES": "ca.pem", "TENANTRY_WS_ORIGIN": "https://b.example,https://c.example"}
+    flags = {"config": file, "tls_client_authorities": "clients.pem", "tls_client_certificate": "own.pem"}
+    found = config.load(flags, environment)
+    assert found.ws_origins == ("https://b.example", "https://c.example")
+    assert found.tls == Files(
+        server=(Pair(Path("a.pem"), Path("a.pem")), Pair(Path("b.pem"), Path("b.key"))),
+        client_authorities=Path("clients.pem"),
+        authorities=Path("ca.pem"),
+        client=Pair(Path("own.pem"), Path("own.pem")),
+    )

@@ -12,8 +12,9 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.mark.parametrize("mode", [True, False])
-@pytest.mark.parametrize("port", [5060, 5080])
-@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize(
+    ("transport", "port"), [("udp", 5060), ("udp", 5080), ("tcp", 5060), ("tcp", 5080), ("tls", 5061)]
+)
 def test_as_the_edge_says_it(mode: bool, port: int, transport: str) -> None:
     settings = Settings(listeners=(Listener(transport, "192.0.2.1", port, "192.0.2.1", port),))
     flow = Flow(transport, "198.51.100.1", 5060, 0)
@@ -34,3 +35,8 @@ def test_what_comes_back_is_what_was_told() -> None:
     assert on.invite == "INVITE sip:101@acme.example SIP/2.0"
     off = wire("101", "acme.example", "pbx.example", "2001:db8::1", 5060, "udp", False)
     assert off.contact == "Contact: <sip:101@[2001:db8::1]:5060;local-domain=acme.example>"
+
+
+def test_what_the_dns_will_choose_is_shown_as_udp() -> None:
+    told = [wire("101", "acme.example", "pbx.example", "192.0.2.1", 5060, kind, True) for kind in ("auto", "udp")]
+    assert told[0] == told[1]

@@ -11,8 +11,8 @@ import pytest
 
 from sipd.flow import Flow
 from sipd.message.framing import FramingError
-from sipd.net import tcp
-from sipd.net.tcp import Streams, bind_tcp
+from sipd.net import limits
+from sipd.net.streams import Streams, bind_tcp
 from tests.integration.shell.fakes import message, until
 
 Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -27,6 +27,7 @@ class Recorder:
         self.counters: dict[str, int] = {}
         self.received: list[tuple[bytes, Flow]] = []
         self.lost: list[Flow] = []
+        self.verified: list[tuple[Flow, frozenset[str]]] = []
         self.echo = True
 
     def stream_received(self, messages: list[bytes], flow: Flow) -> None:
@@ -40,6 +41,9 @@ class Recorder:
 
     def stream_lost(self, flow: Flow) -> None:
         self.lost.append(flow)
+
+    def stream_verified(self, flow: Flow, names: frozenset[str]) -> None:
+        self.verified.append((flow, names))
 
     async def connect(self, host: str = "127.0.0.1", **options: Any) -> Peer:
         return await asyncio.open_connection(host, self.port, **options)
@@ -147,9 +151,9 @@ def test_a_slow_sender_is_cut_however_steadily_it_trickles() -> None:
         for byte in b"OPTIONS":
             writer.write(bytes([byte]))
             await asyncio.sleep(0.01)
-        recorder.streams.sweep(begun + tcp.MESSAGE_SECONDS - 0.5)
+        recorder.streams.sweep(begun + limits.MESSAGE_SECONDS - 0.5)
         assert recorder.lost == []
-        recorder.streams.sweep(begun + tcp.MESSAGE_SECONDS + 1.0)
+        recorder.streams.sweep(begun + limits.MESSAGE_SECONDS + 1.0)
         await closed(reader)
         assert len(recorder.lost) == 1
         assert recorder.counters["tcp.cut_slow"] == 1
@@ -165,10 +169,10 @@ def test_a_silent_connection_is_cut_and_an_idle_one_later() -> None:
         talker.write(message("A"))
         await talking.readexactly(len(message("A")))
         now = asyncio.get_running_loop().time()
-        recorder.streams.sweep(now + tcp.FIRST_MESSAGE_SECONDS + 1)
+        recorder.streams.sweep(now + limits.FIRST_MESSAGE_SECONDS + 1)
         await closed(silent)
         assert len(recorder.streams) == 1
-        recorder.streams.sweep(now + tcp.IDLE_SECONDS + 1)
+        recorder.streams.sweep(now + limits.IDLE_SECONDS + 1)
         await closed(talking)
         assert (recorder.counters["tcp.cut_slow"], recorder.counters["tcp.cut_idle"]) == (1, 1)
         for one in (writer, talker):
@@ -197,7 +201,7 @@ def test_a_peer_that_stays_after_a_broken_frame_is_cut() -> None:
         writer.write(message("OPTIONS").replace(b"Content-Length: 0", b"Content-Length: many"))
         await reader.readuntil(b"\r\n\r\n")
         writer.write(message("A"))
-        recorder.streams.sweep(asyncio.get_running_loop().time() + tcp.LINGER_SECONDS + 1)
+        recorder.streams.sweep(asyncio.get_running_loop().time() + limits.LINGER_SECONDS + 1)
         await until(lambda: recorder.lost)
         assert recorder.received == []
         writer.close()
@@ -217,7 +221,7 @@ def test_junk_without_an_answer_is_cut() -> None:
 
 
 def test_too_many_connections_from_one_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "SOURCE_LIMIT", 2)
+    monkeypatch.setattr(limits, "SOURCE_LIMIT", 2)
 
     async def body(recorder: Recorder) -> None:
         peers = [await recorder.connect() for _ in range(3)]
@@ -236,7 +240,7 @@ def test_too_many_connections_from_one_source(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_too_many_connections_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "CONNECTION_LIMIT", 1)
+    monkeypatch.setattr(limits, "CONNECTION_LIMIT", 1)
 
     async def body(recorder: Recorder) -> None:
         peers = [await recorder.connect() for _ in range(2)]
@@ -298,8 +302,8 @@ def test_a_peer_that_cannot_be_reached_is_lost_once_per_flow() -> None:
 
 
 def test_what_waits_for_a_connection_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "QUEUE_LIMIT", 2)
-    monkeypatch.setattr(tcp, "OPENING_LIMIT", 1)
+    monkeypatch.setattr(limits, "QUEUE_LIMIT", 2)
+    monkeypatch.setattr(limits, "OPENING_LIMIT", 1)
 
     async def body(recorder: Recorder) -> None:
         first, second = Flow("tcp", "127.0.0.1", 9, 2), Flow("tcp", "127.0.0.2", 9, 2)

@@ -29,6 +29,8 @@ EDITORS = {
     "outbound": ("numbers.edit_rule", "rule_id"),
 }
 """Where a problem is mended, by the routing's collection."""
+FORM_FIELDS = {name: f"{name}_id" for name in ("user", "group", "schedule", "connection", "fallback")}
+"""Where a form names a field otherwise than the routing: it holds an id."""
 OF_TENANT = {"caller_id": "numbers.outside", "default_connection": "numbers.outside"}
 """The same for fields of the tenant itself."""
 
@@ -42,8 +44,9 @@ def mended_at(problem: Problem, slug: str) -> str:
     if collection not in EDITORS or not item:
         return ""
     endpoint, argument = EDITORS[collection]
+    bare = field.partition(".")[0]
     try:
-        return url_for(endpoint, _anchor="field-" + field.partition(".")[0], **{"slug": slug, argument: item})  # type: ignore[arg-type]
+        return url_for(endpoint, _anchor=f"field-{FORM_FIELDS.get(bare, bare)}", **{"slug": slug, argument: item})  # type: ignore[arg-type]
     except BuildError:
         return ""
 

@@ -104,10 +104,13 @@ function number(list) {
 }
 function addLine(list) {
   const line = list.lastElementChild.cloneNode(true);
-  line.querySelector("input").value = "";
+  const field = line.querySelector("input");
+  field.value = "";
+  field.removeAttribute("aria-invalid");
+  field.classList.remove("is-invalid");
   list.append(line);
   number(list);
-  line.querySelector("input").focus();
+  field.focus();
 }
 document.querySelectorAll("[data-lines]").forEach((list) => {
   number(list);

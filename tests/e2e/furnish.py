@@ -9,11 +9,15 @@ from sqlmodel import col, select
 
 from panel.connections import service as connections
 from panel.connections.forms import ConnectionInput
+from panel.groups import service as groups
+from panel.groups.forms import GroupInput
 from panel.models import Domain, User
 from panel.numbers import service as numbers
 from panel.numbers.forms import NumberInput, RuleInput
 from panel.publishing import at_hand
 from panel.publishing import service as publishing
+from panel.schedules import service as schedules
+from panel.schedules.forms import ScheduleInput
 from panel.scope import TenantScope
 from panel.secrets import vault
 from panel.users import service as users
@@ -39,6 +43,8 @@ class Furnished:
     """SIP passwords by extension."""
     number: str = ""
     rule: str = ""
+    group: str = ""
+    schedule: str = ""
 
     def path(self, rest: str = "") -> str:
         return f"/t/{self.slug}/{rest}"
@@ -60,6 +66,10 @@ def furnish(cast: Cast, slug: str, pbx: KamailioRegistrar, secret: str, staff: M
             found.passwords[extension] = users.password_of(user)
         first = next(iter(found.users.values()))
         found.number = numbers.create(scope, NumberInput(number="+49301234567", user_id=first)).id
+        hours = ScheduleInput(name="Office", time_zone="Europe/Berlin", monday="09:00-17:00", holidays="2030-12-25")
+        found.schedule = schedules.create(scope, hours).id
+        team = GroupInput(extension="290", name="Everybody", members=list(staff), schedule_id=found.schedule)
+        found.group = groups.create(scope, team).id
         rule = RuleInput(position=10, prefix="0", strip=1, prepend="+49", connection_id=connection.id)
         found.rule = numbers.create_rule(scope, rule).id
         done = publishing.publish_tenant(scope, vault(), at_hand.config(), at_hand.delivery(), "")

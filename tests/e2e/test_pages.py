@@ -29,11 +29,18 @@ OF_TENANT = {
     "connections.listing": "connections",
     "connections.new": "connections/new",
     "connections.edit": "connections/{connection}",
-    "numbers.listing": "numbers",
+    "groups.listing": "groups",
+    "groups.new": "groups/new",
+    "groups.edit": "groups/{group}",
+    "schedules.listing": "hours",
+    "schedules.new": "hours/new",
+    "schedules.edit": "hours/{schedule}",
+    "numbers.listing": "numbers?number=030123456",
     "numbers.new": "numbers/new",
     "numbers.edit": "numbers/{number}",
     "numbers.new_rule": "outbound/new",
     "numbers.edit_rule": "outbound/{rule}",
+    "numbers.outside": "outbound/all",
     "live.calls": "calls",
     "publishing.page": "publish",
     "activity.activity": "activity",
@@ -72,7 +79,7 @@ def test_public_page(page: Page, pictures: Path, name: str) -> None:
 def test_page_of_a_tenant(as_cast: Callable[[str], Page], acme: Furnished, pictures: Path, name: str) -> None:
     page = as_cast("alice")
     ids = {"user": acme.users["101"], "connection": acme.connection, "number": acme.number, "rule": acme.rule}
-    page.goto(acme.path(OF_TENANT[name].format(**ids)))
+    page.goto(acme.path(OF_TENANT[name].format(**ids, group=acme.group, schedule=acme.schedule)))
     looks.inspect(page, pictures / "pages", name)
 
 

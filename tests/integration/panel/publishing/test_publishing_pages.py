@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from panel.models import Group, Schedule
 from panel.publishing.fake import FakeNode
 from tests.cast import Browser, Cast
 
@@ -96,3 +97,18 @@ def test_the_rows_alone_for_htmx(root: Browser, node: FakeNode) -> None:
     fragment = root.htmx("/provider/publications").text
     assert "<html" not in fragment
     assert "1.5 ms" in fragment
+
+
+def test_what_is_wrong_leads_to_where_it_is_mended(cast: Cast, alice: Browser) -> None:
+    tenant = cast.tenant_id("acme")
+    hours = cast.add(Schedule(tenant_id=tenant, name="Office", time_zone="UTC"))
+    group = cast.add(Group(tenant_id=tenant, extension="200", name="Nobody"))
+    cast.add_connection()
+    sent = {"default_connection_id": "", "caller_id": "+4930123"}
+    assert alice.post("/t/acme/outbound/all", data=sent).status_code == 303
+    page = alice.get("/t/acme/publish").text
+    assert f'href="/t/acme/groups/{group}#field-members"' in page
+    assert f'href="/t/acme/hours/{hours}#field-openings"' in page
+    assert 'href="/t/acme/outbound/all#field-caller_id"' in page
+    assert 'id="field-members"' in alice.get(f"/t/acme/groups/{group}").text
+    assert 'id="field-openings"' in alice.get(f"/t/acme/hours/{hours}").text

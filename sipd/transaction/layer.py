@@ -237,7 +237,7 @@ class Layer:
             self._receive_new(key, msg, flow, now)
 
     def _receive_response(self, msg: Message, flow: Flow, now: float) -> None:
-        """17.1.3: by the branch of the top Via and the CSeq method. Our requests have one Via: an answer with more is not
+        """17.1.3: by the branch of the top Via and the CSeq method. Our requests have one Via: answers with more are not
         for us (8.1.3.3)."""
         tx = self._clients.get((msg.via.branch, msg.method))
         if tx is None or len(msg.vias) > 1:

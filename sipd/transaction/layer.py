@@ -237,8 +237,8 @@ class Layer:
             self._receive_new(key, msg, flow, now)
 
     def _receive_response(self, msg: Message, flow: Flow, now: float) -> None:
-        """17.1.3: by the branch of the top Via and the CSeq method. Our requests have one Via: answers with more are not
-        for us (8.1.3.3)."""
+        """17.1.3: by the branch of the top Via and the CSeq method. Our requests have one Via: an answer with more is
+        not for us (8.1.3.3)."""
         tx = self._clients.get((msg.via.branch, msg.method))
         if tx is None or len(msg.vias) > 1:
             self._user.on_stray_response(msg, flow, now)

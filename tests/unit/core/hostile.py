@@ -110,6 +110,7 @@ VIAS = (
     "SIP/2.0/WSS df7jal23ls0d.invalid;branch=z9hG4bKw", "SIP/2.0/UDP h;received=1.1.1.1,",
 )  # fmt: skip
 SCRATCHES = (b"", b"\0", b"\r", b"\n", b"\xff", b'"', b"\\", b",", b"<", b"%", b" ")
+IN_DIALOG = re.compile(rb"^(?:to|t)[ \t]*:[^\r]*;[ \t]*tag", re.IGNORECASE | re.MULTILINE).search
 BODIES = ("", "v=0\r\n", "\r\n\r\nINVITE sip:x SIP/2.0\r\n\r\n", "\x00\udcff", "m" * 1500)
 
 
@@ -312,7 +313,10 @@ class Siege:
         return False
 
     def judge_stranger(self, data: bytes, sent: Sequence[tuple[bytes, Flow]]) -> None:
-        """Nobody gains by asking for others: one answer at most, to who asked, and not much larger."""
+        """Nobody gains by asking for others: one answer at most, to who asked, and not much larger. Who knows Call-ID
+        and tags of a dialog is no stranger to it (RFC 3261 12.2.2)."""
+        if IN_DIALOG(data):
+            return
         assert len(sent) <= 2, sent
         for answer, flow in sent:
             assert flow.host == self.stranger.flow.host, (flow, answer)

@@ -85,6 +85,9 @@ class Edge:
                 self.tracer.received(data, flow, now, "", self.wire.outbox)
             self._malformed(bad, flow)
             return
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs one message, not the daemon
+            self._fault(error)
+            return
         if self.tracer is not None:
             self.tracer.received(data, flow, now, message.call_id, self.wire.outbox)
         self._guarded(lambda: self.layer.receive(message, flow, now), message, flow)

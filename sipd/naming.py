@@ -84,10 +84,12 @@ def _refer_to(text: str, rename: Rename, relocate: Relocate) -> str:
     for pair in address.uri.headers.split("&"):
         name, _, value = pair.partition("=")
         if name.lower() == "replaces":
-            value = quote(_dialog("Replaces", unquote(value), rename), safe="")
-            headers.append(f"{name}={value}")
-        else:
-            headers.append(pair)
+            named = unquote(value, errors="surrogateescape")
+            other = _dialog("Replaces", named, rename)
+            pair = pair if other == named else f"{name}={quote(other, safe='', errors='surrogateescape')}"
+        headers.append(pair)
+    if address.uri == uri and headers == uri.headers.split("&"):
+        return text
     return str(Address(address.display, address.uri._replace(headers="&".join(headers)), address.params))
 
 

@@ -23,7 +23,7 @@ NOT_IN_THE_CORE = frozenset(
 SHELL = frozenset(
     f"sipd.{name}"
     for name in (
-        "__main__ commands config control daemon disk handmade ladder pcap plain reload replay requests spool store "
+        "__main__ commands config control daemon disk handmade ladder pcap plain reload replay requests spool store tuning "
         "traces vitals"
     ).split()
 )

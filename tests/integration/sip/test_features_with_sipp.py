@@ -1,4 +1,4 @@
-"""Forwards, groups, hours, limits, caller ids, rules for calls, and requests outside calls: sipp over both transports."""
+"""Forwards, groups, hours, limits, caller ids, rules for calls, and requests outside: sipp over both transports."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ class Edge:
         """docs/architecture.md, `registrations`."""
         upstream = [r.state_dict() for r in self.upstream if tenant in (None, r.wanted.account.tenant)]
         bindings = [_binding_dict(b) for b in self.registrar if tenant in (None, b.tenant) and b.expires > now]
-        return {"upstream": upstream, "bindings": bindings}
+        return {"upstream": upstream, "bindings": bindings, "subscriptions": list(self.subscriptions.describe(tenant))}
 
     def calls(self, tenant: str | None, now: float) -> list[dict[str, Any]]:
         """docs/architecture.md, `calls`."""
@@ -242,27 +242,24 @@ class Edge:
         call = self.calls_.named(name)
         if call is None or tenant not in (None, call.index.tenant.id):
             return ""
+        call.by = "operator"
         self._guarded(lambda: self.calls_.hang_up(call, code, reason, now), None, None)
         return call.id
 
     def vitals(self) -> dict[str, int]:
         """How many there are of what a node holds in memory."""
-        subscriptions = getattr(self, "subscriptions", None)
-        found = {
+        return {
             "calls": len(self.calls_.calls),
             "dialogs": len(self.calls_.dialogs),
             "client_transactions": self.layer.clients,
             "server_transactions": self.layer.servers,
             "bindings": len(self.registrar),
             "upstream": len(self.upstream),
+            "subscriptions": len(self.subscriptions),
             "timers": len(self.timers),
             "traces": len(self.tracer) if self.tracer is not None else 0,
             "trace_bytes": self.tracer.held if self.tracer is not None else 0,
         }
-        try:
-            return found | {"subscriptions": len(subscriptions)} if subscriptions is not None else found
-        except TypeError:
-            return found
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""

@@ -610,7 +610,8 @@ class Hunting:
         if sending.left:  # another target of the same connection has its turn first
             self._watch_for_life(round_, branch, now)
             return
-        self._calls.cancel(branch, now)
+        branch.cancelled = True
+        self._core.sender.abandon(sending, now)
         self._calls.fail(branch, Final(408, "Request Timeout", rule="unreachable"), now)
 
     def _outbound_branch(self, call: Call, route: Route, flows: Sequence[Flow]) -> Branch:

@@ -512,6 +512,8 @@ class Subscriptions:
             self._from_notifier(tx, ask, now)
         elif fork is not None and fork.a.remote_tag == (request.from_.tag or ""):
             self._from_subscriber(tx, fork, now)
+        elif fork is not None:
+            self.answer(tx, 481, now)
         return ask is not None or fork is not None
 
     def _from_notifier(self, tx: ServerTransaction, ask: Ask, now: float) -> None:
@@ -615,7 +617,8 @@ class Subscriptions:
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A phone's stream ended: the other end of its subscriptions is told (RFC 6665 4.1.2.3, 4.2.2)."""
-        for subscription in list(self._on_flow.get(flow, ())):
+        for subscription in self._on_flow.pop(flow, ()):
+            subscription.flows.discard(flow)
             if subscription.from_phone and subscription.tx.source == flow and not subscription.answered:
                 subscription.over = True
             for ask in list(subscription.asks):

@@ -17,7 +17,7 @@ from tests.unit.core.house import House, acme, group, refuse
 ONE = Limits(calls=1)
 
 
-def counts(bench: Bench) -> dict[tuple[str, str], int]:
+def counts(bench: Bench) -> dict[tuple[str, str, str], int]:
     """What counts now, without what does not end with a call."""
     return dict(bench.edge.calls_._core.limits._calls)
 

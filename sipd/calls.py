@@ -481,7 +481,7 @@ class Calls:
         a.remote_seq = request.cseq.number
         a.route_set = routes(request)
         if call.connection is not None:
-            wire.expect(call.tx.source, call.connection.host, call.connection.tls_verify)
+            a.send_to(wire.expect(call.tx.source, call.connection.host, call.connection.tls_verify))
         if call.connection is not None and user is not None:
             a.account = account_of(call.index, user, call.connection)
         domain = call.index.tenant.primary_domain

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from sipd.config import Config, ConfigError, ListenOn, advertised_of, read_token
 from sipd.control import Control
 from sipd.disk import Checkpointer
-from sipd.flow import Answer, Flow, Listener, Query, TlsName
+from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at
 from sipd.message.framing import FramingError
 from sipd.net.resolve import Resolver
 from sipd.net.streams import Security, Streams, bind_tcp
@@ -291,7 +291,7 @@ class Daemon:
 
     def _tls_name(self, flow: Flow) -> TlsName | None:
         """Who shall be there, as the core knows."""
-        return self._core.tls_names.get(flow[:3])
+        return expected_at(flow) or self._core.tls_names.get(flow[:3])
 
     def _resolved(self, query: Query, answer: Answer) -> None:
         self._tell("resolved", self._core.resolved, query, answer, self._clock.now())

@@ -82,7 +82,9 @@ class Passing:
         now: float,
     ) -> bool:
         """To all phones of the users behind an extension, at most `MAX_BRANCHES` of them; False when there are none."""
-        bindings = [binding for user in users for binding in self._core.registrar.bindings(user.id, now)]
+        bindings = [
+            binding for user in users for binding in self._core.registrar.bindings((index.tenant.id, user.id), now)
+        ]
         bindings = [binding for binding in bindings if may_go(tx.request.uri, binding.flow)]
         bindings = sorted(bindings, key=preference, reverse=True)[:MAX_BRANCHES]
         passed = Passed(tx, len(bindings), to_phone=True)

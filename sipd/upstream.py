@@ -58,12 +58,17 @@ class Wanted:
 
     @property
     def key(self) -> str:
-        return f"{self.account.user} {self.account.connection}"
+        return _key(self.account.tenant, self.account.user, self.account.connection)
 
     @property
     def place(self) -> Place:
         """Which address of record at which PBX."""
         return self.registrar, self.account.username, self.hop
+
+
+def _key(tenant: str, user: str, connection: str) -> str:
+    """Name in the store."""
+    return f"{tenant} {user} {connection}"
 
 
 def wanted_of(index: TenantIndex, user: User, account: PbxAccount, connection: Connection) -> Wanted:
@@ -241,9 +246,12 @@ class Upstream:
 
     # -- what the table wants
 
-    def restore(self, record: dict[str, Any]) -> None:
-        """Keep a record from before a restart until the table says whether it is still wanted."""
-        self._kept[f"{record['user']} {record['connection']}"] = record
+    def restore(self, record: dict[str, Any], key: str = "") -> None:
+        """Keep a record, `key` in the store, from before a restart until the table says whether it is still wanted."""
+        name = _key(record["tenant"], record["user"], record["connection"])
+        self._kept[name] = record
+        if key not in ("", name):  # as an earlier release named it
+            self._events.change("upstream", key, None)
 
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
         """In the tenants that changed: register what is new, renew what changed, remove what is gone."""

@@ -67,7 +67,7 @@ def test_mode_off_with_two_tenants(uri: str, expected: tuple[str, int, str]) -> 
 def test_mode_off_with_one_tenant() -> None:
     routing = table(tenant("acme", mode=False))
     assert ring(routing, f"sip:101@{EDGE}")[0] == "acme"
-    assert ring(routing, f"sip:101@{EDGE};local-domain=nobody.example")[0] == "acme"
+    assert ring(routing, f"sip:101@{EDGE};local-domain=nobody.example")[1:] == (404, "unknown-domain")
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ class Leg:
         first = Address.parse(self.route_set[0])
         if "lr" in first.uri.params:
             return self.target, self.route_set
-        return first.uri_text, [*self.route_set[1:], f"<{self.target}>"]
+        return target_of(first.uri_text), [*self.route_set[1:], f"<{self.target}>"]
 
     def next_seq(self) -> int:
         self.local_seq += 1

@@ -10,7 +10,7 @@ from sipd.message.message import Message
 from sipd.routing.model import Group, Member
 from tests.unit.core.bench import PBX, Bench, ack_of, table, tenant, two_tenants
 from tests.unit.core.house import House, acme
-from tests.unit.core.talk import PHONE, Talk
+from tests.unit.core.talk import PHONE, Outgoing, Talk
 from tests.unit.core.test_subscriptions import Watching, assert_none
 
 ACME = "sip:101@acme.example"
@@ -125,6 +125,13 @@ class TestClaims:
         phone.register()
         phone.call("+49", **{name.replace("-", "_"): "<sip:boss@acme.example>"})
         assert not pbx.take("INVITE").has(name.lower())
+
+
+def test_a_strict_route_becomes_a_request_uri_without_headers() -> None:
+    """RFC 3261 12.2.1.1, 19.1.1: what stands in a Record-Route does not all belong there."""
+    on = Outgoing()
+    on.answered(Record_Route="<sip:p@198.51.100.10?X-Injected=1>")
+    assert on.pbx.take("ACK").uri == "sip:p@198.51.100.10"
 
 
 def test_a_user_and_a_group_with_one_id_are_two() -> None:

@@ -154,6 +154,8 @@ def _by_source(
             steps.append(Step("local-domain", ref is not None, f"{local_domain} {said}"))
         if ref is not None:
             return ref, Decision("local-domain")
+        if index is not None and index.tenant.id in source.on:  # another's by name, so it is not the only tenant's
+            return None, Decision("no-domain", 404, "Not Found", NO_DOMAIN)
     if len(source.off) == 1:
         (ref,) = source.off.values()
         if steps is not None:
@@ -211,7 +213,10 @@ def destination(
 
     The schedule of each station on the way counts: that of a number first, then that of the user or group that it
     rings. The first that is closed decides. Members of a group ring whatever their own schedules say.
+
+    Parameters of a telephone number are no part of it: a carrier adds `;npdi` or `;phone-context=` (RFC 3966, RFC 4694).
     """
+    user_part = user_part.partition(";")[0]
     station: User | Group | None = index.users.get(user_part)
     rule = "user"
     if station is None:

@@ -214,7 +214,7 @@ def destination(
     The schedule of each station on the way counts: that of a number first, then that of the user or group that it
     rings. The first that is closed decides. Members of a group ring whatever their own schedules say.
 
-    Parameters of a telephone number are no part of it: a carrier adds `;npdi` or `;phone-context=` (RFC 3966, RFC 4694).
+    Parameters of a telephone number are no part of it: carriers add `;npdi` or `;phone-context=` (RFC 3966, 4694).
     """
     user_part = user_part.partition(";")[0]
     station: User | Group | None = index.users.get(user_part)

@@ -241,7 +241,7 @@ class Compiled:
         return {id_ for id_ in ids if self.tenants.get(id_) is not previous.tenants.get(id_)}
 
     def tenant_of(self, host: str) -> TenantIndex | None:
-        """The tenant that owns this domain (lower case; the dot of a name that is complete may end it, RFC 3261 25.1)."""
+        """The tenant that owns this domain (lower case); a dot may end a complete name (RFC 3261 25.1)."""
         return self.domains.get(host.removesuffix("."))
 
     def names_no_domain(self, host: str) -> bool:

@@ -254,7 +254,9 @@ def test_names_that_no_connection_asks_for_fill_no_memory() -> None:
 )
 def test_telephone_numbers_and_names_as_they_may_be_written(uri: str) -> None:
     found = explain(compile_table(Table(INSTALLATION, (tenant(),))), "198.51.100.1", 5060, "udp", uri)
-    assert found.accepted and found.user is not None and found.user.extension == "101"
+    assert found.accepted
+    assert found.user is not None
+    assert found.user.extension == "101"
 
 
 def test_a_local_domain_with_the_mode_on_is_not_the_only_tenant_without_it() -> None:

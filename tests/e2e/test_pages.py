@@ -83,6 +83,18 @@ def test_page_of_a_tenant(as_cast: Callable[[str], Page], acme: Furnished, pictu
     looks.inspect(page, pictures / "pages", name)
 
 
+@pytest.mark.parametrize("name", ["users.edit", "connections.edit", "groups.edit"])
+def test_what_is_folded_away(as_cast: Callable[[str], Page], acme: Furnished, pictures: Path, name: str) -> None:
+    """The same with all that can be opened open."""
+    page = as_cast("alice")
+    ids = {"user": acme.users["101"], "connection": acme.connection, "group": acme.group}
+    page.goto(acme.path(OF_TENANT[name].format(**ids)))
+    page.evaluate("() => document.querySelectorAll('main details').forEach((each) => { each.open = true; })")
+    looks.settle(page)
+    looks.shifts(page)  # what opening moves is meant
+    looks.inspect(page, pictures / "pages", f"{name}-open")
+
+
 @pytest.mark.parametrize("name", OF_PROVIDER)
 def test_page_of_the_provider(as_cast: Callable[[str], Page], acme: Furnished, pictures: Path, name: str) -> None:
     page = as_cast("root")

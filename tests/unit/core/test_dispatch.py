@@ -240,3 +240,35 @@ def test_a_phone_that_sleeps_does_not_make_its_registration_look_dead() -> None:
     assert talk.pbx.take(480).cseq.method == "OPTIONS"
     talk.bench.pass_time(40)
     talk.pbx.nothing()
+
+
+class TestAPhoneAtThePbx:
+    """A phone that registered from the PBX's own address and port (docs/decisions/0007)."""
+
+    @pytest.mark.parametrize("sender", ["sip:x@pbx.example", "sip:+4930@acme.example", "sip:102@acme.example"])
+    def test_others_are_called_by_the_pbx(self, sender: str) -> None:
+        bench = Bench(two_tenants())
+        pbx, phone = bench.end(PBX), bench.end("203.0.113.2", 5062)
+        pbx.register()
+        phone.register(extension="102")
+        uri = "sip:102@acme.example"
+        pbx.send(pbx.request("INVITE", uri, from_=sender, to=uri, call_id="c"))
+        pbx.take(100)
+        phone.take("INVITE")
+
+    def test_the_registered_user_proves_who_it_is(self) -> None:
+        bench = Bench(two_tenants())
+        pbx = bench.end(PBX)
+        pbx.register()
+        uri = "sip:102@acme.example"
+        pbx.send(pbx.request("INVITE", uri, from_="sip:101@acme.example", to=uri, call_id="c"))
+        pbx.take(401)
+
+    @pytest.mark.parametrize("sender", ["sip:anonymous@anonymous.invalid", "sip:102@acme.example"])
+    def test_at_another_port_nobody_skips_the_password(self, sender: str) -> None:
+        bench = Bench(two_tenants())
+        phone = bench.end(PBX, 5062)
+        phone.register()
+        uri = "sip:102@acme.example"
+        phone.send(phone.request("INVITE", uri, from_=sender, to=uri, call_id="c"))
+        phone.take(401)

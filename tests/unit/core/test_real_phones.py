@@ -153,3 +153,11 @@ class TestOptionsOfStrangers:
         for n in range(Settings(()).mute_after + 1):
             phone.send(phone.request("OPTIONS", uri, from_="sip:x@monitor.example", to=uri, call_id=f"o{n}"))
         assert len(phone.taken()) == Settings(()).mute_after
+
+
+def test_the_version_is_taken_in_any_case(phone: End) -> None:
+    """RFC 3261 7.1."""
+    uri = f"sip:{EDGE}"
+    text = phone.request("OPTIONS", uri, from_=AOR, to=uri, call_id="o")
+    phone.send(text.replace("SIP/2.0\n", "sip/2.0\n", 1).replace("Via: SIP/2.0/UDP", "Via: sip/2.0/udp"))
+    phone.take(200)

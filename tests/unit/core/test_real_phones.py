@@ -9,6 +9,7 @@ import pytest
 from sipd.routing.model import Number
 from sipd.settings import Settings
 from tests.unit.core.bench import PBX, Bench, End, ack_of, credentials, table, tenant, two_tenants
+from tests.unit.core.talk import Talk
 
 AOR = "sip:101@acme.example"
 PHONE = ("203.0.113.1", 5062)
@@ -161,3 +162,35 @@ def test_the_version_is_taken_in_any_case(phone: End) -> None:
     text = phone.request("OPTIONS", uri, from_=AOR, to=uri, call_id="o")
     phone.send(text.replace("SIP/2.0\n", "sip/2.0\n", 1).replace("Via: SIP/2.0/UDP", "Via: sip/2.0/udp"))
     phone.take(200)
+
+
+class TestAnotherConnection:
+    """A stream breaks in a call, and the phone comes back from another port, which is in its Contact (no outbound)."""
+
+    def again(self, talk: Talk, host: str, port: int) -> End:
+        end = talk.bench.end(host, port, "tcp")
+        end.register(Contact=f"<sip:101@10.0.0.9:{port};transport=tcp>")
+        return end
+
+    def test_the_only_phone_at_that_address_is_the_same(self) -> None:
+        talk = Talk(transport="tcp")
+        talk.bench.edge.flow_lost(talk.phone.flow, talk.bench.now)
+        back = self.again(talk, PHONE[0], 5099)
+        self.again(talk, "203.0.113.77", 5098)
+        talk.pbx.send(talk.from_pbx("BYE", 2))
+        back.take("BYE")
+
+    def test_of_several_none_is_picked(self) -> None:
+        talk = Talk(transport="tcp")
+        talk.bench.edge.flow_lost(talk.phone.flow, talk.bench.now)
+        ends = [self.again(talk, PHONE[0], port) for port in (5098, 5099)]
+        talk.pbx.send(talk.from_pbx("BYE", 2))
+        for end in ends:
+            end.nothing()
+
+    def test_another_phone_that_stayed_is_not_taken_for_it(self) -> None:
+        talk = Talk(transport="tcp")
+        other = self.again(talk, PHONE[0], 5099)
+        talk.bench.edge.flow_lost(talk.phone.flow, talk.bench.now)
+        talk.pbx.send(talk.from_pbx("BYE", 2))
+        other.nothing()

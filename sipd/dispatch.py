@@ -13,7 +13,7 @@ from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
-from sipd.message.uri import Uri
+from sipd.message.uri import Uri, called
 from sipd.methods import ALLOW, UNDERSTOOD, not_taken, not_understood
 from sipd.passing import Passing
 from sipd.registrar import Refused
@@ -69,7 +69,7 @@ class Dispatcher:
         status = not_taken(request.method)
         if status:
             return status, [ALLOW]
-        if Uri.parse(request.uri).scheme not in ("sip", "sips"):
+        if Uri.parse(request.uri).scheme not in ("sip", "sips", "tel"):
             return 416, []
         if request.max_forwards == 0 and request.method != "REGISTER":
             return 483, []
@@ -78,10 +78,8 @@ class Dispatcher:
             return 420, missing
         if self._core.layer.merged(request):
             return 482, []
-        if request.to.tag:
+        if request.to.tag or request.method not in OUTSIDE_DIALOG:
             return 481, []
-        if request.method not in OUTSIDE_DIALOG:
-            return 405, [ALLOW]
         small = too_small(request, self._core.settings)
         if small is not None:
             return 422, small
@@ -98,6 +96,10 @@ class Dispatcher:
     def _from_anyone(self, tx: ServerTransaction, now: float) -> None:
         """A registered phone's flow or a tenant's credentials make it a phone's; then the source rules."""
         table, source = self._core.table(), tx.source
+        uri = Uri.parse(tx.request.uri)
+        if tx.method == "OPTIONS" and uri.user is None and table.names_no_domain(uri.host):
+            self._alive(tx, now)
+            return
         realm = next((r for r in find_realms(tx.request) if table.tenant_of(r)), None)
         if realm is not None or self._is_a_phone(tx):
             self._from_phone(tx, realm, now)
@@ -107,6 +109,14 @@ class Dispatcher:
             self._from_phone(tx, None, now)
         else:
             self._unknown_source(tx, now)
+
+    def _alive(self, tx: ServerTransaction, now: float) -> None:
+        """Whether the edge is there may be asked by all: phones before they register, monitors; but not without end."""
+        source = tx.source
+        if self._is_a_pbx(source) or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
+            self._capabilities(tx, now)
+        else:
+            self._drop(tx)
 
     def _is_a_phone(self, tx: ServerTransaction) -> bool:
         """Whether a phone is registered where this comes from; at a PBX's own address and port, whether it is the
@@ -162,7 +172,7 @@ class Dispatcher:
 
     def _from_pbx(self, tx: ServerTransaction, now: float) -> None:
         request, source = tx.request, tx.source
-        uri = Uri.parse(request.uri)
+        uri = called(Uri.parse(request.uri))
         if request.method == "OPTIONS" and uri.user is None:
             self._capabilities(tx, now)
             return
@@ -223,7 +233,7 @@ class Dispatcher:
     def _from_phone(self, tx: ServerTransaction, realm: str | None, now: float) -> None:
         request = tx.request
         sender = request.from_.uri
-        uri = Uri.parse(request.uri)
+        uri = called(Uri.parse(request.uri))
         table = self._core.table()
         if request.method == "OPTIONS" and uri.user is None and self._core.registrar.has_phone_at(tx.source):
             self._capabilities(tx, now)
@@ -238,6 +248,8 @@ class Dispatcher:
         user = self._authenticated(tx, index, now)
         if user is None:
             return
+        if request.uri[:4].lower() == "tel:":  # what a user dials is dialled in its tenant
+            uri = uri._replace(host=index.tenant.primary_domain)
         own = index.user(sender.user or "") is user and sender.host in index.tenant.domains
         if not own and not (unknown and request.method == "INVITE"):
             self._refuse(tx, Decision("not-own-identity", 403, "Forbidden", tenant=index, user=user), now)
@@ -299,7 +311,10 @@ class Dispatcher:
     def _register(self, tx: ServerTransaction, now: float) -> None:
         """RFC 3261 10.3, in its order: domain, authentication, authorisation, then the Contacts."""
         request = tx.request
-        index = self._core.table().tenant_of(Uri.parse(request.uri).host)
+        table, host = self._core.table(), Uri.parse(request.uri).host
+        index = table.tenant_of(host)
+        if index is None and table.names_no_domain(host):  # of a phone that has a field for the server, and one for To
+            index = table.tenant_of(request.to.uri.host)
         if index is None:
             self._refuse(tx, Decision("unknown-domain", 404, "Not Found"), now)
             return

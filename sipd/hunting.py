@@ -35,7 +35,7 @@ from sipd.message import build
 from sipd.message.address import Address
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
-from sipd.message.uri import Uri
+from sipd.message.uri import Uri, called
 from sipd.registrar import Binding
 from sipd.replacing import find_replaced
 from sipd.rounds import BUSY as BUSY_ANSWERS
@@ -82,7 +82,7 @@ class Hunting:
             raise LocalError("accepted without a tenant")
         call = self._calls.begin(tx, decision.tenant, "in", now)
         call.connection = decision.connection
-        call.asked = Uri.parse(tx.request.uri).user or ""
+        call.asked = called(Uri.parse(tx.request.uri)).user or ""
         if self._loops(call, now) or self._replace(call, now):
             return
         if not self._take(call, decision.connection, decision.user, now):
@@ -516,9 +516,8 @@ class Hunting:
             uri = Uri.parse(text)
         except BadMessage:
             return ""
-        if uri.scheme == "tel":
-            return uri.opaque.partition(";")[0]
-        return (uri.user or "") if self._is_here(call.index, uri.host) else ""
+        known = uri.scheme == "tel" or self._is_here(call.index, uri.host)
+        return (called(uri).user or "") if known else ""
 
     # -- branches
 

@@ -23,7 +23,7 @@ MAX_CONTACT = 1024
 """Characters of one Contact that is kept; longer: 400."""
 
 MAX_MOVES = 1000
-"""Changes of address of phones that are remembered, the newest."""
+"""Changes of address of phones, and broken streams, that are remembered, the newest."""
 MOST_MOVES = 3
 """Of one phone that are followed at once."""
 
@@ -90,6 +90,8 @@ class Registrar:
         self._expiries: dict[str, Timer] = {}
         self._moved: dict[tuple[Owner, Flow], Flow] = {}
         """Of a user's phone: where it was, and where it is now."""
+        self._lost: dict[tuple[Owner, tuple[str, str, int]], frozenset[str]] = {}
+        """Of a user and a stream that broke: the bindings that were left, which are other phones'."""
 
     def __iter__(self) -> Iterator[Binding]:
         for of_user in self._bindings.values():
@@ -113,13 +115,17 @@ class Registrar:
 
     def flow_of(self, owner: Owner, target: str, flow: Flow, now: float) -> Flow:
         """Where a phone is that was last heard of at `flow`: it may have registered anew from another port of its NAT,
-        or with the same Contact over another stream (RFC 5626 5.3)."""
+        or over another stream (RFC 5626 5.3): with the same Contact, else as the only phone of the user at that address
+        that came after the stream broke, as a Contact tells the port of the stream."""
         for _ in range(MOST_MOVES):
             flow = self._moved.get((owner, flow), flow)
         if flow.reliable and flow[:3] not in self._flows:
-            for binding in self.bindings(owner, now):
-                if target_of(binding.contact) == target:
-                    return binding.flow
+            live = self.bindings(owner, now)
+            same = [binding.flow for binding in live if target_of(binding.contact) == target]
+            others = self._lost.get((owner, flow[:3]))
+            back = [b.flow for b in live if others is not None and b.key not in others and b.flow[:2] == flow[:2]]
+            if same or len(back) == 1:
+                return (same or back)[0]
         return flow
 
     def tenant_at(self, flow: Flow) -> str:
@@ -264,8 +270,13 @@ class Registrar:
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream ended: phones behind it cannot be reached any more (RFC 5626 4.2)."""
-        for binding in list(self._flows.get(flow[:3], {}).values()):
+        lost = list(self._flows.get(flow[:3], {}).values())
+        for binding in lost:
             self._drop(binding, "connection lost", now)
+        for owner in {binding.owner for binding in lost}:
+            self._lost[owner, flow[:3]] = frozenset(self._bindings.get(owner, ()))
+            if len(self._lost) > MAX_MOVES:
+                del self._lost[next(iter(self._lost))]
 
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
         """In the tenants that changed: users that are gone or disabled, and suspended tenants, lose their bindings."""

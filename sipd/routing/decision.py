@@ -220,7 +220,8 @@ def destination(
 
     Parameters of a telephone number are no part of it: carriers add `;npdi` or `;phone-context=` (RFC 3966, 4694).
     """
-    user_part = user_part.partition(";")[0]
+    if ";" in user_part and user_part not in index.users:
+        user_part = user_part.partition(";")[0]
     station: User | Group | None = index.users.get(user_part)
     rule = "user"
     if station is None:

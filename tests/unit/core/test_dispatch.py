@@ -125,7 +125,7 @@ def test_suspended_and_disabled() -> None:
         ("PUBLISH", "sip:101@acme.example", {"Event": "presence"}, 405, "allow"),
         ("SUBSCRIBE", "sip:101@acme.example", {}, 489, ""),
         ("SUBSCRIBE", "sip:101@acme.example", {"Event": "dialog", "Expires": "5"}, 423, "min-expires"),
-        ("OPTIONS", "tel:123", {}, 416, ""),
+        ("OPTIONS", "im:123", {}, 416, ""),
         ("OPTIONS", "sip:101@acme.example", {"Require": "nothing"}, 420, "unsupported"),
         ("OPTIONS", "sip:101@acme.example", {"Proxy_Require": "nothing"}, 420, "unsupported"),
         ("OPTIONS", "sip:192.0.2.1", {}, 200, "allow"),

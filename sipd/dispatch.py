@@ -99,7 +99,7 @@ class Dispatcher:
         """A registered phone's flow or a tenant's credentials make it a phone's; then the source rules."""
         table, source = self._core.table(), tx.source
         realm = next((r for r in find_realms(tx.request) if table.tenant_of(r)), None)
-        if realm is not None or self._core.registrar.has_phone_at(source):
+        if realm is not None or self._is_a_phone(tx):
             self._from_phone(tx, realm, now)
         elif self._is_a_pbx(source):
             self._from_pbx(tx, now)
@@ -107,6 +107,20 @@ class Dispatcher:
             self._from_phone(tx, None, now)
         else:
             self._unknown_source(tx, now)
+
+    def _is_a_phone(self, tx: ServerTransaction) -> bool:
+        """Whether a phone is registered where this comes from; at a PBX's own address and port, whether it is the
+        sender's: a PBX may have registered for a user from there, and still is who calls for all others."""
+        source, table, sender = tx.source, self._core.table(), tx.request.from_.uri
+        owners = self._core.registrar.owners_at(source)
+        if not owners:
+            return False
+        names = self._core.peer_names.get(source, NOBODY)
+        if not table.sources.find(source.host, source.port, source.transport, names).at_home(source.port):
+            return True
+        index = table.tenant_of(sender.host)
+        user = index.user(sender.user or "") if index is not None else None
+        return index is not None and user is not None and (index.tenant.id, user.id) in owners
 
     def _is_a_pbx(self, source: Flow) -> bool:
         """Whether a connection of some tenant says that its PBX sends from here."""

@@ -107,6 +107,10 @@ class Registrar:
         """Whether a phone registered over this flow."""
         return flow[:3] in self._flows
 
+    def owners_at(self, flow: Flow) -> set[Owner]:
+        """The users whose phones registered over this flow."""
+        return {binding.owner for binding in self._flows.get(flow[:3], {}).values()}
+
     def flow_of(self, owner: Owner, target: str, flow: Flow, now: float) -> Flow:
         """Where a phone is that was last heard of at `flow`: it may have registered anew from another port of its NAT,
         or with the same Contact over another stream (RFC 5626 5.3)."""

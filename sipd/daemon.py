@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import gc
 import logging
 import os
 import random
@@ -51,6 +52,14 @@ FAULT_LOG_SECONDS = 1.0
 """At most one traceback in this time; all faults are counted."""
 SWITCH_SECONDS = 0.001
 """How long a loading table may hold the interpreter while a call waits for it."""
+GARBAGE = (10_000, 5, 20)
+"""When the garbage collector runs: a call is many objects that live for a while, and about 70 that only it can free.
+
+Measured with a frozen table (`sipd.reload`) of 2,000 tenants with 20 users each, over 6,000 traced calls on two shared
+cores: with Python's own (700, 10, 10) eight full collections of up to 540 ms, 590 us a call; with such numbers none, and
+no other pause above 150 ms, 145 us a call. A full collection still comes about every 15,000 calls, and takes up to
+1.6 s when the traces of 18,000 calls are in memory: they are most of what it looks at.
+"""
 FILES = 65_536
 """Open files asked for: one per stream."""
 
@@ -206,6 +215,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         allow_files()
         sys.setswitchinterval(SWITCH_SECONDS)
+        gc.set_threshold(*GARBAGE)
         await self._control.listen_unix(self._config.control)
         if self._config.control_tcp:
             address = self._config.control_tcp

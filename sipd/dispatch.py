@@ -112,15 +112,15 @@ class Dispatcher:
         """Whether a phone is registered where this comes from; at a PBX's own address and port, whether it is the
         sender's: a PBX may have registered for a user from there, and still is who calls for all others."""
         source, table, sender = tx.source, self._core.table(), tx.request.from_.uri
-        owners = self._core.registrar.owners_at(source)
-        if not owners:
+        users = self._core.registrar.users_at(source)
+        if not users:
             return False
         names = self._core.peer_names.get(source, NOBODY)
         if not table.sources.find(source.host, source.port, source.transport, names).at_home(source.port):
             return True
         index = table.tenant_of(sender.host)
         user = index.user(sender.user or "") if index is not None else None
-        return index is not None and user is not None and (index.tenant.id, user.id) in owners
+        return index is not None and user is not None and (index.tenant.id, user.id) in users
 
     def _is_a_pbx(self, source: Flow) -> bool:
         """Whether a connection of some tenant says that its PBX sends from here."""

@@ -107,7 +107,7 @@ class Registrar:
         """Whether a phone registered over this flow."""
         return flow[:3] in self._flows
 
-    def owners_at(self, flow: Flow) -> set[Owner]:
+    def users_at(self, flow: Flow) -> set[Owner]:
         """The users whose phones registered over this flow."""
         return {binding.owner for binding in self._flows.get(flow[:3], {}).values()}
 

@@ -14,6 +14,7 @@ from sipd.auth import PbxAccount, Proof, account_of
 from sipd.events import Events, legible
 from sipd.flow import DEFAULT_PORTS, Flow
 from sipd.message import build
+from sipd.message.address import Address
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.uri import Uri, same_uri
@@ -542,12 +543,11 @@ class Upstream:
 
     def _lifetime(self, sent: Sent, response: Message) -> int:
         """Seconds that the PBX granted to our Contact (RFC 3261 10.2.4)."""
-        ours = Uri.parse(sent.contact[1:-1])
         try:
-            for contact in response.contacts:
-                text = contact.params.get("expires")
-                if text and text.isascii() and text.isdigit() and same_uri(contact.uri, ours):
-                    return min(int(text), sent.expires) if len(text) < 10 else sent.expires
+            ours = _ours_among(response.contacts, Uri.parse(sent.contact[1:-1]))
+            text = (ours.params.get("expires") or "").strip('"') if ours is not None else ""
+            if text.isascii() and text.isdigit():
+                return min(int(text), sent.expires) if len(text) < 10 else sent.expires
             return min(response.expires or sent.expires, sent.expires)
         except BadMessage:
             return sent.expires
@@ -606,6 +606,17 @@ def _wanted_of_tenant(index: TenantIndex | None) -> Iterator[Wanted]:
             account = account_of(index, user, connection)
             if account is not None:
                 yield wanted_of(index, user, account, connection)
+
+
+def _ours_among(contacts: Sequence[Address], sent: Uri) -> Address | None:
+    """Our Contact among all that a PBX has for the address of record (RFC 3261 10.3, step 8).
+
+    Some write there what they saw in place of what we said: the only one is ours, and the only one with our user part.
+    """
+    same = [contact for contact in contacts if same_uri(contact.uri, sent)]
+    named = same or [contact for contact in contacts if contact.uri.user == sent.user]
+    found = named or contacts
+    return found[0] if same or len(found) == 1 else None
 
 
 def _contact_key(wanted: Wanted) -> tuple[str, str, bool]:

@@ -152,9 +152,10 @@ def _by_source(
         if steps is not None:
             said = f"is {ref.tenant.tenant.slug}'s" if ref else "is no tenant's with mode off from this source"
             steps.append(Step("local-domain", ref is not None, f"{local_domain} {said}"))
-        if ref is None:  # somebody is named: to take the only tenant instead would be a guess
+        if ref is not None:
+            return ref, Decision("local-domain")
+        if index is not None:  # another's by name, so it is not the only tenant's
             return None, Decision("unknown-domain", 404, "Not Found")
-        return ref, Decision("local-domain")
     if len(source.off) == 1:
         (ref,) = source.off.values()
         if compiled.tenant_of(domain) not in (None, ref.tenant):
@@ -216,7 +217,10 @@ def destination(
 
     The schedule of each station on the way counts: that of a number first, then that of the user or group that it
     rings. The first that is closed decides. Members of a group ring whatever their own schedules say.
+
+    Parameters of a telephone number are no part of it: carriers add `;npdi` or `;phone-context=` (RFC 3966, 4694).
     """
+    user_part = user_part.partition(";")[0]
     station: User | Group | None = index.users.get(user_part)
     rule = "user"
     if station is None:

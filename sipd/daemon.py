@@ -56,8 +56,8 @@ GARBAGE = (10_000, 5, 20)
 """When the garbage collector runs: a call is many objects that live for a while, and about 70 that only it can free.
 
 Measured with a frozen table (`sipd.reload`) of 2,000 tenants with 20 users each, over 6,000 traced calls on two shared
-cores: with Python's own (700, 10, 10) eight full collections of up to 540 ms, 590 us a call; with such numbers none, and
-no other pause above 150 ms, 145 us a call. A full collection still comes about every 15,000 calls, and takes up to
+cores: with Python's own (700, 10, 10) eight full collections of up to 540 ms, 590 us a call; with such numbers none, no
+other pause above 150 ms, 145 us a call. A full collection still comes about every 15,000 calls, and takes up to
 1.6 s when the traces of 18,000 calls are in memory: they are most of what it looks at.
 """
 FILES = 65_536

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from sipd import commands, config, handmade
+from sipd import commands, config, handmade, tuning
 from sipd.daemon import Daemon
 from sipd.edge import Edge
 from sipd.redact import BODIES
@@ -49,7 +49,13 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="sipd", description="The SIP edge of Tenantry.")
     verbs = top.add_subparsers(required=True, metavar="COMMAND")
-    run = verbs.add_parser("run", help="run a node", description="Flags override TENANTRY_* variables and the file.")
+    run = verbs.add_parser(
+        "run",
+        help="run a node",
+        description="Flags override TENANTRY_* variables and the file.",
+        epilog=tuning.help_lines(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     run.set_defaults(run=run_node)
     run.add_argument("--config", metavar="FILE", help="settings in TOML, named as these flags with _ for -")
     run.add_argument(
@@ -84,6 +90,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--node", metavar="NAME", help="default: the host's name")
     run.add_argument(
         "--digest", metavar="NAMES", help="what phones are challenged with, in this order; default: MD5,SHA-256"
+    )
+    run.add_argument(
+        "--set", action="append", metavar="NAME=VALUE", help="times, rates and names; below; may be given many times"
     )
     run.add_argument("--log-level", choices=config.LEVELS)
     run.add_argument("--trace", choices=("on", "off"), help="whether calls are traced; default: on")

@@ -23,13 +23,14 @@ from sipd.dialogs import (
     routes,
     unreliable_lines,
 )
-from sipd.events import Events
+from sipd.events import Events, legible
 from sipd.flow import Flow
 from sipd.history import Forward
 from sipd.limits import CallLimits, Scope
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
+from sipd.message.grammar import quote
 from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.naming import DialogName, renamed
@@ -849,12 +850,13 @@ class Calls:
         """The edge ends a call: BYE on both legs, or a failure when it was not answered."""
         if call.ended:
             return
+        why = f"Reason: SIP;cause={code};text={quote(legible(reason))}\r\n".encode()  # RFC 3326
         if call.pair is None:
-            self.cancel_all(call, now)
+            self.cancel_all(call, now, why)
             self.finish(call, code, reason, now)
             return
         for dialog in _legs(call):
-            self.part(dialog, now, f"Reason: SIP;cause={code}\r\n".encode())  # RFC 3326
+            self.part(dialog, now, why)
         self.end(call, code, reason, now)
 
     def named(self, name: str) -> Call | None:

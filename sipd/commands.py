@@ -27,6 +27,7 @@ ASK_SECONDS = 10.0
 """For a node to answer."""
 UPSTREAM = ("tenant", "user", "connection", "state", "code", "reason", "since", "next", "expires")
 BINDINGS = ("tenant", "user", "contact", "source", "transport", "expires", "user_agent")
+SUBSCRIPTIONS = ("tenant", "user", "connection", "event", "from", "to", "state", "expires")
 CALLS = ("since", "state", "tenant", "direction", "from", "to", "id")
 TRACES = ("since", "kind", "from", "to", "code", "rule", "id")
 """Columns, in the order of their printing."""
@@ -250,9 +251,10 @@ def print_numbers(numbers: Doc, out: TextIO) -> None:
 
 
 def registrations(answer: Doc, out: TextIO = sys.stdout) -> None:
-    """Print upstream registrations, then bindings."""
+    """Print upstream registrations, bindings, and who watches what."""
     print_rows("upstream registrations", UPSTREAM, answer["upstream"], out)
     print_rows("bindings", BINDINGS, answer["bindings"], out)
+    print_rows("subscriptions", SUBSCRIPTIONS, answer.get("subscriptions", ()), out)
 
 
 def calls(answer: Doc, out: TextIO = sys.stdout) -> None:

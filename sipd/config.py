@@ -8,14 +8,16 @@ import os
 import socket
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from sipd import tuning
 from sipd.flow import SECURE, TRANSPORTS
 from sipd.net.tls import Files, Pair
 from sipd.redact import BODIES
 from sipd.routing.seal import KEY_BYTES
+from sipd.settings import Settings
 from sipd.traces import KEEPING, Keeping
 
 TOKEN_CHARACTERS = 16
@@ -57,6 +59,7 @@ LISTS: Mapping[str, tuple[str, int]] = {
     "tls_certificate": ("/etc/tenantry/edge.pem", CERTIFICATE_LIMIT),
     "ws_origin": ("https://phone.example.com", ORIGIN_LIMIT),
     "dns_server": ("127.0.0.1:53", DNS_SERVER_LIMIT),
+    "set": ("session_expires=1800", tuning.LIMIT),
 }
 """Settings that are lists of texts: an example of one, and how many are taken."""
 
@@ -122,6 +125,8 @@ class Config:
     """Share of calls, 0 to 1."""
     keeping: Keeping = KEEPING
     """How much of the traces is on disk."""
+    tuned: Mapping[str, float | str] = field(default_factory=dict)
+    """Fields of `Settings` that are set."""
 
 
 def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
@@ -255,6 +260,15 @@ def parse_trace(text: str) -> bool:
     if text not in ("on", "off"):
         raise ConfigError(f'trace "{text}" is neither on nor off.')
     return text == "on"
+
+
+def parse_tuned(texts: Sequence[str]) -> dict[str, float | str]:
+    """`session_expires=1800` and the like. Raises ConfigError."""
+    defaults = Settings(())
+    try:
+        return tuning.parse(texts, {name: getattr(defaults, name) for name in tuning.NUMBERS})
+    except tuning.TuningError as error:
+        raise ConfigError(str(error)) from error
 
 
 def parse_keeping(found: Mapping[str, str]) -> Keeping:
@@ -431,6 +445,7 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
         trace=parse_trace(found["trace"]),
         trace_sample=parse_number("trace_sample", found["trace_sample"], 0, 1),
         keeping=parse_keeping(found),
+        tuned=parse_tuned(lists["set"]),
     )
 
 

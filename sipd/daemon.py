@@ -179,7 +179,7 @@ class Daemon:
         self.listeners = advertised(config, self._sockets)
         self._settings = Settings(
             listeners=self.listeners, node=config.node, digest=config.digest, trace=config.trace,
-            trace_sample=config.trace_sample,
+            trace_sample=config.trace_sample, **config.tuned,  # type: ignore[arg-type]  # `tuning` has checked them
         )  # fmt: skip
         self._reloader = Reloader(
             self._tables, release(), self._settings.own_hosts, self._swap, self._note, self._clock.now

@@ -102,7 +102,7 @@ class Dispatcher:
             self._alive(tx, now)
             return
         realm = next((r for r in find_realms(tx.request) if table.tenant_of(r)), None)
-        if realm is not None or self._core.registrar.has_phone_at(source):
+        if realm is not None or self._is_a_phone(tx):
             self._from_phone(tx, realm, now)
         elif self._is_a_pbx(source):
             self._from_pbx(tx, now)
@@ -118,6 +118,20 @@ class Dispatcher:
             self._capabilities(tx, now)
         else:
             self._drop(tx)
+
+    def _is_a_phone(self, tx: ServerTransaction) -> bool:
+        """Whether a phone is registered where this comes from; at a PBX's own address and port, whether it is the
+        sender's: a PBX may have registered for a user from there, and still is who calls for all others."""
+        source, table, sender = tx.source, self._core.table(), tx.request.from_.uri
+        users = self._core.registrar.users_at(source)
+        if not users:
+            return False
+        names = self._core.peer_names.get(source, NOBODY)
+        if not table.sources.find(source.host, source.port, source.transport, names).at_home(source.port):
+            return True
+        index = table.tenant_of(sender.host)
+        user = index.user(sender.user or "") if index is not None else None
+        return user is not None and user.id in users
 
     def _is_a_pbx(self, source: Flow) -> bool:
         """Whether a connection of some tenant says that its PBX sends from here."""

@@ -14,7 +14,7 @@ from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.limits import CallLimits
-from sipd.message import build
+from sipd.message import build, stun
 from sipd.message.check import check
 from sipd.message.errors import BadMessage
 from sipd.message.framing import FramingError
@@ -33,6 +33,8 @@ from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, 
 from sipd.upstream import Upstream
 from sipd.wire import Wire
 
+KEEPING_ALIVE = (b"", b"\r", b"\n", b"\0")
+"""First octets of what is no SIP: empty datagrams, line ends and zeros, and STUN."""
 MAX_FAULTS = 20
 """Unexpected errors whose text is kept; all are counted."""
 
@@ -77,6 +79,8 @@ class Edge:
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """One datagram, or one framed message of a stream. Never raises."""
+        if data[:1] in KEEPING_ALIVE and self._kept_alive(data, flow):
+            return
         try:
             message = scan(data)
             check(message)
@@ -85,9 +89,25 @@ class Edge:
                 self.tracer.received(data, flow, now, "", self.wire.outbox)
             self._malformed(bad, flow)
             return
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs one message, not the daemon
+            self._fault(error)
+            return
         if self.tracer is not None:
             self.tracer.received(data, flow, now, message.call_id, self.wire.outbox)
         self._guarded(lambda: self.layer.receive(message, flow, now), message, flow)
+
+    def _kept_alive(self, data: bytes, flow: Flow) -> bool:
+        """Whether this only keeps a NAT's way open. STUN is answered to phones that registered there, as it says more
+        than was asked (RFC 5626 4.4.2)."""
+        if not data.strip(b"\r\n\0 "):
+            self.events.count("keepalives")
+            return True
+        if not stun.is_request(data):
+            return False
+        self.events.count("keepalives")
+        if self.registrar.has_phone_at(flow):
+            self.wire.send(stun.answer(data, flow.host, flow.port), flow)
+        return True
 
     def bad_frame(self, error: FramingError, flow: Flow, now: float) -> None:
         """A stream that can no longer be framed; the shell closes it after our answer."""
@@ -207,7 +227,7 @@ class Edge:
         """docs/architecture.md, `registrations`."""
         upstream = [r.state_dict() for r in self.upstream if tenant in (None, r.wanted.account.tenant)]
         bindings = [_binding_dict(b) for b in self.registrar if tenant in (None, b.tenant) and b.expires > now]
-        return {"upstream": upstream, "bindings": bindings}
+        return {"upstream": upstream, "bindings": bindings, "subscriptions": list(self.subscriptions.describe(tenant))}
 
     def calls(self, tenant: str | None, now: float) -> list[dict[str, Any]]:
         """docs/architecture.md, `calls`."""
@@ -222,27 +242,24 @@ class Edge:
         call = self.calls_.named(name)
         if call is None or tenant not in (None, call.index.tenant.id):
             return ""
+        call.by = "operator"
         self._guarded(lambda: self.calls_.hang_up(call, code, reason, now), None, None)
         return call.id
 
     def vitals(self) -> dict[str, int]:
         """How many there are of what a node holds in memory."""
-        subscriptions = getattr(self, "subscriptions", None)
-        found = {
+        return {
             "calls": len(self.calls_.calls),
             "dialogs": len(self.calls_.dialogs),
             "client_transactions": self.layer.clients,
             "server_transactions": self.layer.servers,
             "bindings": len(self.registrar),
             "upstream": len(self.upstream),
+            "subscriptions": len(self.subscriptions),
             "timers": len(self.timers),
             "traces": len(self.tracer) if self.tracer is not None else 0,
             "trace_bytes": self.tracer.held if self.tracer is not None else 0,
         }
-        try:
-            return found | {"subscriptions": len(subscriptions)} if subscriptions is not None else found
-        except TypeError:
-            return found
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""

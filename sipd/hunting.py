@@ -202,6 +202,8 @@ class Hunting:
             connection = self._calls.connection_of(leg, call.index)
         if leg is None or (not leg.pinned and (user is None or connection is None)):
             status = status or 481
+        if leg is not None and leg.pinned and user is not None:
+            call.direction = "internal"
         if not self._take(call, connection, user, now):
             return True
         if status or leg is None:
@@ -215,8 +217,6 @@ class Hunting:
     def _ring_leg(self, call: Call, leg: Dialog, now: float) -> None:
         """Ring the phone at the other end of a leg, and no other."""
         callee = leg.call.caller if leg.branch is None else leg.branch.user
-        if call.caller is not None:
-            call.direction = "internal"
         round_ = call.round = Round(call, [])
         seconds = callee.ring_seconds if callee is not None else self._core.settings.caller_timeout
         round_.ring_timer = self._core.timers.set(now + seconds, lambda at: self._rang_out(round_, at))
@@ -609,7 +609,8 @@ class Hunting:
         if sending.left:  # another target of the same connection has its turn first
             self._watch_for_life(round_, branch, now)
             return
-        self._calls.cancel(branch, now)
+        branch.cancelled = True
+        self._core.sender.abandon(sending, now)
         self._calls.fail(branch, Final(408, "Request Timeout", rule="unreachable"), now)
 
     def _outbound_branch(self, call: Call, route: Route, flows: Sequence[Flow]) -> Branch:

@@ -199,7 +199,7 @@ class InDialog:
             seq = later.seq
         else:
             seq = peer.branch.seq if peer.branch is not None else peer.call.request.cseq.number
-        return f"{words[0]} {seq} INVITE" if words and words[0].isdigit() else "0 0 INVITE"
+        return f"{words[0]} {seq} INVITE" if words and words[0].isascii() and words[0].isdigit() else "0 0 INVITE"
 
     def on_response(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:
         status = response.status

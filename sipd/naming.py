@@ -80,14 +80,18 @@ def _refer_to(text: str, rename: Rename, relocate: Relocate) -> str:
         address = Address(address.display, uri._replace(host=host, port=None, params=params), address.params)
     if not address.uri.headers:
         return text if address.uri == uri else str(address)
-    headers = []
+    headers = list[str]()
     for pair in address.uri.headers.split("&"):
         name, _, value = pair.partition("=")
         if name.lower() == "replaces":
-            value = quote(_dialog("Replaces", unquote(value), rename), safe="")
-            headers.append(f"{name}={value}")
-        else:
-            headers.append(pair)
+            named = unquote(value, errors="surrogateescape")
+            other = _dialog("Replaces", named, rename)
+            if other != named:
+                headers.append(f"{name}={quote(other, safe='', errors='surrogateescape')}")
+                continue
+        headers.append(pair)
+    if address.uri == uri and headers == uri.headers.split("&"):
+        return text
     return str(Address(address.display, address.uri._replace(headers="&".join(headers)), address.params))
 
 

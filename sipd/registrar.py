@@ -100,6 +100,10 @@ class Registrar:
         """Whether a phone registered over this flow."""
         return flow[:3] in self._flows
 
+    def users_at(self, flow: Flow) -> set[str]:
+        """Ids of the users whose phones registered over this flow."""
+        return {binding.user for binding in self._flows.get(flow[:3], {}).values()}
+
     def flow_of(self, user_id: str, target: str, flow: Flow, now: float) -> Flow:
         """Where a phone is that was last heard of at `flow`: it may have registered anew from another port of its NAT,
         or over another stream (RFC 5626 5.3): with the same Contact, else as the only phone of the user at that address

@@ -157,6 +157,14 @@ class Sender:
         if sending.tx is not None:
             self._layer.cancel(sending.tx, headers, now)
 
+    def abandon(self, sending: Sending, now: float) -> None:
+        """Give up an INVITE at a target that has shown no sign of life: it is sent no more, and no other is tried."""
+        sending.cancelled = True
+        self._timers.cancel(sending.timer)
+        if sending.tx is not None:
+            self._layer.abandon(sending.tx, now)
+            self._down.keep(sending.tx.flow[:3], now + DOWN_SECONDS)
+
     def in_order(self, flows: Sequence[Flow], now: float) -> list[Flow]:
         """Those known to be down come last, and are tried all the same.
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence, Set
+from typing import Any, NamedTuple
 
 from sipd.auth import PbxAccount, Proof, account_of, at_pbx
 from sipd.calls import Calls, Core
 from sipd.dialogs import Leg, lines_to_pass, routes, target_of
+from sipd.events import legible
 from sipd.flow import Flow
 from sipd.message import build
 from sipd.message.build import Header
@@ -44,6 +45,8 @@ DEFAULT_LIFE = 3600
 """Seconds of a subscription whose SUBSCRIBE and answer do not say how long."""
 MAX_LIFE = 86_400
 """A subscription without a refresh for so long ends, whatever was granted."""
+MAX_SHOWN = 200
+"""Characters of a URI that people are shown."""
 MAX_EVENT = 64
 """Characters of an event type; longer: 489."""
 ENDS_IT = frozenset((404, 405, 410, 416, 480, 481, 482, 483, 484, 485, 489, 501, 604))
@@ -198,6 +201,27 @@ class Subscriptions:
 
     def __len__(self) -> int:
         return len(self._all)
+
+    def describe(self, tenant: str | None) -> Iterator[dict[str, Any]]:
+        """Who watches what, for people: docs/architecture.md, `registrations`."""
+        for subscription in self._all:
+            if tenant not in (None, subscription.index.tenant.id):
+                continue
+            request = subscription.request
+            about = {
+                "tenant": subscription.index.tenant.id,
+                "user": subscription.user.id,
+                "connection": subscription.connection.id if subscription.connection is not None else "",
+                "event": legible(subscription.event)[:MAX_EVENT],
+                "from": legible(request.from_.uri_text.partition(";")[0])[:MAX_SHOWN],
+                "to": legible(request.uri.partition(";")[0])[:MAX_SHOWN],
+            }
+            forks = [fork for ask in subscription.asks for fork in ask.forks.values()]
+            for fork in forks:
+                state = "ending" if fork.closing else "active"
+                yield {**about, "state": state, "expires": fork.timer.when if fork.timer is not None else None}
+            if not forks:
+                yield {**about, "state": "asked", "expires": None}
 
     def unfit(self, request: Message) -> tuple[int, list[Header]] | None:
         """What a SUBSCRIBE must have (RFC 6665 4.2.1.1, 4.1.2.1): an Event, and time enough. Any event type will do."""

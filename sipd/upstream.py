@@ -126,6 +126,7 @@ class Registration:
         "from_tag",
         "granted",
         "held",
+        "lengthened",
         "min_expires",
         "next_at",
         "proof",
@@ -159,6 +160,8 @@ class Registration:
         """When the PBX forgets it, if nothing more comes."""
         self.granted = 0
         self.min_expires = 0
+        self.lengthened = False
+        """A 423 was answered with a longer time, and the PBX has not granted any since."""
         self.attempts = 0
         """Failures in a row."""
         self.sent: Sent | None = None
@@ -485,12 +488,16 @@ class Upstream:
         return found is not None
 
     def _lengthen(self, registration: Registration, response: Message, now: float) -> bool:
-        """423: ask for as long as the PBX demands (RFC 3261 10.2.8), once."""
+        """423: ask for as long as the PBX demands (RFC 3261 10.2.8), once at once; one that goes on to demand more
+        counts as refusing, and is asked with what it demanded at the pace of refusals."""
         text = response.get("min-expires") or ""
         least = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0
         if registration.removing or least <= max(registration.wanted.expires, registration.min_expires):
             return False
         registration.min_expires = least
+        if registration.lengthened:
+            return False
+        registration.lengthened = True
         registration.waiting = False
         self._schedule(registration, now, now)
         return True
@@ -517,6 +524,7 @@ class Upstream:
             return
         registration.granted = granted
         registration.attempts = 0
+        registration.lengthened = False
         registration.expires_at = now + granted
         self._move(registration, "registered", response.status, response.reason, now)
         share = REFRESH_EARLIEST + REFRESH_SPREAD * self._fraction()

@@ -21,7 +21,13 @@ HERE = Path(__file__).parent
 CI = bool(os.environ.get("CI"))
 KINDS = ("integration", "e2e")
 """Folders with a marker of their own; what is elsewhere is a unit test."""
-PACKAGE_OF = {"sipp": "sip-tester", "initdb": "postgresql", "postgres": "postgresql", "psql": "postgresql-client"}
+PACKAGE_OF = {
+    "sipp": "sip-tester",
+    "linphone-daemon": "linphone-cli",
+    "initdb": "postgresql",
+    "postgres": "postgresql",
+    "psql": "postgresql-client",
+}
 """Debian package of a program, where the names differ."""
 BESIDE_PATH = ("/usr/sbin", *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)))
 """Debian keeps these out of an ordinary user's PATH."""

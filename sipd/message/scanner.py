@@ -107,7 +107,7 @@ def scan(data: bytes, limits: Limits = DEFAULT) -> Message:  # noqa: C901 - one 
     line_feeds = data.count(b"\n", start, head_end)
     if line_feeds > limits.lines:
         fault = (513, "Too Many Header Lines")
-        head_end = _line_end(data, start, limits.lines)
+        head_end = min(head_end, _line_end(data, start, limits.lines))  # where lines end in other ways, it is beyond
 
     find = data.find
     line_end = find(b"\r\n", start)

@@ -28,6 +28,12 @@ class Claim(NamedTuple):
     """Id."""
     connection_place: int
     multi_tenant: bool
+    tls_client: str
+    """Name that its PBX's client certificate must have; "": none is asked for."""
+
+    def apart(self, client: str) -> bool:
+        """Whether certificates tell it from a connection that asks for the name `client`."""
+        return bool(self.tls_client and client) and self.tls_client != client
 
 
 class Contribution(NamedTuple):
@@ -56,7 +62,15 @@ class Contribution(NamedTuple):
 def contribution(tenant: Tenant, place: int = 0) -> Contribution:
     """What a tenant puts into the index."""
     claims = tuple(
-        Claim(source, connection.sources[index], index, connection.id, number, connection.multi_tenant)
+        Claim(
+            source,
+            connection.sources[index],
+            index,
+            connection.id,
+            number,
+            connection.multi_tenant,
+            connection.tls_client,
+        )
         for number, connection in enumerate(tenant.connections)
         if connection.enabled
         for index, source in sources_of(connection)
@@ -71,7 +85,8 @@ class Index:
         self._contributions: dict[str, Contribution] = {}
         self._domains: dict[str, list[str]] = {}
         self._slugs: dict[str, list[str]] = {}
-        self._sources: SourceMap[str] = SourceMap()
+        self._sources: SourceMap[tuple[str, str]] = SourceMap()
+        """Owners are tenants, with the client certificate that each asks for."""
         for each in contributions:
             self.put(each)
 
@@ -91,7 +106,7 @@ class Index:
             self._domains.setdefault(domain, []).append(new.tenant)
         for claim in new.claims:
             if not claim.multi_tenant:
-                self._sources.add(claim.source, new.tenant)
+                self._sources.add(claim.source, (new.tenant, claim.tls_client))
 
     def remove(self, tenant: str) -> None:
         """Take a tenant out; nothing happens if it is not there."""
@@ -103,7 +118,7 @@ class Index:
             _take_out(self._domains, domain, tenant)
         for claim in old.claims:
             if not claim.multi_tenant:
-                self._sources.remove(claim.source, tenant)
+                self._sources.remove(claim.source, (tenant, claim.tls_client))
 
     def problems_of(self, tenant: str) -> Iterator[Problem]:
         """What this tenant shares with others and must not."""
@@ -125,14 +140,15 @@ class Index:
             yield spot.error(f"{show(domain)} is another tenant's domain; choose one that is free.", others)
 
     def _shared_source(self, tenant_spot: Spot, claim: Claim, tenant: str) -> Iterator[Problem]:
-        others = _others((owner for _, owner in self._sources.overlapping(claim.source)), tenant)
+        sharing = self._sources.overlapping(claim.source)
+        others = _others((owner for _, (owner, client) in sharing if not claim.apart(client)), tenant)
         if not others:
             return
         spot = tenant_spot.of_item("connections", claim.connection, claim.connection_place, claim.connection)
         yield spot.entry("sources", None, claim.place).error(
             f"{show(claim.text)} is also where another tenant's PBX sends from, and with multi-tenant mode off the "
             "edge cannot tell whose calls these are. Switch the mode on, or give an address (or address and port) "
-            "that is this tenant's alone.",
+            "that is this tenant's alone, or have each PBX show a client certificate with a name of its own.",
             others,
         )
 

@@ -102,6 +102,18 @@ def _check_each(spot: Spot, station: Station, names: Iterable[str], scope: Scope
         target = getattr(station, name)
         if target:
             yield from _check_forward(spot.at(name), target, scope)
+            if isinstance(station, Number):
+                yield from _check_account(spot.at(name), target, scope)
+
+
+def _check_account(spot: Spot, target: str, scope: Scope) -> Problems:
+    """A number is nobody at a PBX: what it forwards from there to the outside has no account to go out with."""
+    if not dial_fault(target) and scope.dialled.find(target) is None and scope.needs_account(target):
+        yield spot.warning(
+            f"Calls from a PBX to this number cannot be forwarded to {show(target)}: the connection that it goes out "
+            "by wants the account of a user, and a number has none. Let the number ring a user who forwards always, or "
+            "choose a connection that needs no registration."
+        )
 
 
 def _check_forward(spot: Spot, target: str, scope: Scope) -> Problems:

@@ -63,8 +63,9 @@ class Scope:
 
     @cached_property
     def _ways_out(self) -> tuple[Rule, ...]:
-        """Outbound rules that have a connection in use, without those whose pattern has a fault."""
-        rules = (rule for rule in self.tenant.outbound if {rule.connection, rule.fallback} & self.used)
+        """In their order, outbound rules that have a connection in use, without those whose pattern has a fault."""
+        ordered = sorted(self.tenant.outbound, key=lambda rule: (rule.position, rule.id))
+        rules = (rule for rule in ordered if {rule.connection, rule.fallback} & self.used)
         return tuple(made for rule in rules if (made := compiled_rule(rule)) is not None)
 
     @cached_property
@@ -75,6 +76,12 @@ class Scope:
     def goes_out(self, dialled: str) -> bool:
         """Whether an outbound rule or the default connection takes this number."""
         return self.tenant.default_connection in self.used or any(rule.takes(dialled) for rule in self._ways_out)
+
+    def needs_account(self, dialled: str) -> bool:
+        """Whether each way out for this number is a PBX that takes calls of those it knows only."""
+        rule = next((rule for rule in self._ways_out if rule.takes(dialled)), None)
+        ways = {rule.outbound.connection, rule.outbound.fallback} if rule else {self.tenant.default_connection}
+        return bool(ways & self.used) and ways & self.used <= self.registering
 
     def user_spot(self, user: User, index: int) -> Spot:
         return self.spot.of_item("users", user.extension, index, user.id)

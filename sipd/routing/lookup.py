@@ -112,6 +112,16 @@ class Source:
         """Whether the address belongs to any connection."""
         return bool(self.on or self.off)
 
+    def at_home(self, port: int) -> bool:
+        """Whether a PBX is not only at this address, but at this very port."""
+        connections = [ref.connection for ref in (*self.on.values(), *self.off.values())]
+        return any(port in (c.port or (5061 if c.transport == "tls" else 5060), *_ports(c)) for c in connections)
+
+
+def _ports(connection: Connection) -> list[int]:
+    """Those that its sources name."""
+    return [port for _, port in map(parse_source, connection.sources) if port]
+
 
 WEB = frozenset(("ws", "wss"))
 """Transports of browsers; a PBX uses none of them (RFC 7118)."""

@@ -24,7 +24,7 @@ SHELL = frozenset(
     f"sipd.{name}"
     for name in (
         "__main__ commands config control daemon disk handmade ladder pcap plain reload replay requests spool store "
-        "traces vitals"
+        "traces tuning vitals"
     ).split()
 )
 """What else is directly in sipd is core, and held to its rules: a new file is core until it is named here."""

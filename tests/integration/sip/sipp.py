@@ -53,7 +53,13 @@ class SippAtEdge:
         command += ["-m", str(calls), "-r", str(rate), "-timeout", f"{seconds}s", "-timeout_error", "-nostdin"]
         command += ["-max_socket", "1000", "-s", service or user, "-au", user, "-ap", PASSWORD]
         command += ["-trace_msg", "-message_file", f"{stem}.messages", "-trace_err", "-error_file", f"{stem}.errors"]
-        for name, value in {"domain": domain, "user": user, "caller": "sip:caller@public.example", **keys}.items():
+        for name, value in {
+            "domain": domain,
+            "user": user,
+            "caller": "sip:caller@public.example",
+            "q": "1.0",
+            **keys,
+        }.items():
             command += ["-key", name, value]
         return SippRun([*command, *options], stem, port, seconds)
 
@@ -68,10 +74,12 @@ class SippAtEdge:
         return self.run(scenario, *options, host=PBX_HOST, **more)
 
     @contextlib.contextmanager
-    def phone(self, calls: str = "answer", user: str = "101", domain: str = "acme.example") -> Iterator[SippRun]:
+    def phone(
+        self, calls: str = "answer", user: str = "101", domain: str = "acme.example", q: str = "1.0"
+    ) -> Iterator[SippRun]:
         """A registered phone; what calls it gets the scenario `calls`. It is ended, not waited for."""
         others = len(self.node.bindings())
-        with self.start("phone", "-oocsf", str(scenario_file(calls)), user=user, domain=domain, seconds=60) as run:
+        with self.start("phone", "-oocsf", str(scenario_file(calls)), user=user, domain=domain, seconds=60, q=q) as run:
             wait_for(lambda: len(self.node.bindings()) > others)
             yield run
 

@@ -227,3 +227,35 @@ def test_records_of_refusals_have_a_bound() -> None:
     pbx.send(pbx.request(method, uri, from_="sip:x@y", to=uri, call_id="c"))
     (event,) = bench.events("refused")
     assert max(len(str(value)) for value in event["detail"].values()) <= 200  # type: ignore[attr-defined]
+
+
+class TestAPhoneAtThePbx:
+    """A phone that registered from the PBX's own address and port (docs/decisions/0007)."""
+
+    @pytest.mark.parametrize("sender", ["sip:x@pbx.example", "sip:+4930@acme.example", "sip:102@acme.example"])
+    def test_others_are_called_by_the_pbx(self, sender: str) -> None:
+        bench = Bench(two_tenants())
+        pbx, phone = bench.end(PBX), bench.end("203.0.113.2", 5062)
+        pbx.register()
+        phone.register(extension="102")
+        uri = "sip:102@acme.example"
+        pbx.send(pbx.request("INVITE", uri, from_=sender, to=uri, call_id="c"))
+        pbx.take(100)
+        phone.take("INVITE")
+
+    def test_the_registered_user_proves_who_it_is(self) -> None:
+        bench = Bench(two_tenants())
+        pbx = bench.end(PBX)
+        pbx.register()
+        uri = "sip:102@acme.example"
+        pbx.send(pbx.request("INVITE", uri, from_="sip:101@acme.example", to=uri, call_id="c"))
+        pbx.take(401)
+
+    @pytest.mark.parametrize("sender", ["sip:anonymous@anonymous.invalid", "sip:102@acme.example"])
+    def test_at_another_port_nobody_skips_the_password(self, sender: str) -> None:
+        bench = Bench(two_tenants())
+        phone = bench.end(PBX, 5062)
+        phone.register()
+        uri = "sip:102@acme.example"
+        phone.send(phone.request("INVITE", uri, from_=sender, to=uri, call_id="c"))
+        phone.take(401)

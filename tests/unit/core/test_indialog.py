@@ -156,6 +156,8 @@ def test_prack_names_the_other_legs_invite() -> None:
     assert prack.get("rack") == f"7 {again.cseq.number} INVITE"
     pbx.answer(prack, 200)
     phone.take(200)
+    phone.send(phone.within(early, "PRACK", 4, RAck="\u0667 2 INVITE"))  # a digit, and not SIP's
+    assert pbx.take("PRACK").get("rack") == "0 0 INVITE"
 
 
 def test_a_hot_load_leaves_a_call_alone(talk: Talk) -> None:

@@ -85,6 +85,15 @@ class TestFallback:
         on.second.answer(second, 200, "y")
         assert on.one.taken()[-1].status == 200
 
+    def test_the_silent_one_is_asked_no_more(self) -> None:
+        on = Ways()
+        on.call_out()
+        on.passes(7)
+        on.second.answer(invite_at(on.second), 200, "y")
+        on.pbx.taken()
+        on.passes(40)
+        assert on.pbx.taken() == []
+
     def test_a_late_answer_of_the_first_is_hung_up(self) -> None:
         on = Ways()
         first = on.call_out()

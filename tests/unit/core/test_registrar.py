@@ -309,3 +309,31 @@ def test_texts_that_are_no_utf8_do_not_stay_so_in_records(bench: Bench, phone: E
     for _, _, record in bench.edge.take_changes():
         assert record is not None
         str(record).encode()
+
+
+class TestKeepAlives:
+    """What phones send so that their NAT keeps the way open is no malformed SIP (RFC 5626 4.4)."""
+
+    STUN = bytes.fromhex("000100002112a442b7e7a701bc34d686fa87dfae")
+
+    @pytest.mark.parametrize("data", [b"", b"\r\n", b"\r\n\r\n", b"\0", b"\0\0\0\0", b"\n \r\n"])
+    def test_nothing_is_answered_and_nothing_is_malformed(self, bench: Bench, phone: End, data: bytes) -> None:
+        phone.register()
+        phone.send(data)
+        assert bench.sent == []
+        assert bench.edge.counters["keepalives"] == 1
+        assert bench.edge.counters["malformed"] == 0
+
+    def test_stun_is_answered_to_a_registered_phone(self, bench: Bench, phone: End) -> None:
+        phone.register()
+        bench.edge.receive(self.STUN, phone.flow, bench.now)
+        ((answer, flow),) = bench.edge.datagrams_to_send()
+        assert flow == phone.flow
+        assert answer[:2] == b"\x01\x01"
+        assert answer[4:20] == self.STUN[4:]
+
+    def test_and_to_nobody_else(self, bench: Bench) -> None:
+        """The answer is larger than the question, and the source may be forged."""
+        bench.edge.receive(self.STUN, Flow("udp", "198.18.0.1", 999, 0), bench.now)
+        assert bench.edge.datagrams_to_send() == []
+        assert bench.edge.counters["malformed"] == 0

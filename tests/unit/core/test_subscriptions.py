@@ -25,6 +25,26 @@ def opening(end: End, method: str, uri: str, headers: dict[str, str], call_id: s
     return mine[0] if mine else None
 
 
+def test_people_see_who_watches_what() -> None:
+    on = Watching()
+    look = lambda: on.bench.edge.registrations("acme", on.bench.now)["subscriptions"]  # noqa: E731
+    (asked,) = look()
+    assert (asked["user"], asked["connection"], asked["event"]) == ("acme-101", "acme-pbx", "dialog")
+    assert (asked["from"], asked["to"], asked["state"], asked["expires"]) == (
+        AOR,
+        "sip:102@acme.example",
+        "asked",
+        None,
+    )
+    on.accepted()
+    on.heard(1)
+    (active,) = look()
+    assert active["state"] == "active"
+    assert on.bench.now + 500 < active["expires"] < on.bench.now + 700
+    assert on.bench.edge.registrations("globex", on.bench.now)["subscriptions"] == []
+    assert on.bench.edge.vitals()["subscriptions"] == 1
+
+
 class Watching:
     """A phone subscribes at the PBX; `sent` is the SUBSCRIBE as it came there."""
 

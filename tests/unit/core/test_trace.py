@@ -288,7 +288,10 @@ def test_hang_up_ends_both_legs_and_only_the_tenants_own() -> None:
     assert bench.edge.hang_up(call["id"], "globex", 480, "x", bench.now) == ""
     assert bench.edge.hang_up("c1", "acme", 480, "Over", bench.now) == call["id"]
     bench.collect()
-    phone.take("BYE"), pbx.take("BYE")
+    for end in (phone, pbx):
+        assert end.take("BYE").get("reason") == 'SIP;cause=480;text="Over"'
+    (record,) = bench.events("call.ended")
+    assert record["detail"]["by"] == "operator"  # type: ignore[index]
     assert bench.edge.hang_up(call["id"], None, 480, "Over", bench.now) == ""
 
 
@@ -299,7 +302,8 @@ def test_hang_up_before_the_answer_refuses_the_caller() -> None:
     pbx.take(100), pbx.take(180)
     assert bench.edge.hang_up("c1", None, 603, "Decline", bench.now)
     bench.collect()
-    pbx.take(603), phone.take("CANCEL")
+    pbx.take(603)
+    assert phone.take("CANCEL").get("reason") == 'SIP;cause=603;text="Decline"'
 
 
 def test_who_takes_the_call_id_of_another_tenants_call_learns_nothing() -> None:

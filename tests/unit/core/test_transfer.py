@@ -49,8 +49,12 @@ def test_the_pbx_names_the_phones_other_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["<sip:102@else.example>", "sip:102@else.example;x=1", "nonsense", "<sip:1@a?Replaces=>", "<tel:1>"]
-)
+    "value",
+    [
+        "<sip:102@else.example>", "sip:102@else.example;x=1", "nonsense", "<sip:1@a?Replaces=>", "<tel:1>",
+        "<sip:1@a?Replaces=caf%E9%3Bto-tag%3D1%3bfrom-tag=2&X=%ff>", "<sip:%E9@a?replaces=%C3%A9@b>;p=1",
+    ],
+)  # fmt: skip
 def test_what_names_no_dialog_of_ours_passes_as_it_came(value: str) -> None:
     talk = Talk()
     talk.phone.send(talk.from_phone("REFER", 1, Refer_To=value))

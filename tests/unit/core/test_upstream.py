@@ -120,6 +120,23 @@ def test_423_asks_for_longer() -> None:
     assert pbx.take("REGISTER").expires == 1800
 
 
+def test_423_that_demands_more_each_time_is_a_refusal() -> None:
+    bench, pbx = started(one_user())
+    asked = []
+    for least in range(1000, 1400, 100):
+        request = pbx.take("REGISTER")
+        asked.append(request.expires)
+        pbx.answer(request, 423, "t", Min_Expires=str(least))
+        bench.pass_time(0.1)
+        if state(bench)["state"] == "refused":
+            assert not pbx.taken()
+            bench.pass_time(float(state(bench)["next"]) - bench.now + 0.01)  # type: ignore[arg-type]
+    assert asked == [600, 1000, 1100, 1200]
+    assert state(bench)["code"] == 423
+    pbx.answer(pbx.take("REGISTER"), 200, "t")
+    assert state(bench)["state"] == "registered"
+
+
 def test_refusals_are_tried_again_later_and_later() -> None:
     bench, pbx = started(one_user())
     waits, last = [], bench.now

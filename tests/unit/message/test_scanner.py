@@ -252,3 +252,11 @@ class TestEachPrefix:
         for end in range(len(data)):
             with pytest.raises(BadMessage):
                 check(scan(data[:end]))
+
+
+def test_more_lines_than_allowed_by_bare_line_feeds_end_where_the_headers_do() -> None:
+    """The count is of line feeds, of which the headers' own line ends are a part only: the body is no header."""
+    data = b"OPTIONS sip:h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nX: " + b"\n" * 300 + b"\r\n\r\nbody\r\n"
+    with pytest.raises(BadMessage) as caught:
+        scan(data)
+    assert caught.value.status == 513

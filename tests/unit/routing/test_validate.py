@@ -575,6 +575,16 @@ def test_a_source_may_be_shared_with_the_mode_on_or_the_connection_disabled() ->
     assert across(off("acme", shared), off("globex", shared, enabled=False)) == []
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "ambiguous"),
+    [("a.example", "b.example", False), ("a.example", "a.example", True), ("a.example", "", True)],
+)
+def test_client_certificates_tell_tenants_apart(one: str, other: str, ambiguous: bool) -> None:
+    named = [("acme", one), ("globex", other)]
+    tenants = [off(slug, "192.0.2.1", transport="tls", tls_client=client) for slug, client in named]
+    assert len(across(*tenants)) == (2 if ambiguous else 0)
+
+
 def test_transports_do_not_tell_tenants_apart() -> None:
     """A connection over UDP is also believed over TCP, so a request over TCP could be either's."""
     assert len(across(off("acme", "192.0.2.1", transport="tcp"), off("globex", "192.0.2.1"))) == 2
@@ -692,3 +702,21 @@ def test_no_text_makes_the_validator_raise(bad: str) -> None:
         table, _ = codec.from_document(doc)
         assert table is not None
         validate(table)
+
+
+@pytest.mark.parametrize(
+    ("forward", "strategy", "warned"),
+    [
+        ("+49301", "on_behalf", True),
+        ("0049301", "on_behalf", True),
+        ("+49301", "none", False),
+        ("101", "on_behalf", False),
+    ],
+)
+def test_a_number_has_no_account_to_be_forwarded_out_with(forward: str, strategy: str, warned: bool) -> None:
+    number = Number("n", "+4930", forward=forward)
+    made = tenant(numbers=(number,), connections=(connection(strategy=strategy),))
+    paths = [
+        problem.path for problem in validate(Table(INSTALLATION, (made,))) if "wants the account" in problem.message
+    ]
+    assert paths == (["tenants[acme].numbers[+4930].forward"] if warned else [])

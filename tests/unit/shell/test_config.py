@@ -256,3 +256,35 @@ def test_certificates_and_origins_from_every_place(tmp_path: Path) -> None:
         authorities=Path("ca.pem"),
         client=Pair(Path("own.pem"), Path("own.pem")),
     )
+
+
+def test_settings_of_the_core_by_name() -> None:
+    flags = {"set": ["session_expires=3600", "user_agent=Edge/2", "upstream_rate=0.5"]}
+    assert config.load(flags, {}).tuned == {"session_expires": 3600, "user_agent": "Edge/2", "upstream_rate": 0.5}
+    assert config.load({}, {"TENANTRY_SET": "mute_after=5 mute_time=10"}).tuned == {"mute_after": 5, "mute_time": 10}
+    assert config.load({}, {}).tuned == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("session_expires", "is no NAME=VALUE"),
+        ("listeners=1", "the names are min_expires"),
+        ("session_min=89", "no whole number from 90 to 86400"),
+        ("session_min=90.5", "no whole number"),
+        ("session_min=inf", "no whole number"),
+        ("upstream_rate=nan", "no number from 0.1"),
+        ("session_min=2000", "session_min=2000 is more than session_expires=1800"),
+        ("max_expires=100", "default_expires=3600 is more than max_expires=100"),
+        ("user_agent=two words", "is not one word"),
+        ('user_agent=a"', "is not one word"),
+    ],
+)
+def test_settings_of_the_core_that_cannot_be_used(text: str, says: str) -> None:
+    with pytest.raises(config.ConfigError, match=says):
+        config.load({"set": [text]}, {})
+
+
+def test_a_setting_of_the_core_given_twice() -> None:
+    with pytest.raises(config.ConfigError, match="given twice"):
+        config.load({"set": ["mute_after=5", "mute_after=6"]}, {})

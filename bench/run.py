@@ -17,12 +17,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sipd.daemon import GARBAGE
 from sipd.flow import Flow
 from sipd.message.message import Message
 from sipd.message.scanner import scan
 from tests.unit.core.bench import PBX, Bench, credentials, request_text, table, tenant, wire
 
 TENANTS = 1000
+TAKE_SECONDS = 1.0
+"""How often the daemon takes the traces; what its thread does with them then is not measured here."""
 URI = "sip:101@t7.example"
 SDP = (
     "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8 101\r\n"
@@ -34,10 +37,13 @@ PHONE_FLOW, PBX_FLOW = Flow("udp", "203.0.113.1", 5062, 0), Flow("udp", PBX, 506
 class Meter:
     """Hands messages to the edge and adds up the time that it takes, until what it sends is ready."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tracing: bool = True) -> None:
         self.bench = Bench(table(*(tenant(f"t{number}", extensions=("101",)) for number in range(TENANTS))))
         self.bench.end(PHONE_FLOW.host, PHONE_FLOW.port).register("t7.example")
         self.spent = 0.0
+        self.taken_at = self.bench.now
+        if not tracing:
+            self.bench.edge.tracer = self.bench.edge.events.tracer = None
 
     def give(self, data: bytes, flow: Flow) -> list[tuple[Message, Flow]]:
         edge, now = self.bench.edge, self.bench.now
@@ -50,11 +56,15 @@ class Meter:
         return [(scan(sent), to) for sent, to in out]
 
     def tick(self) -> None:
-        """A millisecond passes: timers that are due are part of the cost."""
+        """A millisecond passes: timers that are due are part of the cost, and traces that are sorted each second."""
         self.bench.now += 0.001
         before = time.process_time()
         self.bench.edge.handle_timer(self.bench.now)
         self.bench.edge.datagrams_to_send()
+        tracer = self.bench.edge.tracer
+        if tracer is not None and self.bench.now - self.taken_at >= TAKE_SECONDS:
+            self.taken_at = self.bench.now
+            tracer.take(self.bench.now)
         self.spent += time.process_time() - before
 
 
@@ -143,15 +153,17 @@ WORK: dict[str, Callable[[Meter, int], None]] = {
 }
 
 
-def rounds(work: Callable[[Meter, int], None], count: int, times: int) -> Iterator[float]:
+def rounds(work: Callable[[Meter, int], None], count: int, times: int, *, tracing: bool) -> Iterator[float]:
     """Microseconds per operation, one figure a round; the first round warms up and is not given."""
     for number in range(times + 1):
-        meter = Meter()
+        meter = Meter(tracing=tracing)
         gc.collect()
+        gc.freeze()  # as the daemon does with a table
         for operation in range(count):
             work(meter, operation)
         if number:
             yield meter.spent / count * 1e6
+        gc.unfreeze()
 
 
 def main() -> None:
@@ -159,10 +171,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000, help="operations in a round (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds (%(default)s)")
     options = parser.parse_args()
-    print(f"{'operation':36}{'median':>10}{'lowest':>10}   microseconds of processor time, {TENANTS} tenants")
+    gc.set_threshold(*GARBAGE)
+    print(f"{'operation':48}{'median':>10}{'lowest':>10}   microseconds of processor time, {TENANTS} tenants")
     for name, work in WORK.items():
-        figures = list(rounds(work, options.count, options.rounds))
-        print(f"{name:36}{statistics.median(figures):10.0f}{min(figures):10.0f}")
+        for tracing in (False, True):
+            figures = list(rounds(work, options.count, options.rounds, tracing=tracing))
+            title = f"{name}, {'traced' if tracing else 'not traced'}"
+            print(f"{title:48}{statistics.median(figures):10.0f}{min(figures):10.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import gc
 import logging
 import os
 import random
@@ -24,7 +25,7 @@ from typing import Any, Protocol
 from sipd.config import Config, ConfigError, ListenOn, advertised_of, read_token
 from sipd.control import Control
 from sipd.disk import Checkpointer
-from sipd.flow import Answer, Flow, Listener, Query, TlsName
+from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at
 from sipd.message.framing import FramingError
 from sipd.net.resolve import Resolver
 from sipd.net.streams import Security, Streams, bind_tcp
@@ -51,6 +52,14 @@ FAULT_LOG_SECONDS = 1.0
 """At most one traceback in this time; all faults are counted."""
 SWITCH_SECONDS = 0.001
 """How long a loading table may hold the interpreter while a call waits for it."""
+GARBAGE = (10_000, 5, 20)
+"""When the garbage collector runs: a call is many objects that live for a while, and about 70 that only it can free.
+
+Measured with a frozen table (`sipd.reload`) of 2,000 tenants with 20 users each, over 6,000 traced calls on two shared
+cores: with Python's own (700, 10, 10) eight full collections of up to 540 ms, 590 us a call; with such numbers none, and
+no other pause above 150 ms, 145 us a call. A full collection still comes about every 15,000 calls, and takes up to
+1.6 s when the traces of 18,000 calls are in memory: they are most of what it looks at.
+"""
 FILES = 65_536
 """Open files asked for: one per stream."""
 
@@ -206,6 +215,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         allow_files()
         sys.setswitchinterval(SWITCH_SECONDS)
+        gc.set_threshold(*GARBAGE)
         await self._control.listen_unix(self._config.control)
         if self._config.control_tcp:
             address = self._config.control_tcp
@@ -291,7 +301,7 @@ class Daemon:
 
     def _tls_name(self, flow: Flow) -> TlsName | None:
         """Who shall be there, as the core knows."""
-        return self._core.tls_names.get(flow[:3])
+        return expected_at(flow) or self._core.tls_names.get(flow[:3])
 
     def _resolved(self, query: Query, answer: Answer) -> None:
         self._tell("resolved", self._core.resolved, query, answer, self._clock.now())

@@ -22,7 +22,7 @@ from sipd.routing.lookup import NOBODY, TenantIndex
 from sipd.routing.model import Connection, Group, User
 from sipd.session import too_small
 from sipd.subscriptions import Subscriptions
-from sipd.transaction.layer import ServerTransaction
+from sipd.transaction.layer import ServerTransaction, stateless_tag
 
 OUTSIDE_DIALOG = frozenset((
     "INVITE", "OPTIONS", "REGISTER", "MESSAGE", "NOTIFY", "INFO", "REFER", "SUBSCRIBE", "PUBLISH",
@@ -86,8 +86,7 @@ class Dispatcher:
         return self._subscriptions.unfit(request) if request.method == "SUBSCRIBE" else None
 
     def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:
-        source = tx.source
-        if self._is_a_pbx(source) or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
+        if not self._is_strange(tx.source) or not self._muted(tx.source, now):
             self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
         else:
             self._drop(tx)
@@ -131,12 +130,16 @@ class Dispatcher:
             return True
         index = table.tenant_of(sender.host)
         user = index.user(sender.user or "") if index is not None else None
-        return user is not None and user.id in users
+        return index is not None and user is not None and (index.tenant.id, user.id) in users
 
     def _is_a_pbx(self, source: Flow) -> bool:
         """Whether a connection of some tenant says that its PBX sends from here."""
         names = self._core.peer_names.get(source, NOBODY)
         return self._core.table().sources.find(source.host, source.port, source.transport, names).known
+
+    def _is_strange(self, source: Flow) -> bool:
+        """Whether neither a PBX nor a phone is known there."""
+        return not (self._is_a_pbx(source) or self._core.registrar.has_phone_at(source))
 
     def _unknown_source(self, tx: ServerTransaction, now: float) -> None:
         decision = Decision("unknown-source", 403, "Forbidden")
@@ -300,7 +303,7 @@ class Dispatcher:
         headers: list[Header] = list(self._authenticator.challenges(realm, agent, stale=stale, now=now, web=web))
         if verdict is Verdict.WRONG:
             self._note(tx, Decision("wrong-credentials", 401, "Unauthorized", tenant=index), now)
-        self._answer(tx, 401, now, headers)
+        self._answer_once(tx, 401, now, headers)
         return None
 
     # -- REGISTER
@@ -340,7 +343,8 @@ class Dispatcher:
         if decision.warning:
             headers.append(("Warning", f'{WARN_CODE} {self._core.settings.user_agent} "{decision.warning}"'))
         self._note(tx, decision, now)
-        self._answer(tx, decision.status, now, headers, decision.reason)
+        answer = self._answer_once if self._is_strange(tx.source) else self._answer
+        answer(tx, decision.status, now, headers, decision.reason)
 
     def _note(self, tx: ServerTransaction, decision: Decision, now: float) -> None:
         """The event of a refusal; nothing of credentials is in it."""
@@ -355,7 +359,7 @@ class Dispatcher:
             source=f"{source.transport}:{source.host}:{source.port}", uri=tx.request.uri.partition(";")[0][:200],
         )  # fmt: skip
 
-    def _answer(
+    def _answer_once(
         self,
         tx: ServerTransaction,
         status: int,
@@ -363,8 +367,21 @@ class Dispatcher:
         headers: list[Header] | None = None,
         reason: str | None = None,
     ) -> None:
-        token = self._core.wire.token()
-        data = build.response(tx.request, status, reason, token, headers or [], b"", tx.source[1:3])
+        """To whoever has not proved who it is: one answer for each request, and nothing kept (RFC 3261 26.3.2.4)."""
+        self._answer(tx, status, now, headers, reason, stateless_tag(tx.request))
+        self._core.layer.destroy(tx)
+
+    def _answer(
+        self,
+        tx: ServerTransaction,
+        status: int,
+        now: float,
+        headers: list[Header] | None = None,
+        reason: str | None = None,
+        tag: str = "",
+    ) -> None:
+        tag = tag or self._core.wire.token()
+        data = build.response(tx.request, status, reason, tag, headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
 
 

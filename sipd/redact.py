@@ -50,6 +50,24 @@ def redact(data: bytes, bodies: str = "sdp") -> bytes:
     return (_head(head) if suspect else head) + body
 
 
+def redact_all(messages: list[bytes], bodies: str = "sdp") -> list[bytes]:
+    """`redact` for the messages of one call, at less cost: they are looked through together, and mostly clean."""
+    whole = b" ".join(messages)
+    if (
+        b"\n\n" in whole or b"\r\r" in whole or _may_hold_secrets(whole)
+    ):  # odd line ends: heads end in more than one way
+        return [redact(data, bodies) for data in messages]
+    if bodies == "all":
+        return messages
+    return [data if data.find(b"\r\n\r\n") == len(data) - 4 else _of_body_kept(data, bodies) for data in messages]
+
+
+def _of_body_kept(data: bytes, bodies: str) -> bytes:
+    """A message without secrets, with what is kept of its body."""
+    head, body = _parted(data)
+    return head + _body(head, body, bodies, suspect=False) if body else data
+
+
 def _may_hold_secrets(text: bytes) -> bool:
     low = text.lower()
     for sign in _SIGNS:  # a loop: `any` takes twice as long

@@ -15,11 +15,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from sipd.flow import Flow
-from sipd.redact import redact
+from sipd.redact import redact, redact_all
 
 Doc = dict[str, Any]
 
 IN, OUT = "in", "out"
+EVENT, LEG, FIRST_LEG, DECIDED, PASSED, FAILED = "event", "leg", "first leg", "decided", "passed", "failed"
+"""What a note is. Its other places hold, beside the time: flow, message and Call-ID; event and Call-ID; Call-ID, whose
+it is and (tenant, user, connection); steps, sentence and Call-ID; whose step, rule and sentence."""
+NOTE = 5
+"""Places of a note."""
 KINDS = ("call", "request", "registration", "upstream", "subscription")
 """A call that was begun; another request, refused or not; a phone's REGISTERs; our own; a subscription."""
 
@@ -106,12 +111,22 @@ class Said:
         }
 
 
+def scrub_all(messages: Sequence[Said], bodies: str) -> None:
+    """`scrub` for many, at less cost."""
+    if any(said.clean for said in messages):
+        for said in messages:
+            said.scrub(bodies)
+        return
+    for said, data in zip(messages, redact_all([said.data for said in messages], bodies), strict=True):
+        said.data, said.clean = data, bodies
+
+
 class Trace:
     """One call, or what else has Call-IDs of its own."""
 
     __slots__ = (
-        "answered", "by", "code", "connection", "direction", "dropped", "ended", "from_text", "id", "kind",
-        "legs", "messages", "new_steps", "next_no", "reason", "ringing", "rule", "saved", "since", "size",
+        "answered", "by", "code", "connection", "direction", "dropped", "ended", "from_text", "handed_over",
+        "id", "kind", "legs", "messages", "new_steps", "next_no", "reason", "ringing", "rule", "saved", "since", "size",
         "steps", "tenant", "to_text", "touched", "unsaved_since", "user",
     )  # fmt: skip
 
@@ -134,6 +149,7 @@ class Trace:
         """How many of `messages`, from the first, were given to the store."""
         self.steps: list[Doc] = []
         self.new_steps = 0
+        self.handed_over = False
         self.size = 0
         self.dropped = 0
         self.next_no = 0
@@ -148,7 +164,8 @@ class Trace:
         self.messages.append(said)
         self.size += len(said.data)
         head = limits.head if self.kind in ("call", "request") else 0
-        while len(self.messages) > self.limit(limits) or self.size > limits.trace_bytes:
+        most = self.limit(limits)
+        while len(self.messages) > most or self.size > limits.trace_bytes:
             at = head if len(self.messages) > head + 1 else 0
             if len(self.messages) <= 1:
                 break
@@ -211,6 +228,8 @@ class Batch:
     about: Doc
     messages: list[Said]
     steps: list[Doc]
+    first: bool = False
+    """Nothing was handed over of it before."""
 
 
 class Tracer:
@@ -224,13 +243,14 @@ class Tracer:
         """Call-ID of the message that is being handled; empty: a timer."""
         self._seen = 0
         """How much of the outbox is noted."""
-        self._notes: list[tuple[Any, ...]] = []
+        self._notes: list[Any] = []
+        """`NOTE` places for each: flat, as many small tuples that live for a second keep the garbage collector busy."""
         self._traces: dict[str, OrderedDict[str, Trace]] = {kind: OrderedDict() for kind in KINDS}
         self._by_id: dict[str, Trace] = {}
         self._legs: dict[str, tuple[Trace, ...]] = {}
         self._unsaved: dict[str, Trace] = {}
         self._unsampled: OrderedDict[str, None] = OrderedDict()
-        self._registrations: dict[tuple[str, str], Trace] = {}
+        self._registrations: dict[tuple[str, str, str], Trace] = {}
         self._undelivered: tuple[str, list[tuple[str, bool, str]]] = "", []
         """Call-ID and steps of a decision whose call has no trace yet."""
         self._bytes = 0
@@ -252,15 +272,18 @@ class Tracer:
             self.catch_up(outbox)
         self.now = now
         self._current = call_id
-        self._notes.append((now, IN, flow, data, call_id))
-        if len(self._notes) > self._limits.notes:
+        notes = self._notes
+        notes += (now, IN, flow, data, call_id)
+        if len(notes) > self._limits.notes * NOTE:
             self.sort()
 
     def catch_up(self, outbox: Sequence[tuple[bytes, Flow]]) -> None:
         """Note what was put into the outbox since the last time."""
-        now = self.now
+        if len(outbox) == self._seen:
+            return
+        now, notes = self.now, self._notes
         for data, flow in outbox[self._seen :]:
-            self._notes.append((now, OUT, flow, data, ""))
+            notes += (now, OUT, flow, data, "")
         self._seen = len(outbox)
 
     def sent(self, outbox: Sequence[tuple[bytes, Flow]]) -> None:
@@ -276,41 +299,41 @@ class Tracer:
 
     def leg(self, call_id: str, of: str, tenant: str, user: str, connection: str, *, call: bool) -> None:
         """A leg begins: messages with this Call-ID belong to `of`, a call's id or another leg's Call-ID."""
-        self._notes.append((self.now, "leg", call_id, of, (tenant, user, connection), call))
+        self._notes += (self.now, FIRST_LEG if call else LEG, call_id, of, (tenant, user, connection))
 
     def event(self, event: Doc) -> None:
         """What the core tells (`sipd.events`)."""
-        self._notes.append((self.now, "event", event, self._current))
+        self._notes += (self.now, EVENT, event, self._current, None)
 
     def decided(self, steps: Sequence[Any], sentence: str) -> None:
         """How it was decided who gets the request that is being handled."""
-        self._notes.append((self.now, "decided", steps, sentence, self._current))
+        self._notes += (self.now, DECIDED, steps, sentence, self._current)
 
     def step(self, of: str, rule: str, passed: bool, sentence: str) -> None:
         """What came after: a forward, a limit, a fork."""
-        self._notes.append((self.now, "step", of, rule, passed, sentence))
+        self._notes += (self.now, PASSED if passed else FAILED, of, rule, sentence)
 
     # -- sorting
 
     def sort(self) -> None:
         """Give each note to its trace. Cheap enough to be done each second, and bounded by `TraceLimits.notes`."""
         notes, self._notes = self._notes, []
-        for note in notes:
-            what = note[1]
+        each = iter(notes)
+        for at, what, first, second, third in zip(each, each, each, each, each, strict=True):
             if what is IN or what is OUT:
-                self._message(*note)
-            elif what == "leg":
-                self._leg(note[0], *note[2:])
-            elif what == "event":
-                self._event(note[0], *note[2:])
-            elif what == "decided":
-                self._decided(note[0], *note[2:])
+                self._message(at, what, first, second, third)
+            elif what is EVENT:
+                self._event(at, first, second)
+            elif what is LEG or what is FIRST_LEG:
+                self._leg(at, first, second, third, call=what is FIRST_LEG)
+            elif what is DECIDED:
+                self._decided(at, first, second, third)
             else:
-                self._step(note[0], *note[2:])
+                self._step(at, first, second, what is PASSED, third)
         self._bound()
 
     def _message(self, at: float, way: str, flow: Flow, data: bytes, call_id: str) -> None:
-        call_id = _legible(call_id) or call_id_of(data) or f"unreadable from {flow_text(flow)}"
+        call_id = _legible(call_id) if call_id else call_id_of(data) or f"unreadable from {flow_text(flow)}"
         traces = self._legs.get(call_id)
         if traces is None:
             if self._left_out(call_id):
@@ -329,8 +352,9 @@ class Tracer:
         leg = trace.legs.index(call_id) if call_id in trace.legs else 0
         self._bytes += trace.add(Said(at, way, flow, data, leg, trace.next_no), limits)
         trace.next_no += 1
-        self.counters["trace.dropped"] += trace.dropped - dropped
-        if data[:4] == b"SIP/":
+        if trace.dropped != dropped:
+            self.counters["trace.dropped"] += trace.dropped - dropped
+        if data.startswith(b"SIP/"):
             _answer(trace, at, way, leg, data)
         self._touch(trace, at)
 
@@ -361,7 +385,7 @@ class Tracer:
         if all(other.tenant == tenant for other in others):
             self._legs[call_id] = (*others[: SHARED_LEGS - 1], trace)
 
-    def _leg(self, at: float, call_id: str, of: str, who: tuple[str, str, str], call: bool) -> None:
+    def _leg(self, at: float, call_id: str, of: str, who: tuple[str, str, str], *, call: bool) -> None:
         call_id, of = _legible(call_id), _legible(of)
         if of in self._unsampled or (call and self._left_out(call_id) and call_id not in self._legs):
             self._leave_out(of, call_id)
@@ -387,7 +411,7 @@ class Tracer:
         self._belongs(trace, who[0])
         trace.user, trace.connection = who[1] or trace.user, who[2] or trace.connection
         if trace.kind == "upstream":
-            self._registrations[trace.user, trace.connection] = trace
+            self._registrations[_place(trace)] = trace
         self._touch(trace, at)
 
     def _promoted(self, call_id: str, of: str, tenant: str, at: float) -> Trace:
@@ -400,7 +424,7 @@ class Tracer:
             self._unsaved.pop(trace.id, None)
             trace.id, trace.kind, trace.code, trace.reason, trace.rule = of, "call", 0, "", ""
             trace.saved = trace.new_steps = 0
-            trace.unsaved_since = None
+            trace.unsaved_since, trace.handed_over = None, False
             self._by_id[of] = self._traces["call"][of] = trace
             return trace
         return self._new(of, "call", at)
@@ -439,7 +463,9 @@ class Tracer:
         detail = event["detail"]
         trace = self._by_id.get(detail.get("call", "")) or self._current_trace(current)
         if trace is None:
-            trace = self._registrations.get((event.get("user", ""), event.get("connection", "")))
+            trace = self._registrations.get(
+                (event.get("tenant", ""), event.get("user", ""), event.get("connection", ""))
+            )
         if trace is None or (detail.get("call", trace.id) != trace.id and trace.kind == "call"):
             return
         kind = event["kind"]
@@ -531,8 +557,8 @@ class Tracer:
         self._traces[trace.kind].pop(trace.id, None)
         self._by_id.pop(trace.id, None)
         self._unsaved.pop(trace.id, None)
-        if self._registrations.get((trace.user, trace.connection)) is trace:
-            del self._registrations[trace.user, trace.connection]
+        if self._registrations.get(_place(trace)) is trace:
+            del self._registrations[_place(trace)]
         for call_id in trace.legs:
             left = tuple(t for t in self._legs.get(call_id, ()) if t is not trace)
             if left:
@@ -549,8 +575,10 @@ class Tracer:
         for trace in list(self._unsaved.values()):
             since = trace.unsaved_since or 0.0
             if everything or now - trace.touched >= SETTLE or now - since >= SETTLE_AT_MOST:
-                batches.append(Batch(trace.about(), trace.messages[trace.saved :], trace.steps[trace.new_steps :]))
+                messages, steps = trace.messages[trace.saved :], trace.steps[trace.new_steps :]
+                batches.append(Batch(trace.about(), messages, steps, first=not trace.handed_over))
                 trace.saved, trace.new_steps, trace.unsaved_since = len(trace.messages), len(trace.steps), None
+                trace.handed_over = True
                 del self._unsaved[trace.id]
         return batches
 
@@ -565,6 +593,11 @@ class Tracer:
         """In no order."""
         self.sort()
         return iter(list(self._by_id.values()))
+
+
+def _place(trace: Trace) -> tuple[str, str, str]:
+    """Of a registration at a PBX: ids of tenant, user and connection."""
+    return trace.tenant, trace.user, trace.connection
 
 
 def flow_text(flow: Flow) -> str:
@@ -587,12 +620,13 @@ def call_id_of(data: bytes) -> str:
 
 def _answer(trace: Trace, at: float, way: str, leg: int, data: bytes) -> None:
     """What an answer says of the whole: when the caller heard it ring, and how a request that is no call ended."""
+    if trace.kind == "call":
+        if way is OUT and leg == 0 and trace.ringing is None and data[8:10] == b"18":
+            trace.ringing = at
+        return
     digits = data[8:11]
     status = int(digits) if digits.isdigit() else 0
-    if trace.kind == "call":
-        if way == OUT and leg == 0 and 180 <= status < 190 and trace.ringing is None:
-            trace.ringing = at
-    elif (way == OUT) != (trace.kind == "upstream") and status >= 200 and not trace.rule:
+    if (way == OUT) != (trace.kind == "upstream") and status >= 200 and not trace.rule:
         trace.code, trace.reason = status, _legible(data[12:100].partition(b"\r")[0].decode("utf-8", "replace"))
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sipd.disk import Database, is_broken
-from sipd.trace import Batch, Trace
+from sipd.trace import Batch, Trace, flow_text, scrub_all
 
 log = logging.getLogger("sipd.traces")
 
@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS piece (
     trace TEXT NOT NULL, no INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (trace, no)
 ) WITHOUT ROWID;
 """
+INSERT_TRACE = "INSERT OR REPLACE INTO trace VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 QUEUE_LIMIT = 64
 """Hand-overs that may wait for the disk; one more is dropped and counted."""
 BATCH_LIMIT = 20_000
@@ -60,6 +61,8 @@ STOP_SECONDS = 3.0
 """For the thread to write what waits when the daemon stops."""
 
 Doc = dict[str, Any]
+
+_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +201,15 @@ class TraceStore:
                 log.warning("traces are stored again path=%s", self._path)
 
     def _encoded(self, batch: Batch) -> bytes:
-        messages = [said.as_dict(self._keeping.bodies) for said in batch.messages]
-        return zlib.compress(json.dumps({"messages": messages, "steps": batch.steps}).encode(), 1)
+        """A line of JSON with all but the messages, and these as they are: JSON would look at each of their bytes."""
+        messages = batch.messages
+        scrub_all(messages, self._keeping.bodies)
+        told = [
+            (said.no, round(said.at, 6), said.way, flow_text(said.flow), said.flow.listener, said.leg, len(said.data))
+            for said in messages
+        ]
+        head = _json({"of": told, "steps": batch.steps}).encode()
+        return zlib.compress(b"\n".join([head, *(said.data for said in messages)]), 1)
 
     def _write(self, rows: Sequence[tuple[Batch, bytes]]) -> None:
         """In slices, each with its own trimming, so that no hand-over is too large for the file."""
@@ -213,14 +223,30 @@ class TraceStore:
             sizes = dict(self._sizes)
             try:
                 with database.transaction() as connection:
-                    for batch, body in rows[done:upto]:
-                        self._write_one(connection, batch.about, body)
+                    self._write_slice(connection, rows[done:upto])
                     self._trim(connection)
             except BaseException:
                 self._sizes = sizes
                 raise
             self._counters["traces.stored"] += upto - done
             done = upto
+
+    def _write_slice(self, connection: sqlite3.Connection, rows: Sequence[tuple[Batch, bytes]]) -> None:
+        """Calls of which nothing is here yet go in together, without a look: their ids are drawn, and nobody's else."""
+        new: list[tuple[Doc, bytes]] = []
+        for batch, body in rows:
+            if batch.first and batch.about["kind"] == "call" and len(body) <= TRACE_BYTES:
+                new.append((batch.about, body))
+            else:
+                self._write_one(connection, batch.about, body)
+        if not new:
+            return
+        connection.executemany("INSERT OR REPLACE INTO piece VALUES (?, 1, ?)", [(a["id"], body) for a, body in new])
+        sized = [(about, len(body) + ROW_BYTES) for about, body in new]
+        connection.executemany(INSERT_TRACE, [_row(about["id"], "calls", about, size) for about, size in sized])
+        legs = [(name, about["id"]) for about, _ in new for name in about["legs"]]
+        connection.executemany("INSERT OR IGNORE INTO leg VALUES (?, ?)", legs)
+        self._sizes["calls"] += sum(size for _, size in sized)
 
     def _write_one(self, connection: sqlite3.Connection, about: Doc, body: bytes) -> None:
         shelf = "calls" if about["kind"] == "call" else "others"
@@ -248,13 +274,7 @@ class TraceStore:
                 more -= freed
         else:
             self._counters["traces.unstored"] += 1
-        connection.execute(
-            "INSERT OR REPLACE INTO trace VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                id_, shelf, about["tenant"], about["user"], parties(about), about["code"], about["since"], size,
-                json.dumps(about),
-            ),
-        )  # fmt: skip
+        connection.execute(INSERT_TRACE, _row(id_, shelf, about, size))
         connection.executemany("INSERT OR IGNORE INTO leg VALUES (?, ?)", [(name, id_) for name in about["legs"]])
         self._sizes[shelf] += more
 
@@ -362,9 +382,9 @@ class TraceStore:
         for id_, about in self._asked(query, (name, tenant)):
             kept = Kept(json.loads(about), [], [])
             for (body,) in self._asked("SELECT body FROM piece WHERE trace = ? ORDER BY no", (id_,)):
-                piece = json.loads(zlib.decompress(body))
-                kept.messages.extend(piece["messages"])
-                kept.steps.extend(piece["steps"])
+                messages, steps = decoded(body)
+                kept.messages.extend(messages)
+                kept.steps.extend(steps)
             return kept
         return None
 
@@ -385,6 +405,26 @@ class TraceStore:
             self._counters["traces.failures"] += 1
             log.warning("traces cannot be read path=%s error=%r", self._path, str(error))
             return iter(())
+
+
+def decoded(body: bytes) -> tuple[list[Doc], list[Doc]]:
+    """Messages and steps of a piece, as docs/architecture.md has them at `trace`."""
+    head, _, text = zlib.decompress(body).partition(b"\n")
+    piece = json.loads(head)
+    if "messages" in piece:  # as an earlier release wrote them
+        return piece["messages"], piece["steps"]
+    messages, begin = [], 0
+    for no, at, way, flow, listener, leg, size in piece["of"]:
+        said = text[begin : begin + size].decode("utf-8", "replace")
+        messages.append({"no": no, "at": at, "way": way, "flow": flow, "listener": listener, "leg": leg, "text": said})
+        begin += size + 1
+    return messages, piece["steps"]
+
+
+def _row(id_: str, shelf: str, about: Doc, size: int) -> tuple[object, ...]:
+    """For `INSERT_TRACE`."""
+    whose = about["tenant"], about["user"], parties(about)
+    return (id_, shelf, *whose, about["code"], about["since"], size, _json(about))
 
 
 def parties(about: Doc) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sipd.redact import redact
+from sipd.redact import redact, redact_all
 
 SECRET = st.text("abcdefghijklmnopqrstuvwxyz0123456789+/", min_size=24, max_size=44).map(lambda text: f"zz{text}zz")
 CASES = st.sampled_from([str, str.upper, str.lower, str.title])
@@ -90,3 +90,15 @@ def test_which_bodies_are_kept(bodies: str, kind: str, kept: bool) -> None:
     assert (b"hello there" in redact(message, bodies)) is kept
     if not kept:
         assert f"(body of 11 bytes, {kind or 'no type'}, not kept)".encode() in redact(message, bodies)
+
+
+PIECES = st.sampled_from(
+    [b"INVITE sip:a SIP/2.0", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"k=clear:x", b"k", b"Content-Type: text/plain",
+     b"c: application/sdp", b"v=0", b"sip:1:pw@h", b"sip:1", b":pw@h", b"Authorization: Basic x",
+     b"To: <sip:1@h>", b" "]
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(PIECES).map(b"".join), max_size=4), st.sampled_from(["sdp", "all", "none"]))
+def test_many_together_lose_what_each_would_lose(messages: list[bytes], bodies: str) -> None:
+    assert redact_all(messages, bodies) == [redact(data, bodies) for data in messages]

@@ -134,7 +134,7 @@ class TestRefresh:
         on.phone.nothing()
         on.bench.pass_time(2)
         bye = on.phone.take("BYE")
-        assert bye.get("reason") == "SIP;cause=408"
+        assert bye.get("reason") == 'SIP;cause=408;text="Session Expired"'
         on.phone.answer(bye, 200)
         on.pbx.answer(on.pbx.take("BYE"), 200)
         assert ended(on.bench) == [(408, "Session Expired")]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
+import zlib
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,17 @@ def test_pieces_of_one_trace_come_together(tmp_path: Path) -> None:
     assert kept is not None
     assert len(kept.messages) == 2
     assert kept.about["code"] == 404
+
+
+def test_a_piece_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    put(tmp_path, batch("a"))
+    said = {"no": 0, "at": NOW, "way": "in", "flow": "udp:192.0.2.1:5060", "listener": 0, "leg": 0, "text": "as it was"}
+    body = zlib.compress(json.dumps({"messages": [said], "steps": []}).encode(), 1)
+    with sqlite3.connect(tmp_path / "traces.db") as connection:
+        connection.execute("UPDATE piece SET body = ?", (body,))
+    kept = store(tmp_path).read("a")
+    assert kept is not None
+    assert kept.messages == [said]
 
 
 def test_filters_are_the_same_in_memory_and_on_disk(tmp_path: Path) -> None:

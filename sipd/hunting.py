@@ -220,7 +220,10 @@ class Hunting:
         round_ = call.round = Round(call, [])
         seconds = callee.ring_seconds if callee is not None else self._core.settings.caller_timeout
         round_.ring_timer = self._core.timers.set(now + seconds, lambda at: self._rang_out(round_, at))
-        self._ring_at(round_, callee, leg.target, leg.flow, leg.remote.partition(";tag=")[0], now)
+        who = Address.parse(leg.remote)
+        params = {name: value for name, value in who.params.items() if name != "tag"}
+        to_value = str(Address(who.display, who.uri, params, who.uri_text))
+        self._ring_at(round_, callee, leg.target, leg.flow, to_value, now)
 
     # -- where it goes
 

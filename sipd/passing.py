@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sipd.auth import Proof, account_of, at_pbx
+from sipd.callerid import shown_to_phone
 from sipd.calls import Calls, Core
 from sipd.dialogs import lines_to_pass, target_of
 from sipd.flow import Flow, may_go
@@ -94,9 +95,10 @@ class Passing:
         bindings = sorted(bindings, key=preference, reverse=True)[:MAX_BRANCHES]
         passed = Passed(tx, len(bindings), to_phone=True)
         to_value = f"<{Uri.build(extension, index.tenant.primary_domain)}>"
+        from_value = shown_to_phone(tx.request, index, None)
         rest = lines_to_pass(tx.request, from_phone=not trusted)
         for binding in bindings:
-            copy = Copy(passed, target_of(binding.contact), _from_value(tx.request), to_value, rest)
+            copy = Copy(passed, target_of(binding.contact), from_value, to_value, rest)
             self._name(copy, index, None)
             self._send(copy, [binding.flow], [], now)
         if tx.method == "OPTIONS" and bindings and not passed.done:
@@ -208,11 +210,6 @@ class Passing:
             copy.seq += 1
             self._send(copy, copy.sending.onward, [*found], now)
         return found is not None
-
-
-def _from_value(request: Message) -> str:
-    """The sender's From without its tag."""
-    return f"<{request.from_.uri_text}>"
 
 
 def ours(status: int) -> int:

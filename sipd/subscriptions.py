@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 from sipd.auth import PbxAccount, Proof, account_of, at_pbx
+from sipd.callerid import shown_to_phone
 from sipd.calls import Calls, Core
 from sipd.dialogs import Leg, lines_to_pass, routes, target_of
 from sipd.events import legible
@@ -281,7 +282,7 @@ class Subscriptions:
         if subscription is None:
             return True
         to_value = f"<{Uri.build(user.extension, index.tenant.primary_domain)}>"
-        from_value = f"<{tx.request.from_.uri_text}>"
+        from_value = shown_to_phone(tx.request, index, None)
         wire = self._core.wire
         asks = [self._ask(subscription, uri, from_value, to_value, None) for uri, _ in places]
         for ask, (_, flow) in zip(asks, places, strict=True):

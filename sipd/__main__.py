@@ -130,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("--version", metavar="NUMBER", type=int, help="default: one more than the node's")
     for command in (seal, load):
         command.add_argument("table", metavar="TABLE", help="a whole table in one JSON file, or - for standard input")
-        command.add_argument("--key-file", metavar="FILE", type=Path, help="the installation's key")
+        command.add_argument("--key-file", metavar="FILE", help="the installation's key; default: as `sipd run` has it")
     add_replay(verbs)
     add_asking(verbs)
     return top
@@ -227,15 +227,8 @@ def load_table(asked: argparse.Namespace) -> int:
 
 
 def key_of(asked: argparse.Namespace) -> handmade.OpenCipher:
-    """The installation's key, from the option or TENANTRY_KEY_FILE."""
-
-    def opened() -> AESSIV:
-        path = asked.key_file or os.environ.get("TENANTRY_KEY_FILE")
-        if not path:
-            raise config.ConfigError("Name the installation's key with --key-file FILE, or in TENANTRY_KEY_FILE.")
-        return AESSIV(config.read_key(Path(path)))
-
-    return opened
+    """The installation's key, where `sipd run` with these settings has it."""
+    return lambda: AESSIV(config.read_key(config.find_key(vars(asked), os.environ)))
 
 
 def ask(asked: argparse.Namespace, request: commands.Doc) -> commands.Doc:

@@ -57,7 +57,8 @@ class Authenticator:
         self._memory = settings.nonce_memory
         self._counts: OrderedDict[str, int] = OrderedDict()
         self._nobody = ha1("MD5", "", "", base64.b16encode(random_bytes(16)).decode())
-        self._opened: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._opened: OrderedDict[tuple[str, str, str], str] = OrderedDict()
+        """By tenant, user and sealed text: a seal holds for one place, and opens nowhere else."""
 
     def challenges(
         self, realm: str, agent: str, *, stale: bool, now: float, web: bool = False
@@ -97,7 +98,7 @@ class Authenticator:
     def _ha1(self, index: TenantIndex, user: User, algorithm: str) -> str:
         """The opened HA1, remembered by its sealed text; "" when there is none or it does not open."""
         sealed = getattr(user, FIELD[algorithm])
-        key = (user.id, sealed)
+        key = (index.tenant.id, user.id, sealed)
         if key not in self._opened:
             try:
                 self._opened[key] = unseal(self._cipher, (index.tenant.id, user.id, FIELD[algorithm]), sealed)

@@ -107,8 +107,8 @@ class Call:
         """Users with whose account the call may go out, in order."""
         self.forwards: list[Forward] = []
         """Forwards that were followed."""
-        self.visited: set[str] = set()
-        """Ids of the users and groups that the call came to."""
+        self.visited: set[tuple[str, str]] = set()
+        """The users and groups that the call came to: kind and id."""
         self.scopes: list[Scope] = []
         """What the call counts in now; each is there as often as it counts."""
         self.round: Round | None = None
@@ -269,7 +269,7 @@ class Calls:
         """Send to where the phone is now."""
         user = dialog.call.caller if dialog.branch is None else dialog.branch.user
         if dialog.pinned and user is not None:
-            flow = self._core.registrar.flow_of(user.id, dialog.target, dialog.flow, now)
+            flow = self._core.registrar.flow_of((dialog.call.index.tenant.id, user.id), dialog.target, dialog.flow, now)
             if flow != dialog.flow:
                 dialog.send_to(flow)
 
@@ -482,7 +482,7 @@ class Calls:
         a.remote_seq = request.cseq.number
         a.route_set = routes(request)
         if call.connection is not None:
-            wire.expect(call.tx.source, call.connection.host, call.connection.tls_verify)
+            a.send_to(wire.expect(call.tx.source, call.connection.host, call.connection.tls_verify))
         if call.connection is not None and user is not None:
             a.account = account_of(call.index, user, call.connection)
         domain = call.index.tenant.primary_domain

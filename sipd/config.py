@@ -143,10 +143,19 @@ def load(flags: Mapping[str, object], environment: Mapping[str, str]) -> Config:
 
 def find_control(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path:
     """The control socket of the node with these settings, for commands that ask it. Raises ConfigError."""
+    return _find("control", "control.sock", flags, environment)
+
+
+def find_key(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path:
+    """The installation's key, as the node with these settings finds it. Raises ConfigError."""
+    return _find("key_file", "key", flags, environment)
+
+
+def _find(name: str, in_state: str, flags: Mapping[str, object], environment: Mapping[str, str]) -> Path:
     file = flags.get("config") or environment.get("TENANTRY_CONFIG")
     from_file = read_toml(Path(str(file))) if file else {}
-    control = _first("control", flags, environment, from_file, "")
-    return Path(control or Path(_first("state", flags, environment, from_file, TEXTS["state"])) / "control.sock")
+    said = _first(name, flags, environment, from_file, "")
+    return Path(said or Path(_first("state", flags, environment, from_file, TEXTS["state"])) / in_state)
 
 
 def read_toml(path: Path) -> dict[str, object]:

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from sipd.config import Config, ConfigError, ListenOn, advertised_of, read_token
 from sipd.control import Control
 from sipd.disk import Checkpointer
-from sipd.flow import Answer, Flow, Listener, Query, TlsName
+from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at
 from sipd.message.framing import FramingError
 from sipd.net.resolve import Resolver
 from sipd.net.streams import Security, Streams, bind_tcp
@@ -55,7 +55,7 @@ SWITCH_SECONDS = 0.001
 GARBAGE = (10_000, 5, 20)
 """When the garbage collector runs: a call is many objects that live for a while, and about 70 that only it can free.
 
-Measured with a frozen table (`sipd.reload`) of 2,000 tenants with 20 users each under traced calls, on two shared cores.
+Measured with a frozen table (`sipd.reload`) of 2,000 tenants with 20 users each, traced calls, two shared cores.
 Python's own (700, 10, 10): 8 full collections in 6,000 calls, up to 540 ms each, 590 us a call. These: none in 10,000
 calls, the longest pause 40 ms, 87 us a call. A full collection does come, after about 13,000 calls by the counts, and
 is long: with (10_000, 5, 10) one took 1.6 s, with the traces of 18,000 calls in memory, which are most of what it sees.
@@ -301,7 +301,7 @@ class Daemon:
 
     def _tls_name(self, flow: Flow) -> TlsName | None:
         """Who shall be there, as the core knows."""
-        return self._core.tls_names.get(flow[:3])
+        return expected_at(flow) or self._core.tls_names.get(flow[:3])
 
     def _resolved(self, query: Query, answer: Answer) -> None:
         self._tell("resolved", self._core.resolved, query, answer, self._clock.now())

@@ -30,8 +30,11 @@ NOT_PASSED = frozenset((
 UNTRUSTED = frozenset((
     "p-asserted-identity", "p-preferred-identity", "remote-party-id", "diversion", "history-info",
     "p-charging-vector", "p-charging-function-addresses", "p-visited-network-id", "p-access-network-info",
+    "p-asserted-service", "p-served-user", "p-private-network-indication", "p-charge-info", "identity",
+    "identity-info",
 ))  # fmt: skip
-"""Claims that a phone may not make towards the PBX (RFC 3325 section 5)."""
+"""Claims that a phone may not make towards the PBX (RFC 3325 section 5, RFC 6050, RFC 5502, RFC 7316, RFC 8496), and
+signatures over From and To, which are others on the other leg (RFC 8224)."""
 NOT_PASSED_FROM_PHONE = NOT_PASSED | UNTRUSTED
 NOT_PASSED_TO_PHONE = NOT_PASSED | {"p-asserted-identity", "p-preferred-identity", "remote-party-id"}
 """When the caller wants to stay unknown (RFC 3325 section 7)."""
@@ -199,7 +202,7 @@ class Leg:
         first = Address.parse(self.route_set[0])
         if "lr" in first.uri.params:
             return self.target, self.route_set
-        return first.uri_text, [*self.route_set[1:], f"<{self.target}>"]
+        return target_of(first.uri_text), [*self.route_set[1:], f"<{self.target}>"]
 
     def next_seq(self) -> int:
         self.local_seq += 1

@@ -13,7 +13,7 @@ from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
-from sipd.message.uri import Uri
+from sipd.message.uri import Uri, called
 from sipd.methods import ALLOW, UNDERSTOOD, not_taken, not_understood
 from sipd.passing import Passing
 from sipd.registrar import Refused
@@ -22,7 +22,7 @@ from sipd.routing.lookup import NOBODY, TenantIndex
 from sipd.routing.model import Connection, Group, User
 from sipd.session import too_small
 from sipd.subscriptions import Subscriptions
-from sipd.transaction.layer import ServerTransaction
+from sipd.transaction.layer import ServerTransaction, stateless_tag
 
 OUTSIDE_DIALOG = frozenset((
     "INVITE", "OPTIONS", "REGISTER", "MESSAGE", "NOTIFY", "INFO", "REFER", "SUBSCRIBE", "PUBLISH",
@@ -69,7 +69,7 @@ class Dispatcher:
         status = not_taken(request.method)
         if status:
             return status, [ALLOW]
-        if Uri.parse(request.uri).scheme not in ("sip", "sips"):
+        if Uri.parse(request.uri).scheme not in ("sip", "sips", "tel"):
             return 416, []
         if request.max_forwards == 0 and request.method != "REGISTER":
             return 483, []
@@ -78,18 +78,15 @@ class Dispatcher:
             return 420, missing
         if self._core.layer.merged(request):
             return 482, []
-        if request.to.tag:
+        if request.to.tag or request.method not in OUTSIDE_DIALOG:
             return 481, []
-        if request.method not in OUTSIDE_DIALOG:
-            return 405, [ALLOW]
         small = too_small(request, self._core.settings)
         if small is not None:
             return 422, small
         return self._subscriptions.unfit(request) if request.method == "SUBSCRIBE" else None
 
     def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:
-        source = tx.source
-        if self._is_a_pbx(source) or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
+        if not self._is_strange(tx.source) or not self._muted(tx.source, now):
             self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
         else:
             self._drop(tx)
@@ -99,6 +96,10 @@ class Dispatcher:
     def _from_anyone(self, tx: ServerTransaction, now: float) -> None:
         """A registered phone's flow or a tenant's credentials make it a phone's; then the source rules."""
         table, source = self._core.table(), tx.source
+        uri = Uri.parse(tx.request.uri)
+        if tx.method == "OPTIONS" and uri.user is None and table.names_no_domain(uri.host):
+            self._alive(tx, now)
+            return
         realm = next((r for r in find_realms(tx.request) if table.tenant_of(r)), None)
         if realm is not None or self._is_a_phone(tx):
             self._from_phone(tx, realm, now)
@@ -108,6 +109,14 @@ class Dispatcher:
             self._from_phone(tx, None, now)
         else:
             self._unknown_source(tx, now)
+
+    def _alive(self, tx: ServerTransaction, now: float) -> None:
+        """Whether the edge is there may be asked by all: phones before they register, monitors; but not without end."""
+        source = tx.source
+        if self._is_a_pbx(source) or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
+            self._capabilities(tx, now)
+        else:
+            self._drop(tx)
 
     def _is_a_phone(self, tx: ServerTransaction) -> bool:
         """Whether a phone is registered where this comes from; at a PBX's own address and port, whether it is the
@@ -121,12 +130,16 @@ class Dispatcher:
             return True
         index = table.tenant_of(sender.host)
         user = index.user(sender.user or "") if index is not None else None
-        return user is not None and user.id in users
+        return index is not None and user is not None and (index.tenant.id, user.id) in users
 
     def _is_a_pbx(self, source: Flow) -> bool:
         """Whether a connection of some tenant says that its PBX sends from here."""
         names = self._core.peer_names.get(source, NOBODY)
         return self._core.table().sources.find(source.host, source.port, source.transport, names).known
+
+    def _is_strange(self, source: Flow) -> bool:
+        """Whether neither a PBX nor a phone is known there."""
+        return not (self._is_a_pbx(source) or self._core.registrar.has_phone_at(source))
 
     def _unknown_source(self, tx: ServerTransaction, now: float) -> None:
         decision = Decision("unknown-source", 403, "Forbidden")
@@ -159,7 +172,7 @@ class Dispatcher:
 
     def _from_pbx(self, tx: ServerTransaction, now: float) -> None:
         request, source = tx.request, tx.source
-        uri = Uri.parse(request.uri)
+        uri = called(Uri.parse(request.uri))
         if request.method == "OPTIONS" and uri.user is None:
             self._capabilities(tx, now)
             return
@@ -220,7 +233,7 @@ class Dispatcher:
     def _from_phone(self, tx: ServerTransaction, realm: str | None, now: float) -> None:
         request = tx.request
         sender = request.from_.uri
-        uri = Uri.parse(request.uri)
+        uri = called(Uri.parse(request.uri))
         table = self._core.table()
         if request.method == "OPTIONS" and uri.user is None and self._core.registrar.has_phone_at(tx.source):
             self._capabilities(tx, now)
@@ -235,6 +248,8 @@ class Dispatcher:
         user = self._authenticated(tx, index, now)
         if user is None:
             return
+        if request.uri[:4].lower() == "tel:":  # what a user dials is dialled in its tenant
+            uri = uri._replace(host=index.tenant.primary_domain)
         own = index.user(sender.user or "") is user and sender.host in index.tenant.domains
         if not own and not (unknown and request.method == "INVITE"):
             self._refuse(tx, Decision("not-own-identity", 403, "Forbidden", tenant=index, user=user), now)
@@ -288,7 +303,7 @@ class Dispatcher:
         headers: list[Header] = list(self._authenticator.challenges(realm, agent, stale=stale, now=now, web=web))
         if verdict is Verdict.WRONG:
             self._note(tx, Decision("wrong-credentials", 401, "Unauthorized", tenant=index), now)
-        self._answer(tx, 401, now, headers)
+        self._answer_once(tx, 401, now, headers)
         return None
 
     # -- REGISTER
@@ -296,7 +311,10 @@ class Dispatcher:
     def _register(self, tx: ServerTransaction, now: float) -> None:
         """RFC 3261 10.3, in its order: domain, authentication, authorisation, then the Contacts."""
         request = tx.request
-        index = self._core.table().tenant_of(Uri.parse(request.uri).host)
+        table, host = self._core.table(), Uri.parse(request.uri).host
+        index = table.tenant_of(host)
+        if index is None and table.names_no_domain(host):  # of a phone that has a field for the server, and one for To
+            index = table.tenant_of(request.to.uri.host)
         if index is None:
             self._refuse(tx, Decision("unknown-domain", 404, "Not Found"), now)
             return
@@ -325,7 +343,8 @@ class Dispatcher:
         if decision.warning:
             headers.append(("Warning", f'{WARN_CODE} {self._core.settings.user_agent} "{decision.warning}"'))
         self._note(tx, decision, now)
-        self._answer(tx, decision.status, now, headers, decision.reason)
+        answer = self._answer_once if self._is_strange(tx.source) else self._answer
+        answer(tx, decision.status, now, headers, decision.reason)
 
     def _note(self, tx: ServerTransaction, decision: Decision, now: float) -> None:
         """The event of a refusal; nothing of credentials is in it."""
@@ -340,7 +359,7 @@ class Dispatcher:
             source=f"{source.transport}:{source.host}:{source.port}", uri=tx.request.uri.partition(";")[0][:200],
         )  # fmt: skip
 
-    def _answer(
+    def _answer_once(
         self,
         tx: ServerTransaction,
         status: int,
@@ -348,8 +367,21 @@ class Dispatcher:
         headers: list[Header] | None = None,
         reason: str | None = None,
     ) -> None:
-        token = self._core.wire.token()
-        data = build.response(tx.request, status, reason, token, headers or [], b"", tx.source[1:3])
+        """To whoever has not proved who it is: one answer for each request, and nothing kept (RFC 3261 26.3.2.4)."""
+        self._answer(tx, status, now, headers, reason, stateless_tag(tx.request))
+        self._core.layer.destroy(tx)
+
+    def _answer(
+        self,
+        tx: ServerTransaction,
+        status: int,
+        now: float,
+        headers: list[Header] | None = None,
+        reason: str | None = None,
+        tag: str = "",
+    ) -> None:
+        tag = tag or self._core.wire.token()
+        data = build.response(tx.request, status, reason, tag, headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
 
 

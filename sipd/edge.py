@@ -190,11 +190,11 @@ class Edge:
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
         """State from before a restart; to be followed by `load`, which drops what the table no longer wants."""
-        for kind, _, record in changes:
+        for kind, key, record in changes:
             if record is not None and kind == "binding":
-                self.registrar.restore(record, now)
+                self.registrar.restore(record, now, key)
             elif record is not None and kind == "upstream":
-                self.upstream.restore(record)
+                self.upstream.restore(record, key)
 
     # -- out
 

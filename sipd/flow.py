@@ -84,3 +84,21 @@ class TlsName(NamedTuple):
     of it, as DNS is not to be trusted for that (RFC 5922 7.3)."""
     verify: bool
     """Whether the certificate is checked at all."""
+
+
+class TlsFlow(Flow):
+    """A flow over TLS that knows whom to expect, and otherwise is that flow: tenants that share a PBX's address may
+    think differently of its certificate."""
+
+    expected: TlsName
+
+    @classmethod
+    def expecting(cls, flow: Flow, name: TlsName) -> TlsFlow:
+        made = cls(*flow)
+        made.expected = name
+        return made
+
+
+def expected_at(flow: Flow) -> TlsName | None:
+    """Whom this flow expects; None: it does not say."""
+    return flow.expected if isinstance(flow, TlsFlow) else None

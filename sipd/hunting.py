@@ -35,7 +35,7 @@ from sipd.message import build
 from sipd.message.address import Address
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
-from sipd.message.uri import Uri
+from sipd.message.uri import Uri, called
 from sipd.registrar import Binding
 from sipd.replacing import find_replaced
 from sipd.rounds import BUSY as BUSY_ANSWERS
@@ -82,7 +82,7 @@ class Hunting:
             raise LocalError("accepted without a tenant")
         call = self._calls.begin(tx, decision.tenant, "in", now)
         call.connection = decision.connection
-        call.asked = Uri.parse(tx.request.uri).user or ""
+        call.asked = called(Uri.parse(tx.request.uri)).user or ""
         if self._loops(call, now) or self._replace(call, now):
             return
         if not self._take(call, decision.connection, decision.user, now):
@@ -133,7 +133,7 @@ class Hunting:
 
     def _bindings(self, call: Call, user_id: str, now: float) -> list[Binding]:
         """The phones of a user that may get this call."""
-        bindings = self._core.registrar.bindings(user_id, now)
+        bindings = self._core.registrar.bindings((call.index.tenant.id, user_id), now)
         return [binding for binding in bindings if may_go(call.request.uri, binding.flow)]
 
     def _take(self, call: Call, connection: Connection | None, user: User | None, now: float) -> bool:
@@ -146,13 +146,13 @@ class Hunting:
             direction=call.direction, source=f"{source.transport}:{source.host}:{source.port}",
         )  # fmt: skip
         scopes: list[tuple[Scope, Limits]] = [
-            (("installation", ""), self._core.table().installation.limits),
-            (("tenant", tenant.id), tenant.limits),
+            (("installation", "", ""), self._core.table().installation.limits),
+            (_scope(call, "tenant"), tenant.limits),
         ]
         if call.connection is not None:
-            scopes.append((("connection", call.connection.id), call.connection.limits))
+            scopes.append((_scope(call, "connection", call.connection.id), call.connection.limits))
         if call.caller is not None and not call.replaces:  # else it takes over another call of the user's
-            scopes.append((("user", call.caller.id), call.caller.limits))
+            scopes.append((_scope(call, "user", call.caller.id), call.caller.limits))
         limit = self._hold(call, scopes, now)
         if limit is not None:
             final = _limited(limit)
@@ -220,7 +220,10 @@ class Hunting:
         round_ = call.round = Round(call, [])
         seconds = callee.ring_seconds if callee is not None else self._core.settings.caller_timeout
         round_.ring_timer = self._core.timers.set(now + seconds, lambda at: self._rang_out(round_, at))
-        self._ring_at(round_, callee, leg.target, leg.flow, leg.remote.partition(";tag=")[0], now)
+        who = Address.parse(leg.remote)
+        params = {name: value for name, value in who.params.items() if name != "tag"}
+        to_value = str(Address(who.display, who.uri, params, who.uri_text))
+        self._ring_at(round_, callee, leg.target, leg.flow, to_value, now)
 
     # -- where it goes
 
@@ -243,7 +246,7 @@ class Hunting:
 
     def _ring(self, call: Call, user: User, now: float) -> None:
         """Ring the phones of a user, or follow the user's rule."""
-        if self._seen(call, user.id, now):
+        if self._seen(call, ("user", user.id), now):
             return
         if user.forward_always:
             self._follow(call, user, user.forward_always, UNCONDITIONAL, now)
@@ -258,7 +261,7 @@ class Hunting:
             else:
                 self._calls.refuse(call, 480, GONE, now, rule="no-binding")
             return
-        scope = ("user", user.id)
+        scope = _scope(call, "user", user.id)
         limit = self._hold(call, [(scope, user.limits)], now)
         if limit is not None:
             self._busy(call, user, BUSY, _limited(limit), now)
@@ -277,7 +280,7 @@ class Hunting:
 
     def _ring_group(self, call: Call, group: Group, now: float) -> None:
         """Ring the members of a group who can be rung; their own forwards do not apply."""
-        if self._seen(call, group.id, now):
+        if self._seen(call, ("group", group.id), now):
             return
         call.group = group
         if call.caller is None:
@@ -286,7 +289,7 @@ class Hunting:
         there = [member for member in members if self._bindings(call, member.id, now)]
         able = [member for member in there if not member.do_not_disturb]
         if group.strategy == "round_robin":
-            able = self._turns.begin(group, call.index.members[group.id], able)
+            able = self._turns.begin((call.index.tenant.id, group.id), call.index.members[group.id], able)
         in_all = f"{len(able)} of {len(members)} members can be rung, {group.strategy}"
         self._core.events.step(call.id, "group", f"group {group.extension}: {in_all}")
         at_once = group.strategy == "all"
@@ -299,7 +302,7 @@ class Hunting:
             round_.finals.append(Final(480, GONE, rule="group-no-phone"))
         self._begin_round(round_, group.ring_seconds, now)
 
-    def _seen(self, call: Call, station: str, now: float) -> bool:
+    def _seen(self, call: Call, station: tuple[str, str], now: float) -> bool:
         """Whether a forward led back to where the call was; then it ends here."""
         if station in call.visited:
             self._calls.refuse(call, 480, "Forward Loop", now, rule="forward-loop")
@@ -388,7 +391,7 @@ class Hunting:
         bindings = self._bindings(round_.call, user_id, now)
         if isinstance(place, Phone):  # as it is registered now: a phone may have gone or moved while others rang
             return [Phone(place.user, binding) for binding in bindings if binding.key == place.binding.key]
-        scope = ("user", place.id)
+        scope = _scope(round_.call, "user", place.id)
         limit = self._hold(round_.call, [(scope, place.limits)], now) if bindings else None
         if limit is not None:
             round_.finals.append(Final(486, "Busy Here", rule="group-busy"))
@@ -516,9 +519,8 @@ class Hunting:
             uri = Uri.parse(text)
         except BadMessage:
             return ""
-        if uri.scheme == "tel":
-            return uri.opaque.partition(";")[0]
-        return (uri.user or "") if self._is_here(call.index, uri.host) else ""
+        known = uri.scheme == "tel" or self._is_here(call.index, uri.host)
+        return (called(uri).user or "") if known else ""
 
     # -- branches
 
@@ -562,11 +564,10 @@ class Hunting:
     def _take_route(self, round_: Round, route: Route, now: float) -> None:
         """Through one connection: where its PBX is, may have to be looked up first."""
         call, connection = round_.call, route.connection
-        scopes = [(("connection", connection.id), connection.limits)]
+        scopes = [(_scope(call, "connection", connection.id), connection.limits)]
         if call.forwards:
             caller = (call.request.from_.uri.user or "")[:MAX_USER_PART]
-            by = f"{call.index.tenant.id} {call.forwards[-1].by} {caller}"
-            scopes.append((("forward", by), FORWARDS_AT_ONCE))
+            scopes.append((_scope(call, "forward", f"{call.forwards[-1].by} {caller}"), FORWARDS_AT_ONCE))
         limit = self._hold(call, scopes, now)
         if limit is not None:
             self._place_failed(round_, None, _limited(limit), now)
@@ -643,6 +644,11 @@ class Hunting:
         """By the wish of whose account it is, or of the phone that calls."""
         wish = call.caller is not None and callerid.wants_privacy(call.request)
         return wish or (user is not None and user.hide_caller_id)
+
+
+def _scope(call: Call, kind: str, id_: str = "") -> Scope:
+    """What a call counts in, in its tenant: ids say nothing without the tenant's."""
+    return kind, call.index.tenant.id, id_
 
 
 def _why(rule: str) -> Why:

@@ -247,10 +247,9 @@ class InDialog:
             state = state_of(request)
             relay.source.usages.pop(event, None)
             if not state.over and request.has("subscription-state"):
-                relay.source.usages[event] = now + life  # many say 60 seconds, and ring for longer
+                _await_notifies(relay.source, event, now + life)  # many say 60 seconds, and ring for longer
         elif request.method == "SUBSCRIBE" or (request.method == "REFER" and not refused_subscription(response)):
-            relay.target.usages = {event: now + life, **dict(list(relay.target.usages.items())[: MAX_USAGES - 1])}
-            relay.target.usages[event] = now + life
+            _await_notifies(relay.target, event, now + life)
 
     def _late(self, relay: Relay, response: Message) -> None:
         """An answer to an INVITE that is settled: a 2xx gets its ACK, as often as it comes (RFC 3261 13.2.2.4)."""
@@ -318,6 +317,12 @@ class InDialog:
         if relay.sending is not None and not relay.cancelled:
             relay.cancelled = True
             self._core.sender.cancel(relay.sending, [reason], now)
+
+
+def _await_notifies(dialog: Dialog, event: str, until: float) -> None:
+    """The newest first; of more than `MAX_USAGES` the oldest is forgotten."""
+    others = [(name, at) for name, at in dialog.usages.items() if name != event]
+    dialog.usages = {event: until, **dict(others[: MAX_USAGES - 1])}
 
 
 def _offers(relay: Relay | None) -> bool:

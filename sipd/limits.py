@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from sipd.routing.model import Limits
 
-Scope = tuple[str, str]
-"""("tenant" | "connection" | "user", id)."""
+Scope = tuple[str, str, str]
+"""("installation" | "tenant" | "connection" | "user" | "forward", id of the tenant, id in it)."""
 
 MAX_BUCKETS = 100_000
 """Rate buckets kept; idle ones are dropped first when there are more."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sipd.auth import Proof, account_of, at_pbx
+from sipd.callerid import shown_to_phone
 from sipd.calls import Calls, Core
 from sipd.dialogs import lines_to_pass, target_of
 from sipd.flow import Flow, may_go
@@ -20,14 +21,18 @@ from sipd.rounds import MAX_BRANCHES
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.sending import Sending
+from sipd.timers import Timer
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
 from sipd.upstream import connection_hop
+
+OPTIONS_SECONDS = 2.0
+"""For phones to answer OPTIONS: PBXs ask so whether a registration is still good, and wait 3 seconds."""
 
 
 class Passed:
     """One request on its way to one or more places."""
 
-    __slots__ = ("best", "done", "open", "to_phone", "tx")
+    __slots__ = ("best", "done", "open", "timer", "to_phone", "tx")
 
     def __init__(self, tx: ServerTransaction, places: int, *, to_phone: bool) -> None:
         self.tx = tx
@@ -35,6 +40,7 @@ class Passed:
         self.to_phone = to_phone
         self.best: Message | None = None
         self.done = False
+        self.timer: Timer | None = None
 
 
 class Copy:
@@ -82,16 +88,21 @@ class Passing:
         now: float,
     ) -> bool:
         """To all phones of the users behind an extension, at most `MAX_BRANCHES` of them; False when there are none."""
-        bindings = [binding for user in users for binding in self._core.registrar.bindings(user.id, now)]
+        bindings = [
+            binding for user in users for binding in self._core.registrar.bindings((index.tenant.id, user.id), now)
+        ]
         bindings = [binding for binding in bindings if may_go(tx.request.uri, binding.flow)]
         bindings = sorted(bindings, key=preference, reverse=True)[:MAX_BRANCHES]
         passed = Passed(tx, len(bindings), to_phone=True)
         to_value = f"<{Uri.build(extension, index.tenant.primary_domain)}>"
+        from_value = shown_to_phone(tx.request, index, None)
         rest = lines_to_pass(tx.request, from_phone=not trusted)
         for binding in bindings:
-            copy = Copy(passed, target_of(binding.contact), _from_value(tx.request), to_value, rest)
+            copy = Copy(passed, target_of(binding.contact), from_value, to_value, rest)
             self._name(copy, index, None)
             self._send(copy, [binding.flow], [], now)
+        if tx.method == "OPTIONS" and bindings and not passed.done:
+            passed.timer = self._core.timers.set(now + OPTIONS_SECONDS, lambda at: self._settle(passed, at, 480))
         return bool(bindings)
 
     def to_connection(
@@ -176,11 +187,13 @@ class Passing:
         if copy.passed.open == 0 and not copy.passed.done:
             self._settle(copy.passed, now)
 
-    def _settle(self, passed: Passed, now: float) -> None:
+    def _settle(self, passed: Passed, now: float, silence: int = 408) -> None:
+        """The best answer; `silence`, where there is none."""
         passed.done = True
+        self._core.timers.cancel(passed.timer)
         best = passed.best
         if best is None:
-            self.answer(passed.tx, 408, now)
+            self.answer(passed.tx, silence, now)
             return
         status = ours(best.status)
         tag = self._core.wire.token()
@@ -197,11 +210,6 @@ class Passing:
             copy.seq += 1
             self._send(copy, copy.sending.onward, [*found], now)
         return found is not None
-
-
-def _from_value(request: Message) -> str:
-    """The sender's From without its tag."""
-    return f"<{request.from_.uri_text}>"
 
 
 def ours(status: int) -> int:

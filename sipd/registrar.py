@@ -23,9 +23,13 @@ MAX_CONTACT = 1024
 """Characters of one Contact that is kept; longer: 400."""
 
 MAX_MOVES = 1000
-"""Changes of address of phones that are remembered, the newest."""
+"""Changes of address of phones, and broken streams, that are remembered, the newest."""
 MOST_MOVES = 3
 """Of one phone that are followed at once."""
+
+
+Owner = tuple[str, str]
+"""Ids of a tenant and of a user in it: a user's id says nothing without the tenant's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,15 @@ class Binding:
     user_agent: str
 
     @property
+    def owner(self) -> Owner:
+        return self.tenant, self.user
+
+    @property
     def key(self) -> str:
         """Name in the store: one per user and contact, or per user and device (RFC 5626)."""
         instance = self.params.get("+sip.instance")
-        return f"{self.user} {instance} {self.params.get('reg-id')}" if instance else f"{self.user} {self.contact}"
+        place = f"{instance} {self.params.get('reg-id')}" if instance else self.contact
+        return f"{self.tenant} {self.user} {place}"
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
@@ -75,12 +84,14 @@ class Registrar:
         self._settings = settings
         self._events = events
         self._timers = timers
-        self._bindings: dict[str, dict[str, Binding]] = {}
+        self._bindings: dict[Owner, dict[str, Binding]] = {}
         self._flows: dict[tuple[str, str, int], dict[str, Binding]] = {}
         """Bindings by where they came from, and key."""
         self._expiries: dict[str, Timer] = {}
-        self._moved: dict[tuple[str, Flow], Flow] = {}
+        self._moved: dict[tuple[Owner, Flow], Flow] = {}
         """Of a user's phone: where it was, and where it is now."""
+        self._lost: dict[tuple[Owner, tuple[str, str, int]], frozenset[str]] = {}
+        """Of a user and a stream that broke: the bindings that were left, which are other phones'."""
 
     def __iter__(self) -> Iterator[Binding]:
         for of_user in self._bindings.values():
@@ -89,28 +100,32 @@ class Registrar:
     def __len__(self) -> int:
         return sum(len(of_user) for of_user in self._bindings.values())
 
-    def bindings(self, user_id: str, now: float) -> list[Binding]:
+    def bindings(self, owner: Owner, now: float) -> list[Binding]:
         """Live bindings, the preferred (q) and then the newest first."""
-        live = [b for b in self._bindings.get(user_id, {}).values() if b.expires > now]
+        live = [b for b in self._bindings.get(owner, {}).values() if b.expires > now]
         return sorted(live, key=lambda b: (preference(b), b.expires), reverse=True)
 
     def has_phone_at(self, flow: Flow) -> bool:
         """Whether a phone registered over this flow."""
         return flow[:3] in self._flows
 
-    def users_at(self, flow: Flow) -> set[str]:
-        """Ids of the users whose phones registered over this flow."""
-        return {binding.user for binding in self._flows.get(flow[:3], {}).values()}
+    def users_at(self, flow: Flow) -> set[Owner]:
+        """The users whose phones registered over this flow."""
+        return {binding.owner for binding in self._flows.get(flow[:3], {}).values()}
 
-    def flow_of(self, user_id: str, target: str, flow: Flow, now: float) -> Flow:
+    def flow_of(self, owner: Owner, target: str, flow: Flow, now: float) -> Flow:
         """Where a phone is that was last heard of at `flow`: it may have registered anew from another port of its NAT,
-        or with the same Contact over another stream (RFC 5626 5.3)."""
+        or over another stream (RFC 5626 5.3): with the same Contact, else as the only phone of the user at that address
+        that came after the stream broke, as a Contact tells the port of the stream."""
         for _ in range(MOST_MOVES):
-            flow = self._moved.get((user_id, flow), flow)
+            flow = self._moved.get((owner, flow), flow)
         if flow.reliable and flow[:3] not in self._flows:
-            for binding in self.bindings(user_id, now):
-                if target_of(binding.contact) == target:
-                    return binding.flow
+            live = self.bindings(owner, now)
+            same = [binding.flow for binding in live if target_of(binding.contact) == target]
+            others = self._lost.get((owner, flow[:3]))
+            back = [b.flow for b in live if others is not None and b.key not in others and b.flow[:2] == flow[:2]]
+            if same or len(back) == 1:
+                return (same or back)[0]
         return flow
 
     def tenant_at(self, flow: Flow) -> str:
@@ -123,25 +138,23 @@ class Registrar:
 
         Raises Refused or BadMessage.
         """
-        contacts = request.contacts
+        contacts, owner = request.contacts, (index.tenant.id, user.id)
         if any(contact.star for contact in contacts):
-            self._remove_all(request, user, contacts, now)
+            self._remove_all(request, owner, contacts, now)
         else:
-            new = [self._wanted(request, index, user, contact, flow, now) for contact in contacts]
-            self._apply(user, new, now)
-        return [self._answer(binding, now) for binding in self.bindings(user.id, now)]
+            new = [self._wanted(request, owner, contact, flow, now) for contact in contacts]
+            self._apply(owner, new, user.max_bindings, now)
+        return [self._answer(binding, now) for binding in self.bindings(owner, now)]
 
-    def _wanted(
-        self, request: Message, index: TenantIndex, user: User, contact: Address, flow: Flow, now: float
-    ) -> Binding:
+    def _wanted(self, request: Message, owner: Owner, contact: Address, flow: Flow, now: float) -> Binding:
         """The binding that one Contact asks for; `expires` not after `now` removes it."""
         if contact.uri.scheme not in ("sip", "sips") or not contact.uri.host:
             raise Refused(400, "Contact Is No SIP URI")
         if len(contact.uri_text) > MAX_CONTACT:
             raise Refused(400, "Contact Too Long")
         binding = Binding(
-            tenant=index.tenant.id,
-            user=user.id,
+            tenant=owner[0],
+            user=owner[1],
             contact=contact.uri_text,
             params={name: value for name, value in contact.params.items() if name != "expires"},
             call_id=request.call_id,
@@ -150,7 +163,7 @@ class Registrar:
             flow=flow,
             user_agent=legible((request.get("user-agent") or "")[:200]),
         )
-        old = self._same(user, binding)
+        old = self._same(binding)
         if old is not None and old.call_id == binding.call_id and old.cseq >= binding.cseq:
             raise Refused(500, "REGISTER Out Of Order")
         return binding
@@ -167,28 +180,28 @@ class Registrar:
             raise Refused(423, "Interval Too Brief", ("Min-Expires", str(self._settings.min_expires)))
         return min(asked, self._settings.max_expires)
 
-    def _same(self, user: User, binding: Binding) -> Binding | None:
+    def _same(self, binding: Binding) -> Binding | None:
         """The binding that this one replaces: the same device, or the same Contact by 19.1.4."""
-        of_user = self._bindings.get(user.id, {})
+        of_user = self._bindings.get(binding.owner, {})
         exact = of_user.get(binding.key)
         if exact is not None or binding.params.get("+sip.instance"):
             return exact
         wanted = Uri.parse(binding.contact)
         return next((old for old in of_user.values() if same_uri(Uri.parse(old.contact), wanted)), None)
 
-    def _remove_all(self, request: Message, user: User, contacts: list[Address], now: float) -> None:
+    def _remove_all(self, request: Message, owner: Owner, contacts: list[Address], now: float) -> None:
         """Contact: * stands alone and with Expires: 0 (RFC 3261 10.3 step 6)."""
         if len(contacts) > 1 or request.expires != 0:
             raise BadMessage(400, "Contact * Goes With Expires 0 Alone")
-        for binding in list(self._bindings.get(user.id, {}).values()):
+        for binding in list(self._bindings.get(owner, {}).values()):
             if binding.call_id == request.call_id and binding.cseq >= request.cseq.number:
                 raise Refused(500, "REGISTER Out Of Order")
-        for binding in list(self._bindings.get(user.id, {}).values()):
+        for binding in list(self._bindings.get(owner, {}).values()):
             self._drop(binding, "unregistered", now)
 
-    def _apply(self, user: User, wanted: list[Binding], now: float) -> None:
+    def _apply(self, owner: Owner, wanted: list[Binding], most: int, now: float) -> None:
         for binding in wanted:
-            old = self._same(user, binding)
+            old = self._same(binding)
             if binding.expires <= now:
                 if old is not None:
                     self._drop(old, "unregistered", now)
@@ -197,22 +210,22 @@ class Registrar:
                 self._forget(old)
             self._keep(binding)
             if old is not None and old.flow != binding.flow:
-                self._remember_move(user, old.flow, binding.flow)
+                self._remember_move(owner, old.flow, binding.flow)
             if old is None or old.flow != binding.flow:
                 self._note(binding, "binding.added", "registered", now)
-        live = sorted(self._bindings.get(user.id, {}).values(), key=lambda b: b.expires)
-        for binding in live[: max(0, len(live) - user.max_bindings)]:
+        live = sorted(self._bindings.get(owner, {}).values(), key=lambda b: b.expires)
+        for binding in live[: max(0, len(live) - most)]:
             self._drop(binding, "limit of phones", now)
 
-    def _remember_move(self, user: User, old: Flow, new: Flow) -> None:
+    def _remember_move(self, owner: Owner, old: Flow, new: Flow) -> None:
         """For what goes on with the phone that was there."""
-        self._moved.pop((user.id, new), None)  # it is back
-        self._moved[user.id, old] = new
+        self._moved.pop((owner, new), None)  # it is back
+        self._moved[owner, old] = new
         if len(self._moved) > MAX_MOVES:
             del self._moved[next(iter(self._moved))]
 
     def _keep(self, binding: Binding) -> None:
-        of_user = self._bindings.setdefault(binding.user, {})
+        of_user = self._bindings.setdefault(binding.owner, {})
         if binding.key in of_user:
             self._leave_flow(of_user[binding.key])
         of_user[binding.key] = binding
@@ -222,10 +235,10 @@ class Registrar:
         self._expiries[binding.key] = self._timers.set(binding.expires, lambda now: self._expire(binding, now))
 
     def _forget(self, binding: Binding) -> None:
-        of_user = self._bindings[binding.user]
+        of_user = self._bindings[binding.owner]
         del of_user[binding.key]
         if not of_user:
-            del self._bindings[binding.user]
+            del self._bindings[binding.owner]
         self._leave_flow(binding)
         self._cancel_expiry(binding)
         self._events.change("binding", binding.key, None)
@@ -246,7 +259,7 @@ class Registrar:
         self._note(binding, "binding.removed", reason, now)
 
     def _expire(self, binding: Binding, now: float) -> None:
-        if self._bindings.get(binding.user, {}).get(binding.key) is binding:
+        if self._bindings.get(binding.owner, {}).get(binding.key) is binding:
             self._drop(binding, "expired", now)
 
     def _note(self, binding: Binding, kind: str, reason: str, now: float) -> None:
@@ -257,8 +270,13 @@ class Registrar:
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream ended: phones behind it cannot be reached any more (RFC 5626 4.2)."""
-        for binding in list(self._flows.get(flow[:3], {}).values()):
+        lost = list(self._flows.get(flow[:3], {}).values())
+        for binding in lost:
             self._drop(binding, "connection lost", now)
+        for owner in {binding.owner for binding in lost}:
+            self._lost[owner, flow[:3]] = frozenset(self._bindings.get(owner, ()))
+            if len(self._lost) > MAX_MOVES:
+                del self._lost[next(iter(self._lost))]
 
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
         """In the tenants that changed: users that are gone or disabled, and suspended tenants, lose their bindings."""
@@ -267,9 +285,12 @@ class Registrar:
             if index is None or index.tenant.suspended or binding.user not in index.users_by_id:
                 self._drop(binding, "removed from the table", now)
 
-    def restore(self, record: dict[str, Any], now: float) -> None:
-        """Take back a binding from the store; a stream that it used is gone, the address may still answer."""
+    def restore(self, record: dict[str, Any], now: float, key: str = "") -> None:
+        """Take back a binding from the store, where it has the name `key`; a stream that it used is gone, the address
+        may still answer."""
         binding = Binding.from_record(record)
+        if key not in ("", binding.key):  # as an earlier release named it
+            self._events.change("binding", key, None)
         transport, host, port, listener = binding.flow
         flow = None
         if transport not in WEB:  # a browser connects anew, and registers then (RFC 7118)

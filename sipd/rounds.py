@@ -127,12 +127,12 @@ class Turns:
     """Whose turn it is in groups that ring round robin. Kept by node, over changes of the table."""
 
     def __init__(self) -> None:
-        self._first: dict[str, str] = {}
-        """The member that was first to ring last time, by group."""
+        self._first: dict[tuple[str, str], str] = {}
+        """The member that was first to ring last time, by tenant and group."""
 
-    def begin(self, group: Group, members: Sequence[User], able: Sequence[User]) -> list[User]:
+    def begin(self, group: tuple[str, str], members: Sequence[User], able: Sequence[User]) -> list[User]:
         """`able` (of `members`, in their order) from the one after who was first last time; the new first is kept."""
-        last = self._first.pop(group.id, "")
+        last = self._first.pop(group, "")
         ids = [member.id for member in members]
         start = ids.index(last) + 1 if last in ids else 0
         order = {id_: (place - start) % len(ids) for place, id_ in enumerate(ids)}
@@ -140,7 +140,7 @@ class Turns:
         if turn:
             last = turn[0].id
         if last:
-            self._first[group.id] = last
+            self._first[group] = last
         if len(self._first) > MAX_TURNS:
             del self._first[next(iter(self._first))]
         return turn

@@ -31,6 +31,8 @@ TIMED = frozenset(("INVITE", "UPDATE"))
 MISSES = 2
 """OPTIONS in a row that could not be sent, for want of a stream, before an end counts as gone."""
 LONGEST = 2**31 - 1
+LONGEST_LEAST = 86_400
+"""Seconds of a Min-SE that are heeded; a longer session would hold a vanished call for more than a day."""
 
 
 class Interval(NamedTuple):
@@ -52,9 +54,9 @@ def interval_of(message: Message) -> Interval | None:
 
 
 def least_of(message: Message) -> int:
-    """Min-SE; 0 where there is none. Raises BadMessage when it is malformed."""
+    """Min-SE, at most `LONGEST_LEAST`; 0 where there is none. Raises BadMessage when it is malformed."""
     text = message.get("min-se")
-    return 0 if text is None else number(text.partition(";")[0].strip(), LONGEST, "Min-SE")
+    return 0 if text is None else min(LONGEST_LEAST, number(text.partition(";")[0].strip(), LONGEST, "Min-SE"))
 
 
 def knows_timers(message: Message) -> bool:

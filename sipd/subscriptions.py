@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 from sipd.auth import PbxAccount, Proof, account_of, at_pbx
+from sipd.callerid import shown_to_phone
 from sipd.calls import Calls, Core
 from sipd.dialogs import Leg, lines_to_pass, routes, target_of
 from sipd.events import legible
@@ -24,6 +25,7 @@ from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.methods import ALLOW
 from sipd.passing import ours
+from sipd.registrar import Owner
 from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.sending import Sending
@@ -106,6 +108,10 @@ class Subscription:
     @property
     def request(self) -> Message:
         return self.tx.request
+
+    @property
+    def owner(self) -> Owner:
+        return self.index.tenant.id, self.user.id
 
     @property
     def event(self) -> str:
@@ -192,7 +198,7 @@ class Subscriptions:
         self._core = core
         self._calls = calls
         self._all: dict[Subscription, None] = {}
-        self._of_user: Counter[str] = Counter()
+        self._of_user: Counter[Owner] = Counter()
         self._asks: dict[tuple[str, str], Ask] = {}
         """By Call-ID and our tag: the notifiers' side."""
         self._forks: dict[tuple[str, str], Fork] = {}
@@ -265,7 +271,7 @@ class Subscriptions:
 
         What is about a call of the user's goes to the phone that has it, and to no other (RFC 4538).
         """
-        bindings = self._core.registrar.bindings(user.id, now)
+        bindings = self._core.registrar.bindings((index.tenant.id, user.id), now)
         places = [(target_of(binding.contact), binding.flow) for binding in bindings]
         leg = self._calls.target_leg(tx.request, index)
         if leg is not None and leg.pinned:
@@ -276,7 +282,7 @@ class Subscriptions:
         if subscription is None:
             return True
         to_value = f"<{Uri.build(user.extension, index.tenant.primary_domain)}>"
-        from_value = f"<{tx.request.from_.uri_text}>"
+        from_value = shown_to_phone(tx.request, index, None)
         wire = self._core.wire
         asks = [self._ask(subscription, uri, from_value, to_value, None) for uri, _ in places]
         for ask, (_, flow) in zip(asks, places, strict=True):
@@ -293,13 +299,13 @@ class Subscriptions:
         """None when a limit was reached, which is answered here. Raises BadMessage for unusable routes."""
         routes(tx.request)
         full = len(self._all) >= IN_ALL
-        if full or self._of_user[user.id] >= PER_USER:
+        if full or self._of_user[index.tenant.id, user.id] >= PER_USER:
             self._core.events.count("subscriptions.refused")
             self.answer(tx, 503 if full else 480, now, [("Retry-After", str(RETRY_AFTER))])
             return None
         subscription = Subscription(tx, index, user, connection, from_phone=from_phone)
         self._all[subscription] = None
-        self._of_user[user.id] += 1
+        self._of_user[subscription.owner] += 1
         if from_phone:
             self._watch(subscription, tx.source)
         return subscription
@@ -506,9 +512,9 @@ class Subscriptions:
         if subscription not in self._all or any((a.call_id, a.local_tag) in self._asks for a in subscription.asks):
             return
         del self._all[subscription]
-        self._of_user[subscription.user.id] -= 1
-        if not self._of_user[subscription.user.id]:
-            del self._of_user[subscription.user.id]
+        self._of_user[subscription.owner] -= 1
+        if not self._of_user[subscription.owner]:
+            del self._of_user[subscription.owner]
         for flow in subscription.flows:
             self._on_flow[flow].pop(subscription, None)
             if not self._on_flow[flow]:
@@ -531,6 +537,8 @@ class Subscriptions:
             self._from_notifier(tx, ask, now)
         elif fork is not None and fork.a.remote_tag == (request.from_.tag or ""):
             self._from_subscriber(tx, fork, now)
+        elif fork is not None:
+            self.answer(tx, 481, now)
         return ask is not None or fork is not None
 
     def _from_notifier(self, tx: ServerTransaction, ask: Ask, now: float) -> None:
@@ -593,7 +601,7 @@ class Subscriptions:
         request, there, wire = relay.tx.request, relay.there, self._core.wire
         subscription, seq = relay.fork.ask.subscription, there.next_seq()
         if there.pinned:
-            flow = self._core.registrar.flow_of(subscription.user.id, there.target, there.flow, now)
+            flow = self._core.registrar.flow_of(subscription.owner, there.target, there.flow, now)
             if flow != there.flow:
                 there.send_to(flow)
         rest = lines_to_pass(request, from_phone=relay.here.pinned)
@@ -634,7 +642,8 @@ class Subscriptions:
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A phone's stream ended: the other end of its subscriptions is told (RFC 6665 4.1.2.3, 4.2.2)."""
-        for subscription in list(self._on_flow.get(flow, ())):
+        for subscription in self._on_flow.pop(flow, ()):
+            subscription.flows.discard(flow)
             if subscription.from_phone and subscription.tx.source == flow and not subscription.answered:
                 subscription.over = True
             for ask in list(subscription.asks):

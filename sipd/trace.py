@@ -250,7 +250,7 @@ class Tracer:
         self._legs: dict[str, tuple[Trace, ...]] = {}
         self._unsaved: dict[str, Trace] = {}
         self._unsampled: OrderedDict[str, None] = OrderedDict()
-        self._registrations: dict[tuple[str, str], Trace] = {}
+        self._registrations: dict[tuple[str, str, str], Trace] = {}
         self._undelivered: tuple[str, list[tuple[str, bool, str]]] = "", []
         """Call-ID and steps of a decision whose call has no trace yet."""
         self._bytes = 0
@@ -411,7 +411,7 @@ class Tracer:
         self._belongs(trace, who[0])
         trace.user, trace.connection = who[1] or trace.user, who[2] or trace.connection
         if trace.kind == "upstream":
-            self._registrations[trace.user, trace.connection] = trace
+            self._registrations[_place(trace)] = trace
         self._touch(trace, at)
 
     def _promoted(self, call_id: str, of: str, tenant: str, at: float) -> Trace:
@@ -463,7 +463,9 @@ class Tracer:
         detail = event["detail"]
         trace = self._by_id.get(detail.get("call", "")) or self._current_trace(current)
         if trace is None:
-            trace = self._registrations.get((event.get("user", ""), event.get("connection", "")))
+            trace = self._registrations.get(
+                (event.get("tenant", ""), event.get("user", ""), event.get("connection", ""))
+            )
         if trace is None or (detail.get("call", trace.id) != trace.id and trace.kind == "call"):
             return
         kind = event["kind"]
@@ -555,8 +557,8 @@ class Tracer:
         self._traces[trace.kind].pop(trace.id, None)
         self._by_id.pop(trace.id, None)
         self._unsaved.pop(trace.id, None)
-        if self._registrations.get((trace.user, trace.connection)) is trace:
-            del self._registrations[trace.user, trace.connection]
+        if self._registrations.get(_place(trace)) is trace:
+            del self._registrations[_place(trace)]
         for call_id in trace.legs:
             left = tuple(t for t in self._legs.get(call_id, ()) if t is not trace)
             if left:
@@ -591,6 +593,11 @@ class Tracer:
         """In no order."""
         self.sort()
         return iter(list(self._by_id.values()))
+
+
+def _place(trace: Trace) -> tuple[str, str, str]:
+    """Of a registration at a PBX: ids of tenant, user and connection."""
+    return trace.tenant, trace.user, trace.connection
 
 
 def flow_text(flow: Flow) -> str:

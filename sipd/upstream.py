@@ -14,6 +14,7 @@ from sipd.auth import PbxAccount, Proof, account_of
 from sipd.events import Events, legible
 from sipd.flow import DEFAULT_PORTS, Flow
 from sipd.message import build
+from sipd.message.address import Address
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.uri import Uri, same_uri
@@ -58,12 +59,17 @@ class Wanted:
 
     @property
     def key(self) -> str:
-        return f"{self.account.user} {self.account.connection}"
+        return _key(self.account.tenant, self.account.user, self.account.connection)
 
     @property
     def place(self) -> Place:
         """Which address of record at which PBX."""
         return self.registrar, self.account.username, self.hop
+
+
+def _key(tenant: str, user: str, connection: str) -> str:
+    """Name in the store."""
+    return f"{tenant} {user} {connection}"
 
 
 def wanted_of(index: TenantIndex, user: User, account: PbxAccount, connection: Connection) -> Wanted:
@@ -241,9 +247,12 @@ class Upstream:
 
     # -- what the table wants
 
-    def restore(self, record: dict[str, Any]) -> None:
-        """Keep a record from before a restart until the table says whether it is still wanted."""
-        self._kept[f"{record['user']} {record['connection']}"] = record
+    def restore(self, record: dict[str, Any], key: str = "") -> None:
+        """Keep a record, `key` in the store, from before a restart until the table says whether it is still wanted."""
+        name = _key(record["tenant"], record["user"], record["connection"])
+        self._kept[name] = record
+        if key not in ("", name):  # as an earlier release named it
+            self._events.change("upstream", key, None)
 
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
         """In the tenants that changed: register what is new, renew what changed, remove what is gone."""
@@ -534,12 +543,11 @@ class Upstream:
 
     def _lifetime(self, sent: Sent, response: Message) -> int:
         """Seconds that the PBX granted to our Contact (RFC 3261 10.2.4)."""
-        ours = Uri.parse(sent.contact[1:-1])
         try:
-            for contact in response.contacts:
-                text = contact.params.get("expires")
-                if text and text.isascii() and text.isdigit() and same_uri(contact.uri, ours):
-                    return min(int(text), sent.expires) if len(text) < 10 else sent.expires
+            ours = _ours_among(response.contacts, Uri.parse(sent.contact[1:-1]))
+            text = (ours.params.get("expires") or "").strip('"') if ours is not None else ""
+            if text.isascii() and text.isdigit():
+                return min(int(text), sent.expires) if len(text) < 10 else sent.expires
             return min(response.expires or sent.expires, sent.expires)
         except BadMessage:
             return sent.expires
@@ -598,6 +606,17 @@ def _wanted_of_tenant(index: TenantIndex | None) -> Iterator[Wanted]:
             account = account_of(index, user, connection)
             if account is not None:
                 yield wanted_of(index, user, account, connection)
+
+
+def _ours_among(contacts: Sequence[Address], sent: Uri) -> Address | None:
+    """Our Contact among all that a PBX has for the address of record (RFC 3261 10.3, step 8).
+
+    Some write there what they saw in place of what we said: the only one is ours, and the only one with our user part.
+    """
+    same = [contact for contact in contacts if same_uri(contact.uri, sent)]
+    named = same or [contact for contact in contacts if contact.uri.user == sent.user]
+    found = named or contacts
+    return found[0] if same or len(found) == 1 else None
 
 
 def _contact_key(wanted: Wanted) -> tuple[str, str, bool]:

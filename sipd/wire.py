@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from sipd.flow import DEFAULT_PORTS, WEB, Answer, Flow, Listener, Query, Target, TlsName
+from sipd.flow import DEFAULT_PORTS, WEB, Answer, Flow, Listener, Query, Target, TlsFlow, TlsName, expected_at
 from sipd.message.errors import BadMessage
 from sipd.message.uri import Uri
 from sipd.routing.lookup import is_address
@@ -96,8 +96,7 @@ class Wire:
 
         def found(targets: tuple[Target, ...], then: float) -> None:
             flows = self._flows(targets, like.listener if like is not None else 0)
-            self._name(flows, host, verify, like)
-            ready(flows, then)
+            ready(self._named(flows, host, verify, like), then)
 
         if is_address(host):
             found(self._at(host, port, transport), now)
@@ -116,10 +115,9 @@ class Wire:
             self._waiting[query].append(found)
             self._waiting_total += 1
 
-    def expect(self, flow: Flow, name: str, verify: bool) -> None:
-        """Note who is at the other end of a TLS flow, for the places that it will name in its dialogs."""
-        if flow.transport in ("tls", "wss"):
-            self._remember(flow, TlsName(name.lower(), verify))
+    def expect(self, flow: Flow, name: str, verify: bool) -> Flow:
+        """The flow, with who is at its other end if it is one over TLS; also for the places that it will name."""
+        return self._remember(flow, TlsName(name.lower(), verify)) if flow.transport in ("tls", "wss") else flow
 
     def resolved(self, query: Query, answer: Answer, now: float) -> None:
         """What was found. A resolver that failed leaves the last good answer in use."""
@@ -144,23 +142,30 @@ class Wire:
         flows = (self.settings.flow_to(*target, preferred) for target in targets)
         return tuple(dict.fromkeys(flow for flow in flows if flow is not None))
 
-    def _name(self, flows: tuple[Flow, ...], host: str, verify: bool | None, like: Flow | None) -> None:
-        """Note for TLS targets whom to expect there; an address that a peer named in a dialog is still that peer."""
-        names = self.tls_names
+    def _named(self, flows: tuple[Flow, ...], host: str, verify: bool | None, like: Flow | None) -> tuple[Flow, ...]:
+        """With whom to expect at those over TLS. An address that a peer named in a dialog is still that peer."""
+        source = (expected_at(like) or self.tls_names.get(like[:3])) if like is not None else None
+        named: list[Flow] = []
         for flow in flows:
-            if flow.transport not in ("tls", "wss") or (verify is None and flow[:3] in names):
-                continue
-            source = names.get(like[:3]) if like is not None else None
-            name = source.name if source is not None and is_address(host) else host.lower()
-            wanted = verify if verify is not None else source is None or source.verify
-            self._remember(flow, TlsName(name, wanted))
+            known = self.tls_names.get(flow[:3])
+            if flow.transport not in ("tls", "wss"):
+                named.append(flow)
+            elif verify is not None:
+                named.append(self._remember(flow, TlsName(host.lower(), verify)))
+            elif source is None:
+                named.append(self._remember(flow, known or TlsName(host.lower(), verify=True)))
+            else:  # by the word of who named it, and of no other tenant whose PBX is there
+                same = is_address(host) or (known is not None and known.name == source.name)
+                named.append(self._remember(flow, source if same else TlsName(host.lower(), source.verify)))
+        return tuple(named)
 
-    def _remember(self, flow: Flow, name: TlsName) -> None:
+    def _remember(self, flow: Flow, name: TlsName) -> Flow:
         names = self.tls_names
         names.pop(flow[:3], None)
         if len(names) >= MAX_TLS_NAMES:
             del names[next(iter(names))]
         names[flow[:3]] = name
+        return TlsFlow.expecting(flow, name)
 
 
 def _known(answer: Answer, old: Known | None, now: float) -> Known:

@@ -41,8 +41,10 @@ def _check(msg: Message) -> None:
     if not msg.vias:
         raise BadMessage(400, "Missing Via")
     _ = msg.from_, msg.to, msg.call_id, msg.cseq
-    if msg.status == 0:
-        _check_request_line(msg)
+    if msg.status:
+        _check_response(msg)
+        return
+    _check_request_line(msg)
     if "contact" in names:
         _check_contacts(msg)
     if "max-forwards" in names:
@@ -69,6 +71,16 @@ def _check_request_line(msg: Message) -> None:
         raise BadMessage(400, "CSeq Method Does Not Match")
     if Uri.parse(msg.uri).headers:
         raise BadMessage(400, "Headers In Request-URI")
+
+
+def _check_response(msg: Message) -> None:
+    """Only what we read of it: a wrong Date must not make a PBX silent. That to a REGISTER lists what others bound."""
+    if msg.cseq.method == "REGISTER":
+        return
+    if "contact" in msg._index:
+        _check_contacts(msg)
+    if "expires" in msg._index:
+        _ = msg.expires
 
 
 def _check_contacts(msg: Message) -> None:

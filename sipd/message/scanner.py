@@ -168,7 +168,7 @@ def scan(data: bytes, limits: Limits = DEFAULT) -> Message:  # noqa: C901 - one 
         raise BadMessage(*fault)
 
     parts = line.split(b" ")
-    if len(parts) == 3 and parts[2] == b"SIP/2.0" and line_end - start <= longest:
+    if len(parts) == 3 and parts[2].upper() == b"SIP/2.0" and line_end - start <= longest:  # in any case: RFC 3261 7.1
         method = _METHODS.get(parts[0]) or _token(parts[0])
     else:
         method = ""

@@ -32,6 +32,9 @@ _match_sip = re.compile(
 ).match
 _match_other = re.compile(r"([A-Za-z][A-Za-z0-9+\-.]*):([!#-;=?-~]*)\Z").match
 _bad_escape = re.compile(r"%(?![0-9A-Fa-f]{2})").search
+_is_number = re.compile(r"\+?[0-9*#().\-]+").fullmatch
+_SEPARATORS: Final = dict.fromkeys(map(ord, "-.()"))
+_is_domain = re.compile(r"[a-z0-9.\-]*[a-z][a-z0-9.\-]*").fullmatch
 _is_host = re.compile(r"[A-Za-z0-9_.\-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*").fullmatch
 
 # RFC 3261 19.1.4: these never match a URI that has none; the last three because they choose another destination.
@@ -90,6 +93,30 @@ class Uri(NamedTuple):
             if value is not None:
                 text += "=" + quote(value, PARAM_SAFE, errors="surrogateescape")
         return f"{text}?{self.headers}" if self.headers else text
+
+
+def called(uri: Uri) -> Uri:
+    """Who is called, as a sip URI that a tenant's user or number can be looked up by.
+
+    A tel URI (RFC 3966) becomes one with the host of its phone-context, "" where that is no domain. The parameters of
+    a number in a user part go (RFC 3261 19.1.6), and so do the dots and dashes that people read it by.
+    """
+    if uri.scheme == "tel":
+        number, _, rest = unquote(uri.opaque, errors="surrogateescape").partition(";")
+        _, found, host = f";{rest.lower()}".partition(";phone-context=")
+        host = host.partition(";")[0] if found else ""
+        return Uri("sip", _spoken(number), None, host if _is_domain(host) else "", None, NO_PARAMS)
+    if uri.user is None:
+        return uri
+    number, parameters, _ = uri.user.partition(";")
+    if _is_number(number) and (parameters or (uri.params.get("user") or "").lower() == "phone"):
+        return uri._replace(user=_spoken(number))
+    return uri
+
+
+def _spoken(number: str) -> str:
+    """Without visual separators, if it is a number at all (RFC 3966 3)."""
+    return number.translate(_SEPARATORS) if _is_number(number) else number
 
 
 def _parse(text: str) -> Uri:

@@ -84,7 +84,7 @@ def decide_from_pbx(
     if source.on:
         ref, refusal = _by_domain(compiled, source, domain, steps)
     if ref is None and source.off and (not source.on or local_domain or refusal.warning):
-        ref, refusal = _by_source(compiled, source, local_domain, steps)
+        ref, refusal = _by_source(compiled, source, domain, local_domain, steps)
     if ref is None:
         return refusal
     return _in_tenant(ref, user, at, steps)
@@ -143,9 +143,9 @@ def _by_domain(
 
 
 def _by_source(
-    compiled: Compiled, source: Source, local_domain: str, steps: list[Step] | None
+    compiled: Compiled, source: Source, domain: str, local_domain: str, steps: list[Step] | None
 ) -> tuple[ConnectionRef | None, Decision]:
-    """Mode off: the local-domain parameter, else the only tenant from this source."""
+    """Mode off: the local-domain parameter, else the only tenant from this source, unless the host is another's."""
     if local_domain:
         index = compiled.tenant_of(local_domain.lower())
         ref = source.off.get(index.tenant.id) if index is not None else None
@@ -154,8 +154,14 @@ def _by_source(
             steps.append(Step("local-domain", ref is not None, f"{local_domain} {said}"))
         if ref is not None:
             return ref, Decision("local-domain")
+        if index is not None:  # another's by name, so it is not the only tenant's
+            return None, Decision("unknown-domain", 404, "Not Found")
     if len(source.off) == 1:
         (ref,) = source.off.values()
+        if compiled.tenant_of(domain) not in (None, ref.tenant):
+            if steps is not None:
+                steps.append(Step("only-tenant", False, f"{domain} is another tenant's"))
+            return None, Decision("unknown-domain", 404, "Not Found")
         if steps is not None:
             steps.append(Step("only-tenant", True, f"{ref.tenant.tenant.slug} is the only tenant from this source"))
         return ref, Decision("only-tenant")
@@ -211,7 +217,11 @@ def destination(
 
     The schedule of each station on the way counts: that of a number first, then that of the user or group that it
     rings. The first that is closed decides. Members of a group ring whatever their own schedules say.
+
+    Parameters of a telephone number are no part of it: carriers add `;npdi` or `;phone-context=` (RFC 3966, 4694).
     """
+    if ";" in user_part and user_part not in index.users:
+        user_part = user_part.partition(";")[0]
     station: User | Group | None = index.users.get(user_part)
     rule = "user"
     if station is None:

@@ -85,13 +85,16 @@ class TenantIndex:
         return self.groups.get(user_part)
 
     def number(self, user_part: str) -> Number | None:
-        """The number; a leading + makes no difference, as PBXs send both forms."""
-        return self.numbers.get(user_part.lstrip("+")) if user_part else None
+        """The number; a leading + makes no difference, as PBXs send both forms, nor do separators (RFC 3966 5.1.1)."""
+        return self.numbers.get(user_part.lstrip("+").translate(_SEPARATORS)) if user_part else None
 
     def open(self, schedule_id: str, at: float) -> bool:
         """Whether the schedule is open at epoch second `at`; "" and ids that are not there are always open."""
         hours = self.hours.get(schedule_id)
         return hours is None or hours.open(at)
+
+
+_SEPARATORS = str.maketrans("", "", "-.()")
 
 
 class Source:
@@ -248,8 +251,8 @@ class Compiled:
         return {id_ for id_ in ids if self.tenants.get(id_) is not previous.tenants.get(id_)}
 
     def tenant_of(self, host: str) -> TenantIndex | None:
-        """The tenant that owns this domain (lower case)."""
-        return self.domains.get(host)
+        """The tenant that owns this domain (lower case); a dot may end a complete name (RFC 3261 25.1)."""
+        return self.domains.get(host.removesuffix("."))
 
     def names_no_domain(self, host: str) -> bool:
         """Whether a Request-URI host is the edge itself or a bare address: no tenant was named."""

@@ -251,7 +251,7 @@ class Layer:
         answer_flow = answer_to(msg, flow)
         if len(self._servers) >= self._limit:
             headers = [("Retry-After", "5")]
-            data = build_response(msg, 503, None, _tag(msg), headers, received=(flow.host, flow.port))
+            data = build_response(msg, 503, None, stateless_tag(msg), headers, received=(flow.host, flow.port))
             self._send(data, answer_flow)
             return
         table, start = (_INVITE_SERVER, tables.START_INVITE_SERVER) if msg.method == "INVITE" else _SERVER_START
@@ -270,7 +270,7 @@ class Layer:
         """9.2: 200 when the INVITE is known, whatever becomes of it; 481 when not."""
         invite = self._servers.get((*cancel.key[:-1], "INVITE"))
         status = 481 if invite is None else 200
-        tag = _answered_tag(invite) or _tag(cancel.request)
+        tag = _answered_tag(invite) or stateless_tag(cancel.request)
         received = (cancel.source.host, cancel.source.port)
         self.respond(cancel, status, build_response(cancel.request, status, None, tag, received=received), now)
         if invite is not None:
@@ -549,7 +549,7 @@ def _answered_tag(tx: ServerTransaction | None) -> str | None:
         return None
 
 
-def _tag(msg: Message) -> str:
-    """A tag for answers of the layer itself, the same for each retransmission (RFC 3261 8.2.7)."""
+def stateless_tag(msg: Message) -> str:
+    """A tag for answers of which nothing is kept, the same for each retransmission (RFC 3261 8.2.7)."""
     text = f"{msg.call_id}\n{msg.from_.tag}\n{msg.via}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -107,8 +107,8 @@ def test_a_table_written_by_hand_is_sealed_and_loaded(tmp_path: Path, node: Node
     file = tmp_path / "table.json"
     file.write_text(json.dumps(document))
     asked = ("load", str(file), "--control", str(node.control))
-    assert "Name the installation's key" in sipd(*asked).stderr
-    done = sipd(*asked, "--key-file", str(node.path / "key"))
+    assert "does not exist" in sipd(*asked, "--key-file", str(tmp_path / "none")).stderr
+    done = sipd("load", str(file), "--state", str(node.path))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1].startswith("Version 1 is enforced")
     user["extension"] = "a b"

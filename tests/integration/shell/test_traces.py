@@ -178,7 +178,7 @@ def test_hang_up_and_what_is_listed(node: Node) -> None:
             await on.phone.calls[-1].ended()
             assert (await on.run("hangup", listed["id"])).returncode == 1
             (trace,) = await on.traced()
-            assert (trace["by"], trace["reason"]) == ("edge", "Hung Up By The Operator")
+            assert (trace["by"], trace["reason"]) == ("operator", "Hung Up By The Operator")
             status = await on.run("status")
             assert "listens   udp:127.0.0.1:" in status.stdout
             assert "registrations" in (await on.run("registrations", "--tenant", "acme")).stdout

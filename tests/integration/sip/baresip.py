@@ -42,7 +42,11 @@ class BaresipError(AssertionError):
 class Baresip:
     """One running baresip with one account; a context manager."""
 
-    def __init__(self, folder: Path, user: str, domain: str, password: str, edge: Hop, answer: str = "manual") -> None:
+    def __init__(
+        self, folder: Path, user: str, domain: str, password: str, edge: Hop, answer: str = "manual", config: str = ""
+    ) -> None:
+        """`config`: further lines of its configuration."""
+        self._config = CONFIG + config
         self.folder = folder
         self.host = "127.0.0.1"
         self.port = free_port(self.host)
@@ -65,7 +69,7 @@ class Baresip:
         ports = {"sip": self.port, "control": self._control_port, "rtp": rtp, "rtp_end": min(rtp + RTP_PORTS, 65535)}
         sound = self.folder / "sound.wav"
         write_sound(sound)
-        (self.folder / "config").write_text(CONFIG.format(host=self.host, modules=MODULES, sound=sound, **ports))
+        (self.folder / "config").write_text(self._config.format(host=self.host, modules=MODULES, sound=sound, **ports))
         (self.folder / "accounts").write_text(self._account + "\n")
         (self.folder / "contacts").touch()
         command = ["baresip", "-4", "-f", str(self.folder), "-s", "-t", str(LIFE)]

@@ -17,7 +17,9 @@ from sipd import commands
 from sipd.net.tls import Pair
 from tests.authority import Authority
 from tests.integration.node import Node, free_port, wait_for
+from tests.integration.sip.baresip import Baresip
 from tests.integration.sip.conftest import PBX_HOST, registered, two_tenants
+from tests.peers.loop import in_loop
 from tests.peers.phone import Phone
 from tests.peers.standin_pbx import StandinPbx
 from tests.peers.wire import Hop, Tls
@@ -161,3 +163,30 @@ def test_certificates_are_reloaded_while_connections_stay(node: SecureNode) -> N
             assert len(node.bindings()) == 1
 
     asyncio.run(play())
+
+
+@pytest.mark.needs("baresip")
+@in_loop
+async def test_baresip_is_called_and_calls(node: SecureNode, tmp_path: Path) -> None:
+    """It believes the tests' authority alone."""
+    edge = Hop("tls", "127.0.0.1", node.tls_port)
+    own = node.ca.pair("phone.example").chain
+    trust = f"sip_cafile {node.ca.file}\nsip_certificate {own}\n"
+    phone = Baresip(tmp_path / "baresip", "101", "acme.example", PASSWORD, edge, "auto", trust)
+    async with StandinPbx(ACCOUNTS, host=PBX_HOST) as pbx:
+        await asyncio.to_thread(node.load, two_tenants(pbx.port))
+        await asyncio.to_thread(wait_for, lambda: registered(node) == 4)
+        await asyncio.to_thread(phone.__enter__)
+        try:
+            await asyncio.to_thread(wait_for, node.bindings)
+            assert [binding["transport"] for binding in node.bindings()] == ["tls"]
+            call = pbx.call("101@acme.pbx.example")
+            await call.answered()
+            await call.bye()
+            await asyncio.to_thread(phone.wait, "CALL_CLOSED")
+            await asyncio.to_thread(phone.do, "dial", "sip:9000@acme.example")
+            await asyncio.to_thread(phone.wait, "CALL_ESTABLISHED")
+            await asyncio.to_thread(phone.do, "hangup")
+            await asyncio.to_thread(phone.wait, "CALL_CLOSED")
+        finally:
+            await asyncio.to_thread(phone.stop)

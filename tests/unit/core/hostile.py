@@ -13,15 +13,16 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sipd.flow import Answer, Flow, Target
+from sipd.flow import Answer, Flow, Query, Target
 from sipd.message.check import check
 from sipd.message.errors import BadMessage
 from sipd.message.framing import Framer, FramingError
 from sipd.message.message import Message
 from sipd.message.scanner import scan
-from sipd.routing.model import Tenant
+from sipd.routing.lookup import compile_table
+from sipd.routing.model import Group, Member, Number, OutboundRule, Schedule, Table, Tenant
 from tests.unit.core import judge
-from tests.unit.core.bench import PBX, Bench, End, ack_of, credentials, table, tenant
+from tests.unit.core.bench import PBX, Bench, End, ack_of, connection, credentials, table, tenant
 
 MAX_OUTPUTS = 40
 """Messages that one input, or one timer, may cause here: two tenants, four phones, a few calls."""
@@ -155,6 +156,51 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def neighbourhoods() -> list[Table]:
+    """Tables that follow on each other while calls go on: the whole one, and what somebody took out of it."""
+    acme, globex = _busy_house(), tenant("globex", strategy="on_behalf")
+    link = acme.connections[0]
+    mode_off = replace(link, multi_tenant=False, sources=("198.51.100.77",))
+    changed = (
+        acme,
+        replace(acme, users=acme.users[1:], groups=(), numbers=()),
+        replace(acme, users=acme.users[:1], groups=tuple(replace(g, members=g.members[:1]) for g in acme.groups)),
+        replace(acme, connections=(link,), outbound=()),
+        replace(acme, connections=(mode_off,), outbound=()),
+        replace(acme, users=tuple(replace(user, upstream=()) for user in acme.users), connections=(), outbound=()),
+        replace(acme, suspended=True),
+        replace(acme, schedules=(), users=tuple(replace(user, do_not_disturb=True) for user in acme.users)),
+    )
+    return [table(each, globex) for each in changed] + [table(globex), table(acme)]
+
+
+def _busy_house() -> Tenant:
+    """acme with groups of each kind, serial forks, closed hours, and a fall-back whose name may not be found."""
+    made = _house()
+    members = tuple(Member(place, user.id) for place, user in enumerate(made.users))
+    groups = tuple(
+        Group(f"g{place}", f"60{place}", "Team", True, kind, members, member_seconds=5, forward_no_answer="102")
+        for place, kind in enumerate(("all", "in_turn", "round_robin"))
+    )
+    users = (replace(made.users[0], fork="serial", serial_seconds=5), *made.users[1:])
+    named = connection(
+        "named", source="198.51.100.20", host="nowhere.invalid", port=0, transport="auto", strategy="none"
+    )
+    return replace(
+        made, users=users, groups=groups, connections=(*made.connections, named),
+        schedules=(Schedule("never", "Never", "UTC"),),
+        numbers=(
+            Number("n1", "+4950", group="g1", schedule="never", forward_closed="600"),
+            Number("n2", "+4951", group="g2"),
+            Number("n3", "+4952", forward="+4930"),
+        ),
+        outbound=(
+            OutboundRule("o1", 1, "+49", 0, "", made.connections[0].id, fallback="named"),
+            OutboundRule("o2", 2, "00", 2, "+", "named", fallback=made.connections[0].id),
+        ),
+    )  # fmt: skip
+
+
 def _house() -> Tenant:
     """acme, where forwards lead in a circle, out of the house, and to nobody."""
     made = tenant("acme", strategy="on_behalf", extensions=("101", "102", "103"))
@@ -167,7 +213,13 @@ class Siege:
     """An edge, its peers, and what they have sent and got so far."""
 
     def __init__(self) -> None:
-        self.bench = Bench(table(_house(), tenant("globex", strategy="on_behalf")))
+        self.tables = neighbourhoods()
+        self.bench = Bench(self.tables[0])
+        self.found = True
+        """Whether names are found now; a resolver that fails says nothing."""
+        self.slow = False
+        """Whether answers to look-ups come when the next thing has happened."""
+        self.asking: list[tuple[Query, Answer]] = []
         self.pbx = self.bench.end(PBX)
         self.phones = [
             self.bench.end("203.0.113.1", 5062), self.bench.end("203.0.113.2", 40000, "tcp"),
@@ -288,13 +340,29 @@ class Siege:
                 self._judged.add(data)
                 self._judge_one(data)
         for query in edge.lookups_to_start():
-            there = (Target(PBX, 5060, "udp"),) if query.host == "nowhere.invalid" else ()
-            edge.resolved(query, Answer(there, 60.0), self.bench.now)
+            there = (Target(PBX, 5060, "udp"),) if query.host == "nowhere.invalid" and self.found else ()
+            self.asking.append((query, Answer(there, 60.0 if self.found else 0.0)))
+        if not self.slow:
+            self.resolve()
         if edge.tracer is not None:
             edge.tracer.take(self.bench.now)
         for record in (*edge.take_events(), *edge.take_changes()):  # no store and no database takes half characters
             json.dumps(record, ensure_ascii=False).encode()
         return sent
+
+    def resolve(self) -> None:
+        """Names that were asked for are answered; what goes out then is no answer to what arrives next."""
+        asking, self.asking = self.asking, []
+        for query, answer in asking:
+            self.bench.edge.resolved(query, answer, self.bench.now)
+            for data, _ in self._note():
+                self._judge_one(data)
+
+    def change(self, number: int) -> None:
+        """Another table, in the middle of everything."""
+        self.log.append(f"-- table {number}")
+        self.bench.edge.load(compile_table(self.tables[number]), self.bench.now)
+        self.judge()
 
     def _judge_one(self, data: bytes) -> None:
         judge.shape(data)
@@ -335,6 +403,8 @@ class Siege:
 
     def finish(self) -> None:
         """All peers fall silent, the calls that talk are ended, the table is emptied: nothing is left."""
+        self.slow = False
+        self.resolve()
         self.wait(AFTERWARDS)
         calls = self.bench.edge.calls_
         for call in list(calls.calls.values()):
@@ -358,7 +428,7 @@ class Attack:
         kinds: tuple[Callable[[], None], ...] = (
             self._answer, self._answer, self._answer, self._answer, self._repeat, self._repeat, self._repeat,
             self._inside, self._inside, self._inside, self._fresh, self._fresh, self._signed, self._signed,
-            self._junk, self._wait, self._lose,
+            self._junk, self._wait, self._lose, self._change, self._busy, self._busy,
         )  # fmt: skip
         self.chance.choice(kinds)()
 
@@ -525,6 +595,34 @@ class Attack:
 
     def _wait(self) -> None:
         self.siege.wait(self.chance.choice((0.01, 0.5, 2.0, 5.0, 33.0, 200.0)))
+
+    def _change(self) -> None:
+        """The table, or what the resolver knows, is another one now."""
+        siege, chance = self.siege, self.chance
+        siege.found, siege.slow = chance.random() < 0.6, chance.random() < 0.5
+        siege.resolve()
+        if chance.random() < 0.6:
+            siege.change(chance.randrange(len(siege.tables)))
+        else:
+            siege.judge()
+
+    def _busy(self) -> None:
+        """A call that hunts: groups, numbers, closed hours, forwards, from the PBX or a phone."""
+        siege, chance = self.siege, self.chance
+        to = chance.choice(("600", "601", "602", "+4950", "+4951", "+4952", "+49170", "00170", "101", "102", "103"))
+        uri = f"sip:{to}@acme.example"
+        call_id = f"busy{chance.randrange(6)}"
+        if chance.random() < 0.6:
+            names = {"from_": "sip:x@pbx.example", "to": uri, "call_id": call_id}
+            siege.strike(on_wire(siege.pbx.request("INVITE", uri, Contact=f"<sip:{PBX}>", **names)), siege.pbx.flow)
+            return
+        phone = siege.phones[2]
+        names = {"from_": "sip:102@acme.example", "to": uri, "call_id": call_id, "Contact": "<sip:102@h>"}
+        siege.strike(on_wire(phone.request("INVITE", uri, **names)), phone.flow)
+        told = siege.told[-1][0] if siege.told else None
+        if told is not None and told.status == 401:
+            names["Authorization"] = credentials(told, "102", "INVITE", uri)
+            siege.strike(on_wire(phone.request("INVITE", uri, **names)), phone.flow)
 
     def _lose(self) -> None:
         """A stream ends."""

@@ -17,7 +17,7 @@ from tests.unit.core.house import House, acme, group, refuse
 ONE = Limits(calls=1)
 
 
-def counts(bench: Bench) -> dict[tuple[str, str], int]:
+def counts(bench: Bench) -> dict[tuple[str, str, str], int]:
     """What counts now, without what does not end with a call."""
     return dict(bench.edge.calls_._core.limits._calls)
 
@@ -87,7 +87,7 @@ class TestWhoCounts:
         for phone in (one, two):
             phone.taken()
         three.answer(three.take("INVITE"), 200, "x")
-        assert {scope for scope in counts(on.bench) if scope[0] == "user"} == {("user", "acme-103")}
+        assert {scope for scope in counts(on.bench) if scope[0] == "user"} == {("user", "acme", "acme-103")}
 
     def test_a_connection_that_failed_is_free_again(self) -> None:
         second = connection("second", source="198.51.100.20", registrar_domain="second.example", strategy="none")
@@ -97,7 +97,7 @@ class TestWhoCounts:
         one = on.phone()
         one.call("+49170")
         refuse(on.pbx, 500)
-        assert {id_ for kind, id_ in counts(on.bench) if kind == "connection"} == {"second"}
+        assert {id_ for kind, _, id_ in counts(on.bench) if kind == "connection"} == {"second"}
 
 
 class TestRate:
@@ -177,7 +177,7 @@ class Crowd(House):
                         end.answer(entry[1], 487, "x")
         limits = counts(self.bench)
         assert limits == Counter(s for call in self.bench.edge.calls_.calls.values() for s in call.scopes)
-        assert limits.get(("user", "acme-103"), 0) <= 1
+        assert limits.get(("user", "acme", "acme-103"), 0) <= 1
         assert limits.get(("connection", "second"), 0) <= 2
 
     def step(self, what: str, which: int) -> None:

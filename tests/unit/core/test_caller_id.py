@@ -177,3 +177,13 @@ class TestTowardsPhones:
         invite = one.take("INVITE")
         assert invite.from_.uri_text == "sip:anonymous@anonymous.invalid"
         assert b"sip:7@" not in invite.data
+
+
+def test_a_message_of_one_who_stays_unknown_shows_nobody() -> None:
+    on = House()
+    phone = on.phone()
+    for privacy, shown in (("none", "sip:+4930@pbx.example"), ("id", "sip:anonymous@anonymous.invalid")):
+        uri = "sip:101@acme.example"
+        sender = "sip:+4930@pbx.example"
+        on.pbx.send(on.pbx.request("MESSAGE", uri, from_=sender, to=uri, call_id=privacy, Privacy=privacy))
+        assert phone.take("MESSAGE").from_.uri_text == shown

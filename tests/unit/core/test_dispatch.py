@@ -8,6 +8,7 @@ import pytest
 
 from sipd.routing.model import Table
 from tests.unit.core.bench import PBX, Bench, connection, credentials, table, tenant, two_tenants
+from tests.unit.core.talk import Talk
 
 EDGE = "192.0.2.1"
 
@@ -65,9 +66,11 @@ def test_mode_off_with_two_tenants(uri: str, expected: tuple[str, int, str]) -> 
 
 
 def test_mode_off_with_one_tenant() -> None:
-    routing = table(tenant("acme", mode=False))
+    elsewhere = tenant("globex", of_connection={"sources": ("198.51.100.77",)})
+    routing = table(tenant("acme", mode=False), elsewhere)
     assert ring(routing, f"sip:101@{EDGE}")[0] == "acme"
     assert ring(routing, f"sip:101@{EDGE};local-domain=nobody.example")[0] == "acme"
+    assert ring(routing, f"sip:101@{EDGE};local-domain=globex.example")[1:] == (404, "unknown-domain")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,7 @@ def test_suspended_and_disabled() -> None:
         ("PUBLISH", "sip:101@acme.example", {"Event": "presence"}, 405, "allow"),
         ("SUBSCRIBE", "sip:101@acme.example", {}, 489, ""),
         ("SUBSCRIBE", "sip:101@acme.example", {"Event": "dialog", "Expires": "5"}, 423, "min-expires"),
-        ("OPTIONS", "tel:123", {}, 416, ""),
+        ("OPTIONS", "im:123", {}, 416, ""),
         ("OPTIONS", "sip:101@acme.example", {"Require": "nothing"}, 420, "unsupported"),
         ("OPTIONS", "sip:101@acme.example", {"Proxy_Require": "nothing"}, 420, "unsupported"),
         ("OPTIONS", "sip:192.0.2.1", {}, 200, "allow"),
@@ -227,6 +230,18 @@ def test_records_of_refusals_have_a_bound() -> None:
     pbx.send(pbx.request(method, uri, from_="sip:x@y", to=uri, call_id="c"))
     (event,) = bench.events("refused")
     assert max(len(str(value)) for value in event["detail"].values()) <= 200  # type: ignore[attr-defined]
+
+
+def test_a_phone_that_sleeps_does_not_make_its_registration_look_dead() -> None:
+    """PBXs ping what is registered, and give it up after 3 s of silence: forwards and other phones would go with it."""
+    talk = Talk()
+    uri = "sip:101@acme.example"
+    talk.pbx.send(talk.pbx.request("OPTIONS", uri, from_="sip:x@pbx.example", to=uri, call_id="ping"))
+    talk.phone.take("OPTIONS")
+    talk.bench.pass_time(2.1)
+    assert talk.pbx.take(480).cseq.method == "OPTIONS"
+    talk.bench.pass_time(40)
+    talk.pbx.nothing()
 
 
 class TestAPhoneAtThePbx:

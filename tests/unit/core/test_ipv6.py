@@ -96,8 +96,8 @@ class TestReferences:
         assert register(bench(), uri="sip:2001:db8::10").startswith(b"SIP/2.0 400 ")
 
     def test_own_address_as_request_uri(self) -> None:
-        """4.1 is understood; it names no tenant, so nobody is there."""
-        assert register(bench(), uri=f"sip:[{EDGE}]").startswith(b"SIP/2.0 404 ")
+        """4.1 is understood; it names no tenant, To does."""
+        assert register(bench(), uri=f"sip:[{EDGE}]").startswith(b"SIP/2.0 401 ")
 
 
 class TestReceived:

@@ -337,3 +337,23 @@ class TestKeepAlives:
         bench.edge.receive(self.STUN, Flow("udp", "198.18.0.1", 999, 0), bench.now)
         assert bench.edge.datagrams_to_send() == []
         assert bench.edge.counters["malformed"] == 0
+
+
+def test_what_an_older_release_stored_is_read_and_named_anew() -> None:
+    """Stores of before had no tenant in the names of bindings and upstream registrations."""
+    bench = Bench(two_tenants(strategy="on_behalf"))
+    bench.end("203.0.113.1", 5062).register()
+    bench.pass_time(1)
+    stored = [(kind, key, record) for kind, key, record in bench.edge.take_changes() if record is not None]
+    old = [(kind, key.partition(" ")[2], record) for kind, key, record in stored]
+    again = Bench()
+    again.now = bench.now
+    again.edge.restore(old, again.now)
+    again.load(two_tenants(strategy="on_behalf"))
+    found = again.edge.registrations(None, again.now)
+    assert [binding["user"] for binding in found["bindings"]] == ["acme-101"]
+    assert {record["call_id"] for kind, _, record in stored if kind == "upstream"} == {
+        registration.call_id for registration in again.edge.upstream
+    }
+    gone = {(kind, key) for kind, key, record in again.edge.take_changes() if record is None}
+    assert {(kind, key) for kind, key, _ in old} <= gone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sipd.message.message import Message
+from sipd.session import LONGEST_LEAST
 from tests.unit.core.bench import PBX, Bench, two_tenants
 from tests.unit.core.talk import CHALLENGE, PHONE, Outgoing, Ringing, Talk
 
@@ -134,7 +135,7 @@ class TestRefresh:
         on.phone.nothing()
         on.bench.pass_time(2)
         bye = on.phone.take("BYE")
-        assert bye.get("reason") == "SIP;cause=408"
+        assert bye.get("reason") == 'SIP;cause=408;text="Session Expired"'
         on.phone.answer(bye, 200)
         on.pbx.answer(on.pbx.take("BYE"), 200)
         assert ended(on.bench) == [(408, "Session Expired")]
@@ -222,3 +223,9 @@ def test_an_outgoing_call_has_a_timer_too() -> None:
     assert "BYE" in [m.method for m in on.phone.taken()]
     on.pbx.taken()
     on.assert_nothing_left()
+
+
+def test_a_least_interval_has_a_bound() -> None:
+    """Else a phone that vanishes could hold a call, and its limits, for years."""
+    on = Ringing(Session_Expires="2000000000", Min_SE="2000000000", **KNOWS)
+    assert on.invite.get("session-expires") == str(LONGEST_LEAST)

@@ -63,13 +63,13 @@ def answered(bench: Bench) -> tuple[End, End]:
 
 
 GOLDEN = """\
-call in  ef2d127de37b942baad06145
+call in  4b227777d4dd1fc61c6f884f
   from sip:+4930@pbx.example  to sip:101@acme.example
   tenant acme, user acme-101, connection acme-pbx
   TIME  200 Normal Clearing, ended by callee
   rang after 0.250 s, answered after 2.250 s, talk 10.000 s, in all 12.250 s
   leg 0: Call-ID c1
-  leg 1: Call-ID e7f6c011776e8db7cd330b54174fd76f
+  leg 1: Call-ID ef2d127de37b942baad06145e54b0c61
 
     0.000  yes  source            198.51.100.10 over udp belongs to acme/acme-
                                   pbx (mode on), globex/globex-pbx (mode on)

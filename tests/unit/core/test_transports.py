@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sipd.flow import TRANSPORTS, Flow, Listener, may_go
+from sipd.flow import TRANSPORTS, Flow, Listener, TlsName, expected_at, may_go
+from sipd.message.scanner import scan
 from sipd.routing.model import Table
 from sipd.settings import Settings
 from tests.unit.core.bench import PBX, Bench, End, ack_of, credentials, table, tenant, two_tenants
@@ -173,6 +174,27 @@ def test_names_to_verify_come_from_where_the_request_is_sent() -> None:
     other = bench(table(unchecked))
     other.pass_time(1.0)
     assert [name.verify for name in other.edge.tls_names.values()] == [False]
+
+
+def test_a_tenant_that_checks_no_certificate_weakens_no_other() -> None:
+    """Catches: what is expected at an address kept by the address alone, where the PBX of two tenants is."""
+    off, on_ = ({"transport": "tls", "port": 5061, "tls_verify": verify} for verify in (False, True))
+    on = bench(table(tenant("acme", of_connection=off), tenant("globex", of_connection=on_)))
+    globex, acme = on.end("203.0.113.1", 5062), on.end("203.0.113.2", 5062)
+    globex.register("globex.example")
+    acme.register("acme.example", "102")
+    globex.call("+49", "globex.example")
+    acme.call("+49", "acme.example", "102")
+    sent = [(scan(data), flow) for data, flow in on.sent if flow.host == PBX]
+    expected = {message.from_.uri.user: expected_at(flow) for message, flow in sent}
+    assert expected == {"101": TlsName(PBX, verify=True), "102": TlsName(PBX, verify=False)}
+    invite, flow = next((message, flow) for message, flow in sent if message.from_.uri.user == "101")
+    on.sent.clear()
+    pbx = End(on, flow)
+    pbx.answer(invite, 200, "p", Contact=f"<sip:p@{PBX}:5061;transport=tls>")
+    on.edge.hang_up("call-101-+49", None, 480, "Gone", on.now)
+    on.collect()
+    assert [expected_at(to) for _, to in on.sent if to.host == PBX] == [TlsName(PBX, verify=True)] * 2
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,28 @@ def test_the_granted_time_counts_not_the_asked() -> None:
     pbx.take("REGISTER")
 
 
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "<sip:101@203.0.113.9:1024;rinstance=7>;expires=60",
+        "<sip:77@192.0.2.9>;expires=9000, <sip:101@203.0.113.9:1024>;expires=60",
+        '<sip:gw@203.0.113.9>;expires="60"',
+    ],
+)
+def test_the_time_of_a_contact_that_the_pbx_rewrote(listed: str) -> None:
+    """Some answer with the address that they saw: taken for another's, the binding would be over before its refresh."""
+    bench, pbx = started(one_user())
+    pbx.answer(pbx.take("REGISTER"), 200, "t", Contact=listed)
+    bench.pass_time(55)
+    pbx.take("REGISTER")
+
+
+def test_what_others_bound_does_not_make_the_pbx_silent() -> None:
+    bench, pbx = started(one_user())
+    pbx.answer(pbx.take("REGISTER"), 200, "t", Contact="<sip:1 2@[::>;expires=60", Date="Wed, 25 Nov 2026 20:00:00 CET")
+    assert state(bench)["state"] == "registered"
+
+
 def test_423_asks_for_longer() -> None:
     bench, pbx = started(one_user())
     pbx.answer(pbx.take("REGISTER"), 423, "t", Min_Expires="1800")

@@ -238,3 +238,33 @@ def test_names_that_no_connection_asks_for_fill_no_memory() -> None:
     sources = compile_table(Table(INSTALLATION, (ACME,))).sources
     first = sources.find("198.51.100.1", 5060, "tls")
     assert all(sources.find("198.51.100.1", 5060, "tls", frozenset((f"n{n}",))) is first for n in range(10))
+
+
+# What PBXs write ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sip:+49-30-123456@acme.example;user=phone",
+        "sip:+4930123456;npdi@acme.example;user=phone",
+        "sip:101;phone-context=acme.example@acme.example;user=phone",
+        "sip:101@acme.example.",
+    ],
+)
+def test_telephone_numbers_and_names_as_they_may_be_written(uri: str) -> None:
+    found = explain(compile_table(Table(INSTALLATION, (tenant(),))), "198.51.100.1", 5060, "udp", uri)
+    assert found.accepted
+    assert found.user is not None
+    assert found.user.extension == "101"
+
+
+def test_a_local_domain_with_the_mode_on_is_not_the_only_tenant_without_it() -> None:
+    """globex went over to the mode; the PBX still has the Contact from before. Its calls are not acme's."""
+    here = {"sources": ("198.51.100.1",)}
+    off = tenant("acme", connections=(connection("acme", multi_tenant=False, **here),))
+    on = tenant("globex", connections=(connection("globex", multi_tenant=True, **here),))
+    uri = "sip:101@192.0.2.250;local-domain={}"
+    compiled = compile_table(Table(INSTALLATION, (off, on)))
+    assert explain(compiled, "198.51.100.1", 5060, "udp", uri.format("globex.example")).status == 404
+    assert explain(compiled, "198.51.100.1", 5060, "udp", uri.format("acme.example")).accepted

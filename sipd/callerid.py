@@ -48,8 +48,7 @@ def shown_to_phone(request: Message, index: TenantIndex, caller: User | None) ->
         return str(Address(display, Uri.build(caller.extension, index.tenant.primary_domain), {}))
     if wants_privacy(request) and not is_anonymous(sender.uri):
         return ANONYMOUS
-    params = {name: value for name, value in sender.params.items() if name != "tag"}
-    return str(Address(sender.display, sender.uri, params, sender.uri_text))
+    return sender.untagged()
 
 
 def shown_to_pbx(

@@ -17,6 +17,7 @@ from sipd.dialogs import (
     Leg,
     PendingOk,
     header_text,
+    hops_left,
     is_reliable,
     lines_to_pass,
     offers_100rel,
@@ -162,7 +163,7 @@ class Branch:
 
     __slots__ = (
         "account", "call", "call_id", "cancelled", "connection", "contact", "contact_over", "dialogs", "done", "flow",
-        "flows", "from_value", "headers", "least", "local_tag", "max_forwards", "pinned", "proof", "rang", "rest",
+        "flows", "from_value", "headers", "least", "local_tag", "pinned", "proof", "rang", "rest",
         "round", "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
     )  # fmt: skip
 
@@ -199,7 +200,6 @@ class Branch:
         self.pinned = False
         self.headers: list[Header] = []
         self.rest = b""
-        self.max_forwards = 70
         self.least = 0
         """Min-SE that its other end asked for (RFC 4028)."""
         self.account: PbxAccount | None = None
@@ -292,11 +292,9 @@ class Calls:
 
     def _host_towards(self, uri: Uri, index: TenantIndex, towards: Connection | None) -> str | None:
         """What a Refer-To names, as a phone of the tenant or the PBX of a connection dials it."""
-        own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
-        at_pbx = any(uri.host in (c.registrar_domain, c.host) for c in index.connections.values())
         if towards is not None:
-            return towards.registrar_domain if own else None
-        return index.tenant.primary_domain if at_pbx else None
+            return towards.registrar_domain if self._core.table().stands_for(index, uri.host) else None
+        return index.tenant.primary_domain if index.has_pbx_at(uri.host) else None
 
     def connection_of(self, leg: Leg, index: TenantIndex) -> Connection | None:
         """The connection behind a leg; None for a phone's."""
@@ -321,8 +319,6 @@ class Calls:
     def invite(self, branch: Branch, now: float) -> None:
         """Send a branch's INVITE for the first time."""
         call, wire = branch.call, self._core.wire
-        hops = call.request.max_forwards
-        branch.max_forwards = 70 if hops is None else max(0, hops - 1)
         branch.call_id = wire.token(16)
         branch.local_tag = wire.token()
         branch.proof = self.proof(branch.account)
@@ -349,7 +345,7 @@ class Calls:
             branch.uri,
             [
                 ("Via", self._core.wire.via(branch.flow, via_branch)),
-                ("Max-Forwards", str(branch.max_forwards)),
+                ("Max-Forwards", hops_left(branch.call.request.max_forwards)),
                 ("From", f"{branch.from_value};tag={branch.local_tag}"),
                 ("To", branch.to_value),
                 ("Call-ID", branch.call_id),

@@ -80,6 +80,11 @@ def unreliable_lines(response: Message, *, from_phone: bool) -> bytes:
     return response.rest(drop | {"require", "rseq"})
 
 
+def hops_left(hops: int | None) -> str:
+    """Max-Forwards of a request that is passed on, by that of the one that came (RFC 3261 16.6 step 3); None: none."""
+    return str(70 if hops is None else max(0, hops - 1))
+
+
 def routes(message: Message) -> list[str]:
     """The Record-Route values, top first. Raises BadMessage when one could not be used (RFC 3261 12.1)."""
     values = message.split("record-route")
@@ -177,7 +182,7 @@ class Leg:
             uri,
             [
                 ("Via", wire.via(flow or self.flow, branch)),
-                ("Max-Forwards", str(70 if hops is None else max(0, hops - 1))),
+                ("Max-Forwards", hops_left(hops)),
                 *(("Route", route) for route in route_values),
                 ("From", self.local),
                 ("To", self.remote),

@@ -18,7 +18,7 @@ from sipd.methods import ALLOW, UNDERSTOOD, not_taken, not_understood
 from sipd.passing import Passing
 from sipd.registrar import Refused
 from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound
-from sipd.routing.lookup import NOBODY, TenantIndex
+from sipd.routing.lookup import NOBODY, Source, TenantIndex
 from sipd.routing.model import Connection, Group, User
 from sipd.session import too_small
 from sipd.subscriptions import Subscriptions
@@ -86,7 +86,7 @@ class Dispatcher:
         return self._subscriptions.unfit(request) if request.method == "SUBSCRIBE" else None
 
     def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:
-        if not self._is_strange(tx.source) or not self._muted(tx.source, now):
+        if self._is_heard(tx.source, now):
             self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
         else:
             self._drop(tx)
@@ -112,8 +112,7 @@ class Dispatcher:
 
     def _alive(self, tx: ServerTransaction, now: float) -> None:
         """Whether the edge is there may be asked by all: phones before they register, monitors; but not without end."""
-        source = tx.source
-        if self._is_a_pbx(source) or self._core.registrar.has_phone_at(source) or not self._muted(source, now):
+        if self._is_heard(tx.source, now):
             self._capabilities(tx, now)
         else:
             self._drop(tx)
@@ -125,8 +124,7 @@ class Dispatcher:
         users = self._core.registrar.users_at(source)
         if not users:
             return False
-        names = self._core.peer_names.get(source, NOBODY)
-        if not table.sources.find(source.host, source.port, source.transport, names).at_home(source.port):
+        if not self._whose(source).at_home(source.port):
             return True
         index = table.tenant_of(sender.host)
         user = index.user(sender.user or "") if index is not None else None
@@ -134,12 +132,20 @@ class Dispatcher:
 
     def _is_a_pbx(self, source: Flow) -> bool:
         """Whether a connection of some tenant says that its PBX sends from here."""
+        return self._whose(source).known
+
+    def _whose(self, source: Flow) -> Source:
+        """The connections that may send from there, by address, transport and certificate."""
         names = self._core.peer_names.get(source, NOBODY)
-        return self._core.table().sources.find(source.host, source.port, source.transport, names).known
+        return self._core.table().sources.find(source.host, source.port, source.transport, names)
 
     def _is_strange(self, source: Flow) -> bool:
         """Whether neither a PBX nor a phone is known there."""
         return not (self._is_a_pbx(source) or self._core.registrar.has_phone_at(source))
+
+    def _is_heard(self, source: Flow, now: float) -> bool:
+        """Whether it gets an answer: a stranger does, until it has asked too often."""
+        return not self._is_strange(source) or not self._muted(source, now)
 
     def _unknown_source(self, tx: ServerTransaction, now: float) -> None:
         decision = Decision("unknown-source", 403, "Forbidden")
@@ -262,7 +268,7 @@ class Dispatcher:
 
     def _pass_on(self, tx: ServerTransaction, index: TenantIndex, user: User, uri: Uri, now: float) -> None:
         """A phone's MESSAGE or the like: to a user of its own tenant, else out through the PBX."""
-        own = uri.host in index.tenant.domains or self._core.table().names_no_domain(uri.host)
+        own = self._core.table().stands_for(index, uri.host)
         dialled = decide_dialled(index, uri.user or "", None) if own else decide_outbound(index, uri.user or "")
         default = index.connections.get(index.tenant.default_connection)
         station = dialled.user or dialled.group

@@ -119,9 +119,7 @@ class Hunting:
 
     def _is_here(self, index: TenantIndex, host: str) -> bool:
         """Whether a host stands for the tenant: its domains, the edge itself, its PBXs."""
-        if host in index.tenant.domains or self._core.table().names_no_domain(host):
-            return True
-        return any(host in (c.registrar_domain, c.host) for c in index.connections.values())
+        return self._core.table().stands_for(index, host) or index.has_pbx_at(host)
 
     def _through_pbx(self, call: Call, dialled: Dialled, now: float) -> Connection | None:
         """The connection whose PBX gets this call between users; None: it is none, or goes directly."""
@@ -220,10 +218,7 @@ class Hunting:
         round_ = call.round = Round(call, [])
         seconds = callee.ring_seconds if callee is not None else self._core.settings.caller_timeout
         round_.ring_timer = self._core.timers.set(now + seconds, lambda at: self._rang_out(round_, at))
-        who = Address.parse(leg.remote)
-        params = {name: value for name, value in who.params.items() if name != "tag"}
-        to_value = str(Address(who.display, who.uri, params, who.uri_text))
-        self._ring_at(round_, callee, leg.target, leg.flow, to_value, now)
+        self._ring_at(round_, callee, leg.target, leg.flow, Address.parse(leg.remote).untagged(), now)
 
     # -- where it goes
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sipd.auth import Proof, account_of, at_pbx
 from sipd.callerid import shown_to_phone
 from sipd.calls import Calls, Core
-from sipd.dialogs import lines_to_pass, target_of
+from sipd.dialogs import hops_left, lines_to_pass, target_of
 from sipd.flow import Flow, may_go
 from sipd.message import build
 from sipd.message.build import Header
@@ -151,13 +151,12 @@ class Passing:
 
     def _request_over(self, copy: Copy, flow: Flow, branch: str, credentials: list[Header]) -> bytes:
         request = copy.passed.tx.request
-        hops = request.max_forwards
         return build.request(
             request.method,
             copy.uri,
             [
                 ("Via", self._core.wire.via(flow, branch)),
-                ("Max-Forwards", str(70 if hops is None else max(0, hops - 1))),
+                ("Max-Forwards", hops_left(request.max_forwards)),
                 *([("Route", copy.route)] if copy.route else []),
                 ("From", copy.from_value),
                 ("To", copy.to_value),

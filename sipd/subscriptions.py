@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from sipd.auth import PbxAccount, Proof, account_of, at_pbx
 from sipd.callerid import shown_to_phone
 from sipd.calls import Calls, Core
-from sipd.dialogs import Leg, lines_to_pass, routes, target_of
+from sipd.dialogs import Leg, hops_left, lines_to_pass, routes, target_of
 from sipd.events import legible
 from sipd.flow import Flow
 from sipd.message import build
@@ -342,10 +342,9 @@ class Subscriptions:
 
     def _copy_over(self, ask: Ask, flow: Flow, branch: str, credentials: list[Header]) -> bytes:
         wire, request = self._core.wire, ask.subscription.request
-        hops = request.max_forwards
         headers: list[Header] = [
             ("Via", wire.via(flow, branch)),
-            ("Max-Forwards", str(70 if hops is None else max(0, hops - 1))),
+            ("Max-Forwards", hops_left(request.max_forwards)),
             *([("Route", ask.route)] if ask.route else []),
             ("From", f"{ask.from_value};tag={ask.local_tag}"),
             ("To", ask.to_value),

@@ -45,6 +45,11 @@ class Address:
         """Every element of every line."""
         return [cls.parse(element) for line in lines for element in split_list(line)]
 
+    def untagged(self) -> str:
+        """As text, without the tag: who it is, for another dialog."""
+        params = {name: value for name, value in self.params.items() if name != "tag"}
+        return str(Address(self.display, self.uri, params, self.uri_text))
+
     def __str__(self) -> str:
         if self.star:
             return "*"

@@ -76,6 +76,10 @@ class TenantIndex:
         turns = sorted(group.members, key=lambda member: (member.position, member.user))
         return tuple(self.users_by_id[turn.user] for turn in turns if turn.user in self.users_by_id)
 
+    def has_pbx_at(self, host: str) -> bool:
+        """Whether a host is that of a PBX of the tenant, by its own name or as its registrar domain."""
+        return any(host in (c.registrar_domain, c.host) for c in self.connections.values())
+
     def user(self, user_part: str) -> User | None:
         """The enabled user with this extension or alias."""
         return self.users.get(user_part)
@@ -253,6 +257,10 @@ class Compiled:
     def tenant_of(self, host: str) -> TenantIndex | None:
         """The tenant that owns this domain (lower case); a dot may end a complete name (RFC 3261 25.1)."""
         return self.domains.get(host.removesuffix("."))
+
+    def stands_for(self, index: TenantIndex, host: str) -> bool:
+        """Whether a host in a request of the tenant's own means the tenant: its domains, the edge, an address."""
+        return host in index.tenant.domains or self.names_no_domain(host)
 
     def names_no_domain(self, host: str) -> bool:
         """Whether a Request-URI host is the edge itself or a bare address: no tenant was named."""

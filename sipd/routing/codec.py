@@ -18,8 +18,10 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sipd.routing.model import (
     FORMAT,
+    Alternate,
     Connection,
     Group,
+    Guard,
     Installation,
     Member,
     Number,
@@ -314,14 +316,17 @@ class _Collection:
         Member: "user",
         Schedule: "id",
         Opening: "opens",
+        Alternate: "host",
+        Guard: "prefix",
     }
     KEYS: typing.ClassVar[dict[type, Callable[[Any], Any]]] = {
         OutboundRule: attrgetter("position", "id"),
         UpstreamAccount: attrgetter("connection"),
         Member: attrgetter("position", "user"),
         Opening: attrgetter("day", "opens", "closes"),
+        Alternate: attrgetter("position", "host", "port"),
     }
-    PARTS: typing.ClassVar[tuple[type, ...]] = (UpstreamAccount, Member, Opening)
+    PARTS: typing.ClassVar[tuple[type, ...]] = (UpstreamAccount, Member, Opening, Alternate)
     """Records without an id of their own: named by label in the path of what they belong to."""
 
     def __init__(self, kind: type) -> None:

@@ -16,7 +16,8 @@ FORMAT = 1
 
 TRANSPORTS = ("udp", "tcp", "tls", "auto")
 """Towards a PBX; `auto` lets its DNS records choose (RFC 3263 section 4.1)."""
-STRATEGIES = ("on_behalf", "none")
+STRATEGIES = ("on_behalf", "relay", "none")
+MEDIA = ("direct", "relay")
 INTERNAL_CALLS = ("through_pbx", "direct_when_possible", "always_direct")
 FORKS = ("parallel", "serial")
 GROUP_STRATEGIES = ("all", "in_turn", "round_robin")
@@ -37,6 +38,10 @@ MAX_SOURCES = 64
 MAX_MEMBERS = 100
 MAX_OPENINGS = 100
 MAX_HOLIDAYS = 400
+MAX_ALTERNATES = 8
+MAX_GUARDS = 100
+MAX_CALLS_PER_HOUR = 100_000
+MAX_NETWORKS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,18 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternate:
+    """A further place where a PBX is, tried when those before it do not serve."""
+
+    position: int
+    """The lowest first; among equals, by host and port."""
+    host: str
+    """As `Connection.host`."""
+    port: int
+    """As `Connection.port`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """The link from one tenant to one PBX."""
 
@@ -124,7 +141,8 @@ class Connection:
     sources: tuple[str, ...] = ()
     """Where the PBX sends from: network (`192.0.2.0/24`), address, or `address:port`."""
     strategy: str = "on_behalf"
-    """One of `STRATEGIES`; `none` is a trunk that wants no REGISTER."""
+    """One of `STRATEGIES`. `on_behalf`: the edge registers each user with the user's account. `relay`: the phone holds
+    the account, and its REGISTER goes through. `none`: a trunk that wants no REGISTER."""
     expires: int = 600
     """Seconds asked for in each upstream REGISTER."""
     internal_calls: str = "through_pbx"
@@ -136,6 +154,10 @@ class Connection:
     caller_id: str = "account"
     """One of `CALLER_IDS`: where the number shown goes. `account`: nowhere, From is the account; `from`: into From;
     `asserted`: into P-Asserted-Identity; `both`."""
+    alternates: tuple[Alternate, ...] = ()
+    """Where else the PBX is, in order; with the same transport as `host`."""
+    media: str = "direct"
+    """One of `MEDIA`. `direct`: bodies pass untouched; `relay`: media goes through the node's media relay."""
     limits: Limits = Limits()
 
 
@@ -237,6 +259,19 @@ class OutboundRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """A guard against toll fraud: calls of one user to expensive numbers."""
+
+    id: str
+    prefix: str
+    """What the dialled number begins with, as users dial it and as it goes out: digits, `*`, `+` in front."""
+    calls_per_hour: int
+    """Of one user, in any 60 minutes; 0: such calls are refused."""
+    schedule: str = ""
+    """Id of the schedule outside of which such calls are refused; empty: they are allowed at any time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """One organisation: one part of the table."""
 
@@ -258,6 +293,8 @@ class Tenant:
     caller_id: str = ""
     """Number shown for users that have none of their own."""
     limits: Limits = Limits()
+    guards: tuple[Guard, ...] = ()
+    """All that match a dialled number hold, the installation's too."""
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -274,6 +311,12 @@ class Installation:
     edge_hosts: tuple[str, ...] = ()
     """Names and addresses that are the edge itself; no tenant's domain may be one of them."""
     limits: Limits = Limits()
+    guards: tuple[Guard, ...] = ()
+    """For the users of all tenants; without schedules."""
+    allowed: tuple[str, ...] = ()
+    """Networks and addresses that are never banned, and whose rates are not limited."""
+    blocked: tuple[str, ...] = ()
+    """Networks and addresses that get no answer."""
 
 
 @dataclass(frozen=True, slots=True)

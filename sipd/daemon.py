@@ -230,6 +230,10 @@ class Daemon:
             self._faults.tell("receive", self._core.receive, data, flow, now)
         self._soon()
 
+    def stream_pinged(self, flow: Flow) -> None:
+        """A phone keeps its flow alive."""
+        self._tell("receive", self._core.receive, b"", flow, self._clock.now())
+
     def stream_broken(self, error: FramingError, flow: Flow) -> None:
         """Answered before the stream is closed."""
         self._faults.tell("bad_frame", self._core.bad_frame, error, flow, self._clock.now())

@@ -232,7 +232,7 @@ class Daemon:
 
     def stream_pinged(self, flow: Flow) -> None:
         """A phone keeps its flow alive."""
-        self._tell("receive", self._core.receive, b"", flow, self._clock.now())
+        self._faults.tell("receive", self._core.receive, b"", flow, self._clock.now())
 
     def stream_broken(self, error: FramingError, flow: Flow) -> None:
         """Answered before the stream is closed."""

@@ -6,7 +6,8 @@ docs/calls.md says what each rule does, in words. A call goes from one `Round` t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from sipd import callerid
 from sipd.auth import account_of, at_pbx
@@ -63,6 +64,7 @@ a PBX that hides it: each turn is a new call, with the same caller from the seco
 LIFE_SECONDS = 6.0
 """For a PBX to show a sign of life when there is a fall-back connection."""
 GONE = "Temporarily Unavailable"
+NOWHERE_ELSE: Mapping[Flow, Binding] = MappingProxyType({})
 
 
 class Hunting:
@@ -525,15 +527,27 @@ class Hunting:
         own = Address(group.name, Uri.build(group.extension, domain), {}) if group is not None else None
         to_value = str(own or f"<{Uri.build(user.extension, domain)}>")
         reached = user.extension if group is not None else ""
-        self._ring_at(round_, user, target_of(binding.contact), binding.flow, to_value, now, reached)
+        flows = self._core.registrar.flows_of(binding, now)
+        places = {b.flow: b for b in flows if may_go(round_.call.request.uri, b.flow)}
+        self._ring_at(round_, user, target_of(binding.contact), binding.flow, to_value, now, reached, places)
 
     def _ring_at(
-        self, round_: Round, user: User | None, uri: str, flow: Flow, to_value: str, now: float, reached: str = ""
+        self,
+        round_: Round,
+        user: User | None,
+        uri: str,
+        flow: Flow,
+        to_value: str,
+        now: float,
+        reached: str = "",
+        places: Mapping[Flow, Binding] = NOWHERE_ELSE,
     ) -> None:
-        """Ring one phone; `reached` is the extension by which a group reaches it."""
+        """Ring one phone; `reached` is the extension by which a group reaches it, `places` are all flows of it."""
         call, wire = round_.call, self._core.wire
         from_value = callerid.shown_to_phone(call.request, call.index, call.caller)
-        branch = Branch(call, uri, [flow], from_value, to_value, lambda there: f"<sip:{wire.hostport(there)}>")
+        flows = list(places) or [flow]
+        branch = Branch(call, uri, flows, from_value, to_value, lambda there: f"<sip:{wire.hostport(there)}>")
+        branch.bindings = dict(places)
         branch.pinned = True
         branch.user = user
         branch.round = round_

@@ -36,6 +36,8 @@ MEMORY = 10_000
 LARGE_REQUEST = 1300
 """Bytes from which on a request is too large for UDP, as the path's MTU is not known (RFC 3261 18.1.1)."""
 MAX_RETRY_AFTER = 86_400
+FLOW_FAILED = 430
+"""From a proxy between us and a phone: that flow is gone (RFC 5626 5.3)."""
 """Seconds."""
 
 Build = Callable[[Flow, str], bytes]
@@ -127,6 +129,8 @@ class Sender:
         self._count = count
         self._down = Memory()
         self._no_tcp = Memory()
+        self.on_flow_failed: Callable[[Flow, float], None] = lambda flow, now: None
+        """Told of a phone's flow that failed while the phone has others (RFC 5626 5.3)."""
 
     def request(
         self,
@@ -236,7 +240,9 @@ class Sender:
         if sending.twin is not None and not sending.alive:
             self._no_tcp.keep(sending.twin[:3], now + NO_TCP_SECONDS)
             sending.left.insert(0, sending.twin)
-        elif not sending.pinned:
+        elif sending.pinned:
+            self.on_flow_failed(tx.flow, now)
+        else:
             self._down.keep(tx.flow[:3], now + DOWN_SECONDS)
         self._go_on(sending, now)
 
@@ -261,7 +267,11 @@ class Sender:
         sending.alive = True
         sending.ringing = sending.ringing or response.status > 100
         self._timers.cancel(sending.timer)
-        if response.status != 503:
+        if sending.pinned:
+            if response.status == FLOW_FAILED and sending.left and not sending.cancelled:
+                self._next(sending, tx, now)
+                return
+        elif response.status != 503:
             self._down.forget(tx.flow[:3])
         elif self._refused(sending, tx, response, now):
             return
@@ -270,7 +280,7 @@ class Sender:
     def _refused(self, sending: Sending, tx: ClientTransaction, response: Message, now: float) -> bool:
         """503: whether the next target is tried in its place (RFC 3263 4.3, RFC 3261 21.5.4)."""
         seconds = min(retry_after(response), MAX_DOWN_SECONDS)
-        if seconds and not sending.pinned:
+        if seconds:
             self._down.keep(tx.flow[:3], now + seconds)
         if sending.cancelled or not sending.left:
             return False

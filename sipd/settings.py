@@ -21,6 +21,13 @@ class Settings:
     """A phone that asks for more gets this."""
     default_expires: int = 3600
 
+    nat_ping: float = 30.0
+    """How often a phone behind NAT is asked with OPTIONS over UDP, to keep the way to it open; 0: never."""
+    flow_timer: int = 120
+    """How often a phone with flows of its own is to send a keep-alive over a stream (RFC 5626 5.4)."""
+    flow_timer_udp: int = 28
+    """The same over UDP (RFC 5626 4.4.2: 24 to 29 seconds)."""
+
     digest: tuple[str, ...] = ("MD5", "SHA-256")
     """Algorithms that phones are challenged with, in this order, and no others (RFC 8760 2.4).
 

@@ -272,10 +272,10 @@ class Subscriptions:
         What is about a call of the user's goes to the phone that has it, and to no other (RFC 4538).
         """
         bindings = self._core.registrar.bindings((index.tenant.id, user.id), now)
-        places = [(target_of(binding.contact), binding.flow) for binding in bindings]
+        places = [(target_of(b.contact), b.flow, ", ".join(b.path)) for b in bindings]
         leg = self._calls.target_leg(tx.request, index)
         if leg is not None and leg.pinned:
-            places = [(leg.target, leg.flow)]
+            places = [(leg.target, leg.flow, "")]
         if not places:
             return False
         subscription = self._begin(tx, index, user, connection, now, from_phone=connection is None)
@@ -284,9 +284,9 @@ class Subscriptions:
         to_value = f"<{Uri.build(user.extension, index.tenant.primary_domain)}>"
         from_value = shown_to_phone(tx.request, index, None)
         wire = self._core.wire
-        asks = [self._ask(subscription, uri, from_value, to_value, None) for uri, _ in places]
-        for ask, (_, flow) in zip(asks, places, strict=True):
-            ask.pinned = True
+        asks = [self._ask(subscription, uri, from_value, to_value, None) for uri, _, _ in places]
+        for ask, (_, flow, route) in zip(asks, places, strict=True):
+            ask.pinned, ask.route = True, route
             ask.contact_over = lambda there: f"<sip:{wire.hostport(there)}>"
             self._watch(subscription, flow)
             self._send(ask, [flow], [], now)

@@ -67,11 +67,7 @@ class Edge:
         self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
         self.core = core = Core(
             settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
-<<<<<<< HEAD
-            cipher, lambda: self.compiled, self.upstream.ways,
-=======
-            self.keepalive, cipher, lambda: self.compiled,
->>>>>>> integrate
+            self.keepalive, cipher, lambda: self.compiled, self.upstream.ways,
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)

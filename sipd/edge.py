@@ -15,6 +15,7 @@ from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.keepalive import KeepAlive
 from sipd.limits import CallLimits
+from sipd.media import MediaRelays
 from sipd.message import build, stun
 from sipd.message.check import check
 from sipd.message.errors import BadMessage
@@ -65,9 +66,10 @@ class Edge:
         self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
         self.sender.on_flow_failed = self.registrar.flow_failed
         self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
+        self.media = MediaRelays(settings.media, self.timers, self.events, self.wire.token, settings.media_ping)
         self.core = core = Core(
             settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
-            self.keepalive, cipher, lambda: self.compiled,
+            self.keepalive, cipher, lambda: self.compiled, self.media,
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
@@ -171,6 +173,11 @@ class Edge:
         self._tick(now)
         self._guarded(lambda: self.wire.resolved(query, answer, now), None, None)
 
+    def media_received(self, data: bytes, instance: int, now: float) -> None:
+        """A datagram from a media relay, by its number in `Settings.media`."""
+        self._tick(now)
+        self._guarded(lambda: self.media.received(data, instance, now), None, None)
+
     def _tick(self, now: float) -> None:
         """For the trace: what the core says now is no message's doing."""
         if self.tracer is not None:
@@ -191,6 +198,7 @@ class Edge:
         self.compiled = compiled
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
+        self.media.begin(now)
         self.subscriptions.load(compiled, changed, now)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
@@ -200,6 +208,8 @@ class Edge:
                 self.registrar.restore(record, now, key)
             elif record is not None and kind == "upstream":
                 self.upstream.restore(record, key)
+            elif record is not None and kind == "media":
+                self.media.restore(key, record)
 
     # -- out
 
@@ -211,6 +221,11 @@ class Edge:
 
     def lookups_to_start(self) -> list[Query]:
         taken, self.wire.lookups = self.wire.lookups, []
+        return taken
+
+    def media_to_send(self) -> list[tuple[bytes, int]]:
+        """Datagrams to media relays, each with the number of the relay in `Settings.media`."""
+        taken, self.media.outbox = self.media.outbox, []
         return taken
 
     def take_events(self) -> list[Event]:
@@ -265,6 +280,10 @@ class Edge:
             "traces": len(self.tracer) if self.tracer is not None else 0,
             "trace_bytes": self.tracer.held if self.tracer is not None else 0,
         }
+
+    def media_relays(self) -> list[dict[str, Any]]:
+        """docs/architecture.md, `status`."""
+        return self.media.describe()
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""

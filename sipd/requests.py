@@ -50,6 +50,8 @@ class Asked(Protocol):
 
     def vitals(self) -> dict[str, int]: ...
 
+    def media_relays(self) -> list[Doc]: ...
+
 
 class Requests:
     """One method per request. `acted` is called after what makes the core want to send."""
@@ -117,6 +119,7 @@ class Requests:
             "counters": {**self._core.counters, **self._counters},
             "spool": self._spool.mark._asdict(),
             "vitals": self._core.vitals(),
+            "media": self._core.media_relays(),
             **self._shell(),
         }
 

@@ -68,7 +68,7 @@ class Edge:
         self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
         self.core = core = Core(
             settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
-            self.keepalive, cipher, lambda: self.compiled,
+            self.keepalive, cipher, lambda: self.compiled, self.upstream.ways,
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
@@ -296,6 +296,8 @@ class Edge:
             "server_transactions": self.layer.servers,
             "bindings": len(self.registrar),
             "upstream": len(self.upstream),
+            "pbx_addresses": len(self.upstream.health),
+            "pbx_addresses_down": self.upstream.health.down,
             "subscriptions": len(self.subscriptions),
             "timers": len(self.timers),
             "traces": len(self.tracer) if self.tracer is not None else 0,

@@ -297,8 +297,6 @@ def test_many_requests_in_one_write_and_one_in_many(tmp_path: Path) -> None:
         client.writer.write(b'tus"}\n{"do":"calls"}\n')
         answers = [json.loads(await client.reader.readline()) for _ in range(3)]
         assert ["format" in answers[0], "counters" in answers[1], "calls" in answers[2]] == [True] * 3
-            True
-        ] * 3
 
     run(config(tmp_path, "udp:127.0.0.1:0"), body)
 

@@ -65,12 +65,12 @@ class Instance:
         self.since = 0.0
         """Since when it is up or down."""
         self.misses = 0
-        self.sessions = 0
-        """That it may know of, and that are not to be deleted."""
+        self.sessions: dict[str, str] = {}
+        """That it may know of, and that are not to be deleted, with their calls."""
         self.used = 0
         """When it was chosen last, as a count."""
-        self.owed: dict[str, None] = {}
-        """Sessions to be deleted."""
+        self.owed: dict[str, str] = {}
+        """Sessions to be deleted, with their calls."""
         self.deleting = 0
 
 
@@ -139,9 +139,9 @@ class MediaRelays:
             instance.since = now
             self._ping(instance, now)
         by_address = {instance.address: instance for instance in self.instances}
-        for address, name in self._left:
+        for (address, name), call in self._left.items():
             if address in by_address:
-                self._owe(by_address[address], name, now)
+                self._owe(by_address[address], name, call, now)
             else:
                 self._events.change("media", f"{address} {name}", None)
         self._left.clear()
@@ -171,7 +171,7 @@ class MediaRelays:
     def describe(self) -> list[dict[str, Any]]:
         """docs/architecture.md, `status`."""
         return [
-            {"address": one.address, "up": one.up, "since": one.since, "sessions": one.sessions}
+            {"address": one.address, "up": one.up, "since": one.since, "sessions": len(one.sessions)}
             for one in self.instances
         ]
 
@@ -265,7 +265,7 @@ class MediaRelays:
         there = [instance for instance in self.instances if instance.up and instance not in tried]
         if not there:
             return None
-        chosen = first if first in there else min(there, key=lambda instance: (instance.sessions, instance.used))
+        chosen = first if first in there else min(there, key=lambda instance: (len(instance.sessions), instance.used))
         self._chosen += 1
         chosen.used = self._chosen
         return chosen
@@ -307,7 +307,7 @@ class MediaRelays:
         """Note, before it is asked, that an instance may know of a session; on disk as well."""
         if instance not in session.places:
             session.places[instance] = None
-            instance.sessions += 1
+            instance.sessions[session.id] = session.call
             self._events.change("media", f"{instance.address} {session.id}", {"call": session.call})
 
     # -- the end of sessions
@@ -321,12 +321,12 @@ class MediaRelays:
 
     def _delete(self, session: Session, now: float) -> None:
         for instance in session.places:
-            instance.sessions -= 1
-            self._owe(instance, session.id, now)
+            instance.sessions.pop(session.id, None)
+            self._owe(instance, session.id, session.call, now)
         session.places.clear()
 
-    def _owe(self, instance: Instance, name: str, now: float) -> None:
-        instance.owed[name] = None
+    def _owe(self, instance: Instance, name: str, call: str, now: float) -> None:
+        instance.owed[name] = call
         if len(instance.owed) > MAX_OWED:
             oldest = next(iter(instance.owed))
             del instance.owed[oldest]
@@ -336,16 +336,16 @@ class MediaRelays:
 
     def _delete_owed(self, instance: Instance, now: float) -> None:
         while instance.up and instance.owed and instance.deleting < DELETES_AT_ONCE:
-            name = next(iter(instance.owed))
+            name, call = next(iter(instance.owed.items()))
             del instance.owed[name]
             instance.deleting += 1
-            self._ask_to_delete(instance, name, now)
+            self._ask_to_delete(instance, name, call, now)
 
-    def _ask_to_delete(self, instance: Instance, name: str, now: float) -> None:
+    def _ask_to_delete(self, instance: Instance, name: str, call: str, now: float) -> None:
         def answered(reply: Reply | None, at: float) -> None:
             instance.deleting -= 1
             if reply is None:
-                instance.owed[name] = None
+                instance.owed[name] = call
                 self._down(instance, at)
             else:  # whatever it says: it does not know the session any more
                 self._events.change("media", f"{instance.address} {name}", None)
@@ -360,6 +360,12 @@ class MediaRelays:
         address, _, name = key.partition(" ")
         self._left[address, name] = str(record.get("call", ""))
 
+    def restate(self) -> None:
+        """Note all sessions once more, as changes: the store has lost what it had."""
+        for instance in self.instances:
+            for name, call in {**instance.sessions, **instance.owed}.items():
+                self._events.change("media", f"{instance.address} {name}", {"call": call})
+
     def kept(self, session: Session) -> dict[str, str] | None:
         """What a call's record needs to `adopt` its session after a restart."""
         return {"id": session.id, "at": session.instance.address} if session.instance is not None else None
@@ -370,7 +376,7 @@ class MediaRelays:
         for instance in self.instances:
             if self._left.pop((instance.address, session.id), None) is not None:
                 session.places[instance] = None
-                instance.sessions += 1
+                instance.sessions[session.id] = call
                 if instance.address == kept.get("at"):
                     session.instance = instance
         return session

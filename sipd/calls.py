@@ -86,8 +86,8 @@ class Call:
 
     __slots__ = (
         "answered_at", "asked", "branches", "by", "callee", "caller", "connection", "direction", "ended", "forwarding",
-        "forwards", "from_text", "group", "id", "index", "local_tags", "pair", "parent", "payers", "replaces",
-        "request", "round", "scopes", "started", "to_text", "tx", "visited",
+        "forwards", "from_text", "group", "id", "index", "local_tags", "pair", "parent", "payers", "rang",
+        "replaces", "request", "round", "scopes", "started", "to_text", "tx", "visited",
     )  # fmt: skip
 
     def __init__(self, call_id: str, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> None:
@@ -129,6 +129,8 @@ class Call:
         self.replaces = False
         """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.started = now
+        self.rang = False
+        """Whether somebody has rung."""
         self.answered_at: float | None = None
         self.ended = False
         self.by = "edge"
@@ -435,6 +437,9 @@ class Calls:
         branch.rang = branch.rang or response.status > 100
         if response.status == 100 or call.pair is not None or call.ended:
             return
+        if not call.rang:
+            call.rang = True
+            self._core.events.tally.ringing.note(now - call.started)
         dialog = self._dialog(branch, response)
         if dialog is None:
             rest = lines_to_pass(response, from_phone=branch.pinned)
@@ -528,6 +533,7 @@ class Calls:
             self._pair(dialog, now)
         call.pair = dialog.other
         call.answered_at = now
+        self._core.events.tally.answering.note(now - call.started)
         if dialog.branch is not None:
             self.hunting.answered(dialog.branch)
         for branch in call.active:
@@ -604,6 +610,7 @@ class Calls:
         self, call: Call, status: int, reason: str, now: float, headers: Sequence[Header] = (), *, rule: str = ""
     ) -> None:
         """The edge itself ends a call that was not answered; counted and told as an event."""
+        call.tx.rule = rule
         self._core.events.add(
             now, "refused", tenant=call.index.tenant.id, rule=rule, call=call.id, code=status, reason=reason,
             method="INVITE",

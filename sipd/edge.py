@@ -28,6 +28,7 @@ from sipd.routing.seal import Cipher
 from sipd.sending import Sender
 from sipd.settings import Settings
 from sipd.subscriptions import Subscriptions
+from sipd.tally import Tally
 from sipd.timers import Timers
 from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
@@ -54,12 +55,12 @@ class Edge:
         """The table in force; knows nobody before the first `load`."""
         self.tracer = Tracer(settings.trace_sample) if settings.trace else None
         """What was said, for people; None: tracing is off."""
-        self.events = Events(self.tracer)
+        self.events = Events(self.tracer, Tally(settings.metrics_tenants))
         if self.tracer is not None:
             self.tracer.counters = self.events.counters
         self.timers = Timers()
         self.wire = Wire(settings, random_bytes)
-        self.layer = Layer(self, self.wire.send, self.timers, timing)
+        self.layer = Layer(self, self.wire.send, self.timers, timing, count=self.events.tally.request)
         self.keepalive = KeepAlive(settings, self.wire, self.timers, self.events, random_bytes)
         self.registrar = Registrar(settings, self.events, self.timers, self.keepalive)
         self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
@@ -134,6 +135,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - answering is a courtesy here: what cannot be built is not sent
             self._fault(error)
             return
+        self.events.tally.request(message.method, bad.status, "malformed")
         self.wire.send(data, _answer_to(message, flow))
 
     def _guarded(self, work: Callable[[], None], message: Message | None, flow: Flow | None) -> None:
@@ -275,6 +277,7 @@ class Edge:
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         try:
             if tx.request.to.tag and tx.method != "REGISTER":
+                tx.rule = "in-dialog"
                 if not self.subscriptions.on_request(tx, now):
                     self._in_dialog.on_request(tx, now)
             else:

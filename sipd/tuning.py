@@ -39,6 +39,7 @@ NUMBERS: Mapping[str, Range] = {
     "upstream_total_rate": Range(0.1, 100_000, "REGISTER requests a second to all PBXs", whole=False),
     "retry_first": Range(1, 3600, "first wait after a PBX refused a registration, seconds"),
     "retry_cap": Range(1, DAY, "longest wait after that, seconds"),
+    "metrics_tenants": Range(0, 1000, "tenants with metrics of their own; the others are counted together"),
 }
 """By their names in `Settings`."""
 USER_AGENT = re.compile(r"[A-Za-z0-9.!%*_+`'~/-]{1,64}")

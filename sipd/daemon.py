@@ -30,6 +30,7 @@ from sipd.net.resolve import Resolver
 from sipd.net.streams import Security, Streams
 from sipd.net.tls import CertificateError, Certificates
 from sipd.net.udp import Received, UdpListener
+from sipd.readiness import reasons
 from sipd.reload import Reloader
 from sipd.requests import Requests, release
 from sipd.routing.lookup import Compiled
@@ -38,6 +39,7 @@ from sipd.settings import Settings
 from sipd.store import Store, TableStore
 from sipd.traces import TraceStore
 from sipd.vitals import Lag, limits, memory
+from sipd.watch import Watch
 
 log = logging.getLogger("sipd.daemon")
 
@@ -106,7 +108,14 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload_certificates)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+
+    def reload(self) -> None:
+        """Read the certificates anew, and tell the service manager."""
+        if self._serving:
+            self._watch.reloading()
+            self.reload_certificates()
+            self._watch.started()
 
     def reload_certificates(self) -> str:
         """For connections made from now on; why the files could not be taken, or empty."""
@@ -156,12 +165,14 @@ class Daemon:
         security = Security(self._certificates, self._tls_name, config.ws_origins)
         self._streams = Streams(asyncio.get_running_loop(), self, hosts, self._counters, security=security)
         self._udp: dict[int, UdpListener] = {}
+        self._watch = Watch(config, self._clock, self._reloader, self._requests.state, self._overdue)
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         allow_files()
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.set_threshold(*GARBAGE)
+        await self._watch.serve(self._core, self._certificates.expiries, self._counters, self._faults)
         await self._control.listen_unix(self._config.control)
         if self._config.control_tcp:
             address = self._config.control_tcp
@@ -181,11 +192,13 @@ class Daemon:
         self._tick_at = loop.time() + TICK_SECONDS
         self._ticking = loop.call_at(self._tick_at, self._tick)
         self._looking = loop.call_later(CERTIFICATE_SECONDS, self._look_at_certificates)
+        self._watch.started()
         log.info("started node=%s listen=%s", self._config.node, ",".join(map(shown, self.listeners)))
         self.started.set()
 
     async def _end(self) -> None:
         started, self._serving = self._serving, False
+        self._watch.stopping()
         self._control.close()
         for listener in self._udp.values():
             listener.close()
@@ -206,6 +219,7 @@ class Daemon:
         self._traces.close()
         self._requests.close()
         self._reloader.close()
+        self._watch.close()
         self._checkpointer.stop()
         self._store.close()
         self._tables.close()
@@ -285,6 +299,8 @@ class Daemon:
             events = events + self._events
             self._events = []
         self._store.commit(core.take_changes(), events)
+        if events:
+            self._watch.take(events)
         for data, flow in core.datagrams_to_send():
             self._send(data, flow)
         for query in core.lookups_to_start():
@@ -329,6 +345,7 @@ class Daemon:
         self._ticking = loop.call_at(self._tick_at, self._tick)
         self._store.commit((), ())
         self._keep_traces()
+        self._watch.tick()
 
     def _keep_traces(self, *, everything: bool = False) -> None:
         """Give to the disk what calls have said since the last time."""
@@ -342,9 +359,19 @@ class Daemon:
                 if batches:
                     self._traces.put(batches)
 
+    def _overdue(self) -> float:
+        """Seconds that have passed since the tick should have come."""
+        return max(0.0, asyncio.get_running_loop().time() - self._tick_at) if self._tick_at else 0.0
+
     def _shell(self) -> Doc:
         """For `status`: what the shell knows."""
+        not_ready = reasons(
+            listening=self._serving, table=bool(self._reloader.running.parts), store=not self._store.failing,
+            draining=False,
+        )  # fmt: skip
         return {
+            "ready": not not_ready,
+            "not_ready": not_ready,
             "node": self._config.node,
             "release": release(),
             "pid": os.getpid(),
@@ -354,6 +381,8 @@ class Daemon:
             "queues": {
                 "traces": self._traces.waiting,
                 "events": self._store.spool.mark.next - self._store.spool.mark.first,
+                "udp": sum(listener.waiting for listener in self._udp.values()),
+                "lookups": self._resolver.waiting,
             },
             "traces_on_disk": self._traces.held,
             "limits": limits(self._reloader.running.compiled, self._config.keeping),

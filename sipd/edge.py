@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
+from sipd.census import Census
 from sipd.dispatch import Dispatcher
 from sipd.events import Change, Event, Events
 from sipd.flow import Answer, Flow, Query, TlsName
@@ -267,6 +268,17 @@ class Edge:
             "traces": len(self.tracer) if self.tracer is not None else 0,
             "trace_bytes": self.tracer.held if self.tracer is not None else 0,
         }
+
+    @property
+    def tally(self) -> Tally:
+        """What was counted since the start."""
+        return self.events.tally
+
+    def census(self) -> tuple[Census, Iterator[None]]:
+        """What there is now, and the steps that count it; whole after the last."""
+        self.events.tally.keep(self.compiled.tenants)
+        census = Census(self.events.tally)
+        return census, census.take(self.registrar, self.upstream, self.calls_)
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""

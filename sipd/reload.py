@@ -79,6 +79,8 @@ class Running:
     since: float = 0.0
     """Epoch seconds."""
     parts: Parts = field(default_factory=dict)
+    ms: float = 0.0
+    """From the first byte of it to its enforcement; 0: it is from before the start."""
 
     @property
     def hash(self) -> str:
@@ -159,7 +161,7 @@ class Reloader:
         since = self.running.since if name == self.running.hash else now
         if not self.running.parts:  # nobody was served so far: what there is now, stays
             gc.freeze()
-        self.running = Running(prepared.compiled, version, since, prepared.parts)
+        self.running = Running(prepared.compiled, version, since, prepared.parts, ms)
         log.info("table loaded hash=%s version=%d ms=%.1f fresh_parts=%d", name, version, ms, len(prepared.fresh))
         self._note("table.loaded", {"hash": name, "version": version, "ms": ms})
         await self._keep(prepared, version, since)

@@ -94,6 +94,11 @@ class Store:
             log.warning("store works again path=%s", self._database.path)
         return True
 
+    @property
+    def failing(self) -> bool:
+        """Whether state could not be written, and waits in memory."""
+        return self._failing
+
     def close(self) -> None:
         """Write what waits, if the disk takes it, and close the file."""
         self._retry_at = 0.0

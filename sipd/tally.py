@@ -54,7 +54,7 @@ class OfTenant:
 class Tally:
     """Counts since the start. The first `tenants` tenants that anything happens to have numbers of their own."""
 
-    __slots__ = ("answering", "calls", "durations", "others", "refusals", "requests", "ringing", "tenants", "_most")
+    __slots__ = ("_most", "answering", "calls", "durations", "others", "refusals", "requests", "ringing", "tenants")
 
     def __init__(self, tenants: int = 0) -> None:
         self.requests: dict[tuple[str, int, str], int] = {}
@@ -89,13 +89,17 @@ class Tally:
             if detail["answered"] is not None:
                 self.durations.note(detail["ended"] - detail["answered"])
 
+    def has(self, tenant: str) -> bool:
+        """Whether the tenant has numbers of its own, now at the latest if there is room."""
+        if tenant in self.tenants:
+            return True
+        if len(self.tenants) >= self._most:
+            return False
+        self.tenants[tenant] = OfTenant()
+        return True
+
     def _of(self, tenant: str) -> OfTenant:
-        found = self.tenants.get(tenant)
-        if found is None:
-            if len(self.tenants) >= self._most:
-                return self.others
-            found = self.tenants[tenant] = OfTenant()
-        return found
+        return self.tenants[tenant] if self.has(tenant) else self.others
 
     def keep(self, tenants: Container[str]) -> None:
         """Forget the names of those that the table has no more; their numbers go to the others."""

@@ -83,7 +83,6 @@ NAMES: Mapping[str, Metric] = {
 """By name, as Prometheus shows it."""
 REASONS = ("no-table", "not-listening", "store", "draining")
 """Why a node is not ready (`sipd.readiness`)."""
-HISTOGRAM_LABEL = "le"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ def _node(seen: Seen) -> Group:
 
 def _requests(seen: Seen) -> Group:
     found = sorted(seen.tally.requests.items())
-    yield "sipd_requests_total", [((m, str(code or NO_CODE), rule or NO_CODE), n) for (m, code, rule), n in found]
+    yield "sipd_requests_total", [((method, code_text(code), rule or NO_CODE), n) for (method, code, rule), n in found]
     yield "sipd_refusals_total", _by(seen.tally.refusals)
     yield "sipd_bindings", _by(seen.census.bindings)
     yield "sipd_upstream_registrations", _by(seen.census.upstream)
@@ -148,6 +147,11 @@ def _calls(seen: Seen) -> Group:
     yield "sipd_calls_ended_total", sorted(tally.calls.items())
     yield "sipd_call_setup_seconds", [*histogram(tally.ringing, "ringing"), *histogram(tally.answering, "answer")]
     yield "sipd_call_duration_seconds", histogram(tally.durations)
+
+
+def code_text(code: int) -> str:
+    """A code as `Tally.requests` has it: `404`, `4xx` or `none`."""
+    return f"{code}xx" if 0 < code < 100 else str(code or NO_CODE)
 
 
 def histogram(values: Histogram, *labels: str) -> list[Sample]:
@@ -181,7 +185,7 @@ def _table(seen: Seen) -> Group:
     yield "sipd_table_version", _one(status["version"])
     yield "sipd_table_since_timestamp_seconds", _one(status["since"])
     yield "sipd_table_load_seconds", _one(status["load_ms"] / 1000)
-    yield "sipd_table_refused", _one(bool(status["refused_hash"]))
+    yield "sipd_table_refused", _one(status["stale"])
     yield "sipd_tenants", _one(seen.tenants)
 
 

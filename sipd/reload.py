@@ -114,6 +114,8 @@ class Reloader:
         self._threads = DaemonThreads(1, "reload")
         self.running = Running(compile_table(EMPTY, edge_hosts=own_hosts))
         self.refused: Refused | None = None
+        self.stale = False
+        """Whether the newest table that came was refused, and an older one stays."""
 
     def restore(self) -> None:
         """The last good table from disk, before anything runs; blocks. Without one, the node knows nobody."""
@@ -156,6 +158,7 @@ class Reloader:
             return await self._refuse(version, error)
         now = self._clock()
         self._swap(prepared.compiled)
+        self.stale = False
         ms = round((loop.time() - started) * 1000, 3)
         name = prepared.compiled.hash
         since = self.running.since if name == self.running.hash else now
@@ -187,7 +190,7 @@ class Reloader:
             log.error("table enforced but not stored hash=%s error=%r", prepared.compiled.hash, str(error))
 
     async def _refuse(self, version: int, error: TableError) -> Doc:
-        problems = error.problems[:ANSWER_PROBLEMS]
+        problems, self.stale = error.problems[:ANSWER_PROBLEMS], True
         if self._known_bad(error.name) is None:
             self.refused = Refused(error.name, self._release, problems)
             try:

@@ -116,6 +116,7 @@ class Requests:
             "hash": running.hash,
             "since": running.since,
             "load_ms": running.ms,
+            "stale": self._reloader.stale,
             "problems": refused.problems if refused else [],
             "refused_hash": refused.hash if refused else "",
             "uptime": round(self._clock() - self._started, 3),

@@ -7,13 +7,18 @@ from collections import Counter
 from collections.abc import Container, Mapping
 from typing import Any
 
+from sipd.message.build import REASONS
 from sipd.methods import ALLOWED
 
 METHODS = frozenset(ALLOWED)
 """Others are counted as `OTHER`."""
 OTHER = "other"
+CODES = frozenset(REASONS)
+"""Others, which a PBX may have made up, are counted as their class: 4 is 4xx."""
+MAX_REQUESTS = 5000
+"""Different methods, codes and rules that are counted together; further ones as `OTHER`."""
 MAX_RULES = 200
-"""Different rules that are counted by name; all are the core's own words, and this holds should one ever not be."""
+"""Different rules that are counted by name; further ones as `OTHER`. All are the core's own words."""
 SETUP_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Seconds from INVITE to ringing and to an answer."""
 DURATION_BOUNDS = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
@@ -58,7 +63,7 @@ class Tally:
 
     def __init__(self, tenants: int = 0) -> None:
         self.requests: dict[tuple[str, int, str], int] = {}
-        """By method, code of the final answer (0: none was given) and the rule that decided."""
+        """By method, code of the final answer (0: none was given; 3 to 6: its class) and the rule that decided."""
         self.refusals: Counter[str] = Counter()
         """By rule."""
         self.calls: Counter[tuple[str, str]] = Counter()
@@ -74,8 +79,12 @@ class Tally:
 
     def request(self, method: str, code: int, rule: str) -> None:
         """A request got its final answer, or, code 0, shall have none."""
-        key = (method if method in METHODS else OTHER, code, rule)
-        self.requests[key] = self.requests.get(key, 0) + 1
+        key = (method if method in METHODS else OTHER, code if code in CODES else code // 100, rule)
+        count = self.requests.get(key, 0)
+        if not count and len(self.requests) >= MAX_REQUESTS:
+            key = (OTHER, 0, OTHER)
+            count = self.requests.get(key, 0)
+        self.requests[key] = count + 1
 
     def event(self, kind: str, tenant: str, rule: str, detail: Mapping[str, Any]) -> None:
         """What of the events counts here; the others are left alone."""

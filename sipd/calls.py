@@ -48,6 +48,7 @@ from sipd.session import Sessions, knows_timers, least_of
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction
+from sipd.wayout import WayOut
 from sipd.wire import Wire, bracketed
 
 ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
@@ -77,6 +78,8 @@ class Core:
     cipher: Cipher
     table: Callable[[], Compiled]
     """The table in force now."""
+    ways: WayOut
+    """To PBXs."""
     peer_names: dict[Flow, frozenset[str]] = field(default_factory=dict)
     """DNS names in the verified certificates of those at the other end of TLS connections, as long as these last."""
 

@@ -13,6 +13,7 @@ from sipd.events import Change, Event, Events
 from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
+from sipd.keeping import KINDS
 from sipd.limits import CallLimits
 from sipd.message import build, stun
 from sipd.message.check import check
@@ -22,6 +23,7 @@ from sipd.message.message import Message
 from sipd.message.scanner import scan
 from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
+from sipd.resuming import Resuming
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
 from sipd.sending import Sender
@@ -68,6 +70,7 @@ class Edge:
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
+        self._resuming = Resuming(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
         hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
@@ -187,6 +190,7 @@ class Edge:
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
         self.subscriptions.load(compiled, changed, now)
+        self._guarded(lambda: self._resuming.load(now), None, None)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
         """State from before a restart; to be followed by `load`, which drops what the table no longer wants."""
@@ -195,6 +199,8 @@ class Edge:
                 self.registrar.restore(record, now, key)
             elif record is not None and kind == "upstream":
                 self.upstream.restore(record, key)
+            elif record is not None and kind in KINDS:
+                self._resuming.restore(kind, key, record)
 
     # -- out
 
@@ -212,6 +218,7 @@ class Edge:
         return self.events.take_events()
 
     def take_changes(self) -> list[Change]:
+        self.calls_.keeping.flush()
         return self.events.take_changes()
 
     @property

@@ -22,11 +22,13 @@ from sipd.dialogs import (
     lines_to_pass,
     offers_100rel,
     routes,
+    target_of,
     unreliable_lines,
 )
 from sipd.events import Events, legible
 from sipd.flow import Flow
 from sipd.history import Forward
+from sipd.keepalive import KeepAlive
 from sipd.keeping import Keeping, legs_of, rang
 from sipd.limits import CallLimits, Scope
 from sipd.message import build
@@ -36,7 +38,7 @@ from sipd.message.grammar import quote
 from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.naming import DialogName, renamed
-from sipd.registrar import Registrar, preference
+from sipd.registrar import Binding, Registrar, preference
 from sipd.replacing import find_target
 from sipd.rounds import Round
 from sipd.routing.lookup import Compiled, TenantIndex
@@ -47,6 +49,7 @@ from sipd.session import Sessions, knows_timers, least_of
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction
+from sipd.wayout import WayOut
 from sipd.wire import Wire, bracketed
 
 ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
@@ -72,9 +75,12 @@ class Core:
     events: Events
     limits: CallLimits
     registrar: Registrar
+    keepalive: KeepAlive
     cipher: Cipher
     table: Callable[[], Compiled]
     """The table in force now."""
+    ways: WayOut
+    """To PBXs."""
     peer_names: dict[Flow, frozenset[str]] = field(default_factory=dict)
     """DNS names in the verified certificates of those at the other end of TLS connections, as long as these last."""
 
@@ -172,8 +178,8 @@ class Branch:
     """One INVITE that we sent for a call, and the dialogs that its answers made."""
 
     __slots__ = (
-        "account", "call", "call_id", "cancelled", "connection", "contact", "contact_over", "dialogs", "done", "flow",
-        "flows", "from_value", "headers", "least", "local_tag", "pinned", "proof", "rang", "rest",
+        "account", "bindings", "call", "call_id", "cancelled", "connection", "contact", "contact_over", "dialogs",
+        "done", "flow", "flows", "from_value", "headers", "least", "local_tag", "pinned", "proof", "rang", "rest",
         "round", "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
     )  # fmt: skip
 
@@ -199,6 +205,8 @@ class Branch:
         self.uri = uri
         self.flows = flows
         """Targets in order of preference."""
+        self.bindings: dict[Flow, Binding] = {}
+        """Of a phone that has several flows, or proxies before it: what it registered over each."""
         self.flow = flows[0]
         """The one that is tried."""
         self.from_value = from_value
@@ -223,6 +231,12 @@ class Branch:
         self.cancelled = False
         self.done = False
         self.timer: Timer | None = None
+
+    @property
+    def route(self) -> Sequence[Header]:
+        """Through the proxies before a phone (RFC 3327)."""
+        binding = self.bindings.get(self.flow)
+        return [("Route", value) for value in binding.path] if binding is not None else ()
 
 
 class Bye:
@@ -360,6 +374,8 @@ class Calls:
         def invite(flow: Flow, via_branch: str) -> bytes:
             branch.flow, branch.contact = flow, branch.contact_over(flow)
             self.keeping.began(branch.call)
+            if flow in branch.bindings:
+                branch.uri = target_of(branch.bindings[flow].contact)
             return self._invite_over(branch, via_branch, credentials)
 
         branch.sending = self._core.sender.request("INVITE", flows, invite, (self, branch), now, pinned=branch.pinned)
@@ -376,6 +392,7 @@ class Calls:
                 ("Call-ID", branch.call_id),
                 ("CSeq", f"{branch.seq} INVITE"),
                 ("Contact", branch.contact),
+                *branch.route,
                 *branch.headers,
                 *self.sessions.offer(branch.call, branch.call.request, branch.least),
                 *credentials,

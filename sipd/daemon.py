@@ -6,37 +6,36 @@ Each batch goes the same way: receive, tell the core, commit what changed, then 
 from __future__ import annotations
 
 import asyncio
-import errno
-import fcntl
 import gc
 import logging
 import os
 import random
-import resource
 import signal
 import socket
 import sqlite3
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
-from sipd.config import Config, ConfigError, ListenOn, advertised_of, read_token
+from sipd.clock import Clock
+from sipd.config import Config, ConfigError, read_token
 from sipd.control import Control
+from sipd.core import MakeCore
 from sipd.disk import Checkpointer
+from sipd.faults import Faults
 from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at
+from sipd.grounds import allow_files, lock_state
+from sipd.listening import advertised, bind_all, shown, unusable
 from sipd.message.framing import FramingError
 from sipd.net.resolve import Resolver
-from sipd.net.streams import Security, Streams, bind_tcp
+from sipd.net.streams import Security, Streams
 from sipd.net.tls import CertificateError, Certificates
-from sipd.net.udp import Received, UdpListener, bind_udp
+from sipd.net.udp import Received, UdpListener
 from sipd.reload import Reloader
-from sipd.requests import Asked, Requests, release
+from sipd.requests import Requests, release
 from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
-from sipd.store import Change, Store, TableStore
+from sipd.store import Store, TableStore
 from sipd.traces import TraceStore
 from sipd.vitals import Lag, limits, memory
 
@@ -48,8 +47,6 @@ TICK_SECONDS = 1.0
 """How often the store looks whether it has something to try again."""
 CERTIFICATE_SECONDS = 5.0
 """How often the files of certificates are looked at."""
-FAULT_LOG_SECONDS = 1.0
-"""At most one traceback in this time; all faults are counted."""
 SWITCH_SECONDS = 0.001
 """How long a loading table may hold the interpreter while a call waits for it."""
 GARBAGE = (10_000, 5, 20)
@@ -60,59 +57,8 @@ Python's own (700, 10, 10): 8 full collections in 6,000 calls, up to 540 ms each
 calls, the longest pause 40 ms, 87 us a call. A full collection does come, after about 13,000 calls by the counts, and
 is long: with (10_000, 5, 10) one took 1.6 s, with the traces of 18,000 calls in memory, which are most of what it sees.
 """
-FILES = 65_536
-"""Open files asked for: one per stream."""
 
 Doc = dict[str, Any]
-
-
-class Core(Asked, Protocol):
-    """`sipd.edge.Edge`, as the shell uses it."""
-
-    faults: list[BaseException]
-    """Errors of its own, for our log; we empty it."""
-
-    def receive(self, data: bytes, flow: Flow, now: float) -> None: ...
-
-    def bad_frame(self, error: FramingError, flow: Flow, now: float) -> None: ...
-
-    def flow_lost(self, flow: Flow, now: float) -> None: ...
-
-    def peer_verified(self, flow: Flow, names: frozenset[str]) -> None: ...
-
-    @property
-    def tls_names(self) -> Mapping[tuple[str, str, int], TlsName]: ...
-
-    def resolved(self, query: Query, answer: Answer, now: float) -> None: ...
-
-    def handle_timer(self, now: float) -> None: ...
-
-    def next_timer(self) -> float | None: ...
-
-    def load(self, compiled: Compiled, now: float) -> None: ...
-
-    def restore(self, changes: list[Change], now: float) -> None: ...
-
-    def datagrams_to_send(self) -> list[tuple[bytes, Flow]]: ...
-
-    def lookups_to_start(self) -> list[Query]: ...
-
-    def take_events(self) -> list[Doc]: ...
-
-    def take_changes(self) -> list[Change]: ...
-
-
-MakeCore = Callable[[Settings, Cipher, Callable[[int], bytes]], Core]
-
-
-class Clock:
-    """Epoch seconds that never go back: the wall clock once, plus a monotonic clock."""
-
-    def __init__(self) -> None:
-        self.base = time.time() - time.monotonic()
-
-    def now(self) -> float:
-        return self.base + time.monotonic()
 
 
 class Daemon:
@@ -123,7 +69,8 @@ class Daemon:
         self._cipher = cipher
         self._make_core = make_core
         self._clock = Clock()
-        self._counters: dict[str, int] = {"shell.faults": 0}
+        self._counters: dict[str, int] = {}
+        self._faults = Faults(self._counters)
         self._events: list[Doc] = []
         self._settling = False
         self._serving = False
@@ -133,7 +80,6 @@ class Daemon:
         self._looking: asyncio.TimerHandle | None = None
         self._tick_at = 0.0
         self._lag = Lag()
-        self._fault_logged = 0.0
         self._stop = asyncio.Event()
         self.started = asyncio.Event()
         self.listeners: tuple[Listener, ...] = ()
@@ -273,38 +219,42 @@ class Daemon:
         for data, flow in batch:
             try:
                 receive(data, flow, now)
-            except Exception as error:  # noqa: BLE001 - `_fault` is loud about it
-                self._fault("receive", error)
+            except Exception as error:  # noqa: BLE001 - `note` is loud about it
+                self._faults.note("receive", error)
         self._settle()
 
     def stream_received(self, messages: list[bytes], flow: Flow) -> None:
         """Whole messages of a stream."""
         now = self._clock.now()
         for data in messages:
-            self._tell("receive", self._core.receive, data, flow, now)
+            self._faults.tell("receive", self._core.receive, data, flow, now)
         self._soon()
+
+    def stream_pinged(self, flow: Flow) -> None:
+        """A phone keeps its flow alive."""
+        self._faults.tell("receive", self._core.receive, b"", flow, self._clock.now())
 
     def stream_broken(self, error: FramingError, flow: Flow) -> None:
         """Answered before the stream is closed."""
-        self._tell("bad_frame", self._core.bad_frame, error, flow, self._clock.now())
+        self._faults.tell("bad_frame", self._core.bad_frame, error, flow, self._clock.now())
         self._settle()
 
     def stream_lost(self, flow: Flow) -> None:
         """A stream ended, or could not be opened."""
         if self._serving:
-            self._tell("flow_lost", self._core.flow_lost, flow, self._clock.now())
+            self._faults.tell("flow_lost", self._core.flow_lost, flow, self._clock.now())
             self._soon()
 
     def stream_verified(self, flow: Flow, names: frozenset[str]) -> None:
         """The peer of a TLS connection has shown who it is."""
-        self._tell("peer_verified", self._core.peer_verified, flow, names)
+        self._faults.tell("peer_verified", self._core.peer_verified, flow, names)
 
     def _tls_name(self, flow: Flow) -> TlsName | None:
         """Who shall be there, as the core knows."""
         return expected_at(flow) or self._core.tls_names.get(flow[:3])
 
     def _resolved(self, query: Query, answer: Answer) -> None:
-        self._tell("resolved", self._core.resolved, query, answer, self._clock.now())
+        self._faults.tell("resolved", self._core.resolved, query, answer, self._clock.now())
         self._soon()
 
     def _swap(self, compiled: Compiled) -> None:
@@ -340,7 +290,7 @@ class Daemon:
         for query in core.lookups_to_start():
             self._resolver.start(query)
         if core.faults:
-            self._fault("core", core.faults[0])
+            self._faults.note("core", core.faults[0])
             core.faults.clear()
         self._arm()
 
@@ -350,7 +300,7 @@ class Daemon:
             return
         listener = self._udp.get(flow.listener)
         if listener is None:
-            self._fault("send", LookupError(f"no UDP listener for {flow!r}"))
+            self._faults.note("send", LookupError(f"no UDP listener for {flow!r}"))
         else:
             listener.send(data, flow.host, flow.port)
 
@@ -369,7 +319,7 @@ class Daemon:
 
     def _run_timers(self) -> None:
         self._timer = None
-        self._tell("handle_timer", self._core.handle_timer, self._clock.now())
+        self._faults.tell("handle_timer", self._core.handle_timer, self._clock.now())
         self._settle()
 
     def _tick(self) -> None:
@@ -386,8 +336,8 @@ class Daemon:
         if tracer is not None:
             try:
                 batches = tracer.take(self._clock.now(), everything=everything)
-            except Exception as error:  # noqa: BLE001 - `_fault` is loud about it
-                self._fault("trace", error)
+            except Exception as error:  # noqa: BLE001 - `note` is loud about it
+                self._faults.note("trace", error)
             else:
                 if batches:
                     self._traces.put(batches)
@@ -412,91 +362,3 @@ class Daemon:
     def _look_at_certificates(self) -> None:
         self._looking = asyncio.get_running_loop().call_later(CERTIFICATE_SECONDS, self._look_at_certificates)
         self._certificates.reload_if_changed()
-
-    # Our own faults
-
-    def _tell(self, what: str, call: Callable[..., None], *arguments: object) -> None:
-        """A fault of the core costs the one message that met it, and is loud."""
-        try:
-            call(*arguments)
-        except Exception as error:  # noqa: BLE001 - `_fault` is loud about it
-            self._fault(what, error)
-
-    def _fault(self, what: str, error: BaseException) -> None:
-        self._counters["shell.faults"] += 1
-        now = time.monotonic()
-        if now - self._fault_logged >= FAULT_LOG_SECONDS:
-            self._fault_logged = now
-            log.error("fault in the core at=%s faults=%d", what, self._counters["shell.faults"], exc_info=error)
-
-
-# Before the loop runs
-
-
-def lock_state(config: Config) -> int:
-    """Make the state directory ours alone; the descriptor of its lock. Raises ConfigError."""
-    try:
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(config.state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise ConfigError(f"The state directory {config.state} cannot be used: {error.strerror}.") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise ConfigError(
-            f"Another sipd uses the state directory {config.state}; stop it, or choose another with --state DIR."
-        ) from error
-    return descriptor
-
-
-def bind_all(listen: Sequence[ListenOn]) -> list[socket.socket]:
-    """A bound socket for each listener, in order. Raises ConfigError."""
-    sockets: list[socket.socket] = []
-    for transport, (host, port), _ in listen:
-        try:
-            sockets.append((bind_udp if transport == "udp" else bind_tcp)(host, port))
-            if transport != "udp":
-                sockets[-1].listen()
-        except OSError as error:
-            for sock in sockets:
-                sock.close()
-            shown_host = f"[{host}]" if ":" in host else host
-            raise ConfigError(unusable("listen", f"{transport}:{shown_host}:{port}", error)) from error
-    return sockets
-
-
-def unusable(name: str, value: str, error: OSError) -> str:
-    """Why an address cannot be listened on, and what to do."""
-    advice = {
-        errno.EADDRINUSE: "the port is in use; stop the program that has it (ss -lnptu shows it), or take another port",
-        errno.EADDRNOTAVAIL: "this machine has no such address; ip address shows those that it has",
-        errno.EACCES: "that is not allowed; ports below 1024 need the capability CAP_NET_BIND_SERVICE",
-    }
-    return f'{name} "{value}": {advice.get(error.errno or 0, error.strerror or str(error))}.'
-
-
-def advertised(config: Config, sockets: Sequence[socket.socket]) -> tuple[Listener, ...]:
-    """The listeners as the core knows them, with the ports that were really bound."""
-    listeners = []
-    for one, sock in zip(config.listen, sockets, strict=True):
-        port = int(sock.getsockname()[1])
-        public = advertised_of(one, config.advertise_host, config.advertise_port)
-        host = one.address.host
-        listeners.append(Listener(one.transport, host, port, public.host or host, public.port or port))
-    return tuple(listeners)
-
-
-def allow_files() -> None:
-    """As many open files as the system lets us have, up to `FILES`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def shown(listener: Listener) -> str:
-    """`udp:127.0.0.1:5060`, for the log."""
-    host = f"[{listener.host}]" if ":" in listener.host else listener.host
-    return f"{listener.transport}:{host}:{listener.port}"

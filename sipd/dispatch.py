@@ -11,12 +11,11 @@ from sipd.flow import WEB, Flow
 from sipd.hunting import Hunting
 from sipd.message import build
 from sipd.message.build import Header
-from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.uri import Uri, called
 from sipd.methods import ALLOW, UNDERSTOOD, not_taken, not_understood
 from sipd.passing import Passing
-from sipd.registrar import Refused
+from sipd.registrar import Refused, asks_for_flow, path_of
 from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound
 from sipd.routing.lookup import NOBODY, Source, TenantIndex
 from sipd.routing.model import Connection, Group, User
@@ -338,7 +337,18 @@ class Dispatcher:
             self._refuse(tx, decision, now, list(refused.headers))
             return
         self._core.events.count("registered")
-        self._answer(tx, 200, now, [*(("Contact", contact) for contact in contacts), *_flow_headers(request)])
+        headers = [*(("Contact", contact) for contact in contacts), *self._way_headers(request, tx.source)]
+        self._answer(tx, 200, now, headers)
+
+    def _way_headers(self, request: Message, flow: Flow) -> list[Header]:
+        """A phone that asked for a flow of its own is told that it has one, and how often to keep it alive (RFC 5626 6,
+        5.4); proxies on the way are told that theirs is known (RFC 3327 5.3)."""
+        path: list[Header] = [("Path", value) for value in request.split("path")]
+        asked = "outbound" in (tag.lower() for tag in request.split("supported"))
+        if not (asked and any(asks_for_flow(request, c, path_of(request)) for c in request.contacts if not c.star)):
+            return path
+        timer = self._core.keepalive.flow_timer(flow)
+        return [*path, ("Require", "outbound"), ("Supported", "outbound, path"), ("Flow-Timer", str(timer))]
 
     # -- answers
 
@@ -395,13 +405,3 @@ def _name_at(connection: Connection, index: TenantIndex, asked: User | Group, as
     """A user as the PBX names it: one's own account, as in REGISTER; others by what one would dial."""
     account = account_of(index, asked, connection) if asked is asking else None
     return account.username if account is not None else asked.extension
-
-
-def _flow_headers(request: Message) -> list[Header]:
-    """RFC 5626 4.2.1: a phone that asked for outbound is told that its flow is kept."""
-    asked = "outbound" in (tag.lower() for tag in request.split("supported"))
-    try:
-        kept = asked and any("reg-id" in c.params and "+sip.instance" in c.params for c in request.contacts)
-    except BadMessage:
-        return []
-    return [("Require", "outbound"), ("Supported", "outbound")] if kept else []

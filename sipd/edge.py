@@ -13,6 +13,7 @@ from sipd.events import Change, Event, Events
 from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
+from sipd.keepalive import KeepAlive
 from sipd.keeping import KINDS
 from sipd.limits import CallLimits
 from sipd.message import build, stun
@@ -61,12 +62,14 @@ class Edge:
         self.timers = Timers()
         self.wire = Wire(settings, random_bytes)
         self.layer = Layer(self, self.wire.send, self.timers, timing)
-        self.registrar = Registrar(settings, self.events, self.timers)
+        self.keepalive = KeepAlive(settings, self.wire, self.timers, self.events, random_bytes)
+        self.registrar = Registrar(settings, self.events, self.timers, self.keepalive)
         self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
+        self.sender.on_flow_failed = self.registrar.flow_failed
         self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
         self.core = core = Core(
             settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
-            cipher, lambda: self.compiled,
+            self.keepalive, cipher, lambda: self.compiled, self.upstream.ways,
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
@@ -82,7 +85,7 @@ class Edge:
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """One datagram, or one framed message of a stream. Never raises."""
-        if data[:1] in KEEPING_ALIVE and self._kept_alive(data, flow):
+        if data[:1] in KEEPING_ALIVE and self._kept_alive(data, flow, now):
             return
         try:
             message = scan(data)
@@ -99,15 +102,17 @@ class Edge:
             self.tracer.received(data, flow, now, message.call_id, self.wire.outbox)
         self._guarded(lambda: self.layer.receive(message, flow, now), message, flow)
 
-    def _kept_alive(self, data: bytes, flow: Flow) -> bool:
+    def _kept_alive(self, data: bytes, flow: Flow, now: float) -> bool:
         """Whether this only keeps a NAT's way open. STUN is answered to phones that registered there, as it says more
         than was asked (RFC 5626 4.4.2)."""
         if not data.strip(b"\r\n\0 "):
             self.events.count("keepalives")
+            self.keepalive.heard(flow, now)
             return True
         if not stun.is_request(data):
             return False
         self.events.count("keepalives")
+        self.keepalive.heard(flow, now)
         if self.registrar.has_phone_at(flow):
             self.wire.send(stun.answer(data, flow.host, flow.port), flow)
         return True
@@ -262,6 +267,8 @@ class Edge:
             "server_transactions": self.layer.servers,
             "bindings": len(self.registrar),
             "upstream": len(self.upstream),
+            "pbx_addresses": len(self.upstream.health),
+            "pbx_addresses_down": self.upstream.health.down,
             "subscriptions": len(self.subscriptions),
             "timers": len(self.timers),
             "traces": len(self.tracer) if self.tracer is not None else 0,
@@ -303,6 +310,8 @@ class Edge:
             user.on_response(tx, thing, msg, now)
 
     def on_stray_response(self, msg: Message, flow: Flow, now: float) -> None:
+        if self.keepalive.answered(msg):
+            return
         self.events.count("stray")
         self.calls_.on_stray_response(msg, now)
 

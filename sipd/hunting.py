@@ -6,7 +6,8 @@ docs/calls.md says what each rule does, in words. A call goes from one `Round` t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from sipd import callerid
 from sipd.auth import account_of, at_pbx
@@ -55,7 +56,7 @@ from sipd.routing.decision import Decision, Dialled, Station, decide_dialled, de
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import MAX_USER_PART, Connection, Group, Limits, Number, User
 from sipd.transaction.layer import ServerTransaction
-from sipd.upstream import connection_hop, contact_of
+from sipd.wayout import contact_of
 
 FORWARDS_AT_ONCE = Limits(calls=10)
 """Calls of one caller that one extension or number forwards out and that are not answered yet. More is a loop through
@@ -63,6 +64,7 @@ a PBX that hides it: each turn is a new call, with the same caller from the seco
 LIFE_SECONDS = 6.0
 """For a PBX to show a sign of life when there is a fall-back connection."""
 GONE = "Temporarily Unavailable"
+NOWHERE_ELSE: Mapping[Flow, Binding] = MappingProxyType({})
 
 
 class Hunting:
@@ -525,15 +527,27 @@ class Hunting:
         own = Address(group.name, Uri.build(group.extension, domain), {}) if group is not None else None
         to_value = str(own or f"<{Uri.build(user.extension, domain)}>")
         reached = user.extension if group is not None else ""
-        self._ring_at(round_, user, target_of(binding.contact), binding.flow, to_value, now, reached)
+        flows = self._core.registrar.flows_of(binding, now)
+        places = {b.flow: b for b in flows if may_go(round_.call.request.uri, b.flow)}
+        self._ring_at(round_, user, target_of(binding.contact), binding.flow, to_value, now, reached, places)
 
     def _ring_at(
-        self, round_: Round, user: User | None, uri: str, flow: Flow, to_value: str, now: float, reached: str = ""
+        self,
+        round_: Round,
+        user: User | None,
+        uri: str,
+        flow: Flow,
+        to_value: str,
+        now: float,
+        reached: str = "",
+        places: Mapping[Flow, Binding] = NOWHERE_ELSE,
     ) -> None:
-        """Ring one phone; `reached` is the extension by which a group reaches it."""
+        """Ring one phone; `reached` is the extension by which a group reaches it, `places` are all flows of it."""
         call, wire = round_.call, self._core.wire
         from_value = callerid.shown_to_phone(call.request, call.index, call.caller)
-        branch = Branch(call, uri, [flow], from_value, to_value, lambda there: f"<sip:{wire.hostport(there)}>")
+        flows = list(places) or [flow]
+        branch = Branch(call, uri, flows, from_value, to_value, lambda there: f"<sip:{wire.hostport(there)}>")
+        branch.bindings = dict(places)
         branch.pinned = True
         branch.user = user
         branch.round = round_
@@ -568,7 +582,7 @@ class Hunting:
             self._place_failed(round_, None, _limited(limit), now)
             return
         held = [scope for scope, _ in scopes]
-        hop, loose = connection_hop(connection)
+        tenant = call.index.tenant.id
         round_.waiting += 1
 
         def ready(flows: Sequence[Flow], then: float) -> None:
@@ -585,14 +599,15 @@ class Hunting:
             branch.round = round_
             branch.scopes = held
             round_.branches.append(branch)
-            if loose:
-                branch.headers.append(("Route", loose))
+            way = self._core.ways.route(tenant, route.user.id if route.user else "", connection)
+            if way:
+                branch.headers.append(("Route", way))
             self._calls.watch(branch, then)
             self._calls.invite(branch, then)
             if round_.steps:
                 self._watch_for_life(round_, branch, then)
 
-        self._core.wire.find(*hop, ready, now, verify=connection.tls_verify)
+        self._core.ways.find(tenant, connection, ready, now)
 
     def _watch_for_life(self, round_: Round, branch: Branch, now: float) -> None:
         """While there is a fall-back, a PBX that says nothing at all is not waited for until timer B."""

@@ -221,7 +221,7 @@ def _branch(branch: Branch) -> Record:
             "call_id": branch.call_id,
             "tag": branch.local_tag,
             "seq": branch.seq,
-            "route": next((header[1] for header in branch.headers if header[0] == "Route"), ""),
+            "routes": "\n".join(_routes(branch)),
             "contact": branch.contact,
             "pinned": branch.pinned,
             "user": branch.user.id if branch.user is not None else "",
@@ -229,6 +229,12 @@ def _branch(branch: Branch) -> Record:
             "account": branch.account is not None,
         }
     )
+
+
+def _routes(branch: Branch) -> list[str]:
+    """Its Route values."""
+    headers = (header for header in (*branch.route, *branch.headers) if isinstance(header, tuple))
+    return [value for name, value in headers if name == "Route"]
 
 
 def _leg(leg: Dialog) -> Record | None:

@@ -19,7 +19,7 @@ def not_taken(method: str) -> int:
 
 UNDERSTOOD = frozenset((
     "100rel", "199", "answermode", "early-session", "eventlist", "explicitsub", "histinfo", "norefersub", "nosub",
-    "outbound", "precondition", "privacy", "replaces", "resource-priority", "tdialog", "timer",
+    "outbound", "path", "precondition", "privacy", "replaces", "resource-priority", "tdialog", "timer",
 ))  # fmt: skip
 """Extensions that work end to end through the edge, so that Require may name them (RFC 3261 8.2.2.3)."""
 OF_PROXY = frozenset(("privacy",))

@@ -16,14 +16,13 @@ from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.message.uri import Uri
-from sipd.registrar import preference
+from sipd.registrar import Binding, preference
 from sipd.rounds import MAX_BRANCHES
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.sending import Sending
 from sipd.timers import Timer
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
-from sipd.upstream import connection_hop
 
 OPTIONS_SECONDS = 2.0
 """For phones to answer OPTIONS: PBXs ask so whether a registration is still good, and wait 3 seconds."""
@@ -47,7 +46,8 @@ class Copy:
     """One of the places, and what to answer a challenge with."""
 
     __slots__ = (
-        "call_id", "from_value", "headers", "passed", "proof", "rest", "route", "sending", "seq", "to_value", "uri",
+        "bindings", "call_id", "from_value", "headers", "passed", "proof", "rest", "route", "sending", "seq",
+        "to_value", "uri",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,8 @@ class Copy:
         self.to_value = to_value
         self.rest = rest
         self.headers: list[Header] = []
+        self.bindings: dict[Flow, Binding] = {}
+        """Of a place that is a phone: what it registered over each of its flows."""
         self.call_id = ""
         self.route = ""
         self.proof = proof
@@ -99,8 +101,10 @@ class Passing:
         rest = lines_to_pass(tx.request, from_phone=not trusted)
         for binding in bindings:
             copy = Copy(passed, target_of(binding.contact), from_value, to_value, rest)
+            flows = self._core.registrar.flows_of(binding, now)
+            copy.bindings = {b.flow: b for b in flows if may_go(tx.request.uri, b.flow)}
             self._name(copy, index, None)
-            self._send(copy, [binding.flow], [], now)
+            self._send(copy, list(copy.bindings), [], now)
         if tx.method == "OPTIONS" and bindings and not passed.done:
             passed.timer = self._core.timers.set(now + OPTIONS_SECONDS, lambda at: self._settle(passed, at, 480))
         return bool(bindings)
@@ -119,7 +123,7 @@ class Passing:
             lines_to_pass(tx.request, from_phone=True),
             Proof(account, self._core.cipher),
         )
-        hop, copy.route = connection_hop(connection)
+        copy.route = self._core.ways.route(index.tenant.id, user.id, connection)
         self._name(copy, index, connection)
 
         def ready(flows: Sequence[Flow], then: float) -> None:
@@ -129,7 +133,7 @@ class Passing:
             else:
                 self.answer(tx, 503, then)
 
-        self._core.wire.find(*hop, ready, now, verify=connection.tls_verify)
+        self._core.ways.find(index.tenant.id, connection, ready, now)
 
     def answer(self, tx: ServerTransaction, status: int, now: float, headers: list[Header] | None = None) -> None:
         data = build.response(tx.request, status, None, self._core.wire.token(), headers or [], b"", tx.source[1:3])
@@ -150,13 +154,14 @@ class Passing:
         copy.sending = self._core.sender.request(method, flows, over, (self, copy), now, pinned=pinned)
 
     def _request_over(self, copy: Copy, flow: Flow, branch: str, credentials: list[Header]) -> bytes:
-        request = copy.passed.tx.request
+        request, binding = copy.passed.tx.request, copy.bindings.get(flow)
         return build.request(
             request.method,
-            copy.uri,
+            copy.uri if binding is None else target_of(binding.contact),
             [
                 ("Via", self._core.wire.via(flow, branch)),
                 ("Max-Forwards", hops_left(request.max_forwards)),
+                *(("Route", value) for value in (binding.path if binding is not None else ())),
                 *([("Route", copy.route)] if copy.route else []),
                 ("From", copy.from_value),
                 ("To", copy.to_value),

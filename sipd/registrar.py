@@ -9,6 +9,7 @@ from typing import Any
 from sipd.dialogs import target_of
 from sipd.events import Events, legible
 from sipd.flow import WEB, Flow
+from sipd.keepalive import KeepAlive
 from sipd.message.address import Address
 from sipd.message.errors import BadMessage
 from sipd.message.grammar import format_params
@@ -21,6 +22,13 @@ from sipd.timers import Timer, Timers
 
 MAX_CONTACT = 1024
 """Characters of one Contact that is kept; longer: 400."""
+
+MAX_PATH = 5
+"""Path values of one REGISTER (RFC 3327), each no longer than a Contact; more: 400."""
+MAX_FLOWS = 4
+"""Flows of one device (RFC 5626); of more, those that expire first are given up."""
+MAX_REG_ID = 2**31 - 1
+"""RFC 5626 4.2: from 1 on."""
 
 MAX_MOVES = 20_000
 """Changes of address of phones, and broken streams, that are remembered, the newest."""
@@ -49,24 +57,34 @@ class Binding:
     flow: Flow
     """Where the REGISTER came from: requests go there (RFC 3581, wire.md)."""
     user_agent: str
+    path: tuple[str, ...] = ()
+    """Path values of proxies between us and the phone, the nearest to us first: the Route of what goes there
+    (RFC 3327)."""
+    outbound: bool = False
+    """It is one of the flows of its device (RFC 5626): `+sip.instance` and `reg-id` tell which."""
 
     @property
     def owner(self) -> Owner:
         return self.tenant, self.user
 
     @property
+    def device(self) -> str:
+        """What is one phone, however many flows it has: its instance (RFC 5626), else its Contact."""
+        return self.params.get("+sip.instance") or self.contact
+
+    @property
     def key(self) -> str:
-        """Name in the store: one per user and contact, or per user and device (RFC 5626)."""
+        """Name in the store: one per user and contact, or per user, device and flow (RFC 5626)."""
         instance = self.params.get("+sip.instance")
-        place = f"{instance} {self.params.get('reg-id')}" if instance else self.contact
-        return f"{self.tenant} {self.user} {place}"
+        number = self.params.get("reg-id") if self.outbound else None
+        return f"{self.tenant} {self.user} {f'{instance} {number}' if instance else self.contact}"
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Binding:
-        return cls(**{**record, "flow": Flow(*record["flow"])})
+        return cls(**{**record, "flow": Flow(*record["flow"]), "path": tuple(record.get("path", ()))})
 
 
 class Refused(Exception):
@@ -80,10 +98,14 @@ class Refused(Exception):
 class Registrar:
     """Bindings by user, with one timer for the next expiry of each."""
 
-    def __init__(self, settings: Settings, events: Events, timers: Timers) -> None:
+    def __init__(self, settings: Settings, events: Events, timers: Timers, keepalive: KeepAlive | None = None) -> None:
+        """`keepalive`: who keeps the ways to phones open; None: nobody does."""
         self._settings = settings
         self._events = events
         self._timers = timers
+        self._keepalive = keepalive
+        if keepalive is not None:
+            keepalive.on_silent = self._silent
         self._bindings: dict[Owner, dict[str, Binding]] = {}
         self._flows: dict[tuple[str, str, int], dict[str, Binding]] = {}
         """Bindings by where they came from, and key."""
@@ -101,7 +123,25 @@ class Registrar:
         return sum(len(of_user) for of_user in self._bindings.values())
 
     def bindings(self, owner: Owner, now: float) -> list[Binding]:
-        """Live bindings, the preferred (q) and then the newest first."""
+        """Where to ring: live bindings, the preferred (q) and then the newest first; of a device with several flows
+        the newest, as it must not be rung twice (RFC 5626 5.3)."""
+        of_device: dict[str, Binding] = {}
+        for binding in self._live(owner, now):
+            of_device.setdefault(binding.device, binding)
+        return list(of_device.values())
+
+    def flows_of(self, binding: Binding, now: float) -> list[Binding]:
+        """All flows of a binding's device, this one first: the others are tried when it fails (RFC 5626 5.3)."""
+        others = self._live(binding.owner, now) if binding.outbound else []
+        return [binding, *(b for b in others if b.device == binding.device and b.key != binding.key)]
+
+    def flow_failed(self, flow: Flow, now: float) -> None:
+        """A flow leads nowhere: of devices that have others, it is forgotten until they register over it again."""
+        for binding in list(self._flows.get(flow[:3], {}).values()):
+            if len(self.flows_of(binding, now)) > 1:
+                self._drop(binding, "flow failed", now)
+
+    def _live(self, owner: Owner, now: float) -> list[Binding]:
         live = [b for b in self._bindings.get(owner, {}).values() if b.expires > now]
         return sorted(live, key=lambda b: (preference(b), b.expires), reverse=True)
 
@@ -121,7 +161,7 @@ class Registrar:
             flow = self._moved.get((owner, flow), flow)
         others = self._lost.get((owner, flow[:3]))
         if flow.reliable and (flow[:3] not in self._flows or others is not None):
-            live = [binding for binding in self.bindings(owner, now) if binding.flow != flow]
+            live = [binding for binding in self._live(owner, now) if binding.flow != flow]
             same = [binding.flow for binding in live if target_of(binding.contact) == target]
             back = [b.flow for b in live if others is not None and b.key not in others and b.flow[:2] == flow[:2]]
             if same or len(back) == 1:
@@ -142,11 +182,16 @@ class Registrar:
         if any(contact.star for contact in contacts):
             self._remove_all(request, owner, contacts, now)
         else:
-            new = [self._wanted(request, owner, contact, flow, now) for contact in contacts]
+            path = path_of(request)
+            new = [self._wanted(request, owner, contact, path, flow, now) for contact in contacts]
+            if len(new) > 1 and any(binding.outbound and binding.expires > now for binding in new):
+                raise Refused(400, "One Contact Goes With reg-id")  # RFC 5626 6
             self._apply(owner, new, user.max_bindings, now)
-        return [self._answer(binding, now) for binding in self.bindings(owner, now)]
+        return [self._answer(binding, now) for binding in self._live(owner, now)]
 
-    def _wanted(self, request: Message, owner: Owner, contact: Address, flow: Flow, now: float) -> Binding:
+    def _wanted(
+        self, request: Message, owner: Owner, contact: Address, path: tuple[str, ...], flow: Flow, now: float
+    ) -> Binding:
         """The binding that one Contact asks for; `expires` not after `now` removes it."""
         if contact.uri.scheme not in ("sip", "sips") or not contact.uri.host:
             raise Refused(400, "Contact Is No SIP URI")
@@ -162,9 +207,10 @@ class Registrar:
             expires=now + self._lifetime(request, contact),
             flow=flow,
             user_agent=legible((request.get("user-agent") or "")[:200]),
+            path=path,
+            outbound=asks_for_flow(request, contact, path),
         )
-        old = self._same(binding)
-        if old is not None and old.call_id == binding.call_id and old.cseq >= binding.cseq:
+        if any(old.call_id == binding.call_id and old.cseq >= binding.cseq for old in self._replaced(binding)):
             raise Refused(500, "REGISTER Out Of Order")
         return binding
 
@@ -180,14 +226,15 @@ class Registrar:
             raise Refused(423, "Interval Too Brief", ("Min-Expires", str(self._settings.min_expires)))
         return min(asked, self._settings.max_expires)
 
-    def _same(self, binding: Binding) -> Binding | None:
-        """The binding that this one replaces: the same device, or the same Contact by 19.1.4."""
+    def _replaced(self, binding: Binding) -> list[Binding]:
+        """The bindings whose place this one takes: the same flow of the same device (RFC 5626 6), the same Contact by
+        RFC 3261 19.1.4, or of a phone without instance the one that it had before it moved."""
         of_user = self._bindings.get(binding.owner, {})
         exact = of_user.get(binding.key)
-        if exact is not None or binding.params.get("+sip.instance"):
-            return exact
+        if binding.params.get("+sip.instance"):
+            return [old for old in of_user.values() if old is exact or _is_instead(old, binding)]
         wanted = Uri.parse(binding.contact)
-        return next((old for old in of_user.values() if same_uri(Uri.parse(old.contact), wanted)), None)
+        return [old for old in of_user.values() if old is exact or _is_same_phone(old, binding, wanted)]
 
     def _remove_all(self, request: Message, owner: Owner, contacts: list[Address], now: float) -> None:
         """Contact: * stands alone and with Expires: 0 (RFC 3261 10.3 step 6)."""
@@ -201,21 +248,30 @@ class Registrar:
 
     def _apply(self, owner: Owner, wanted: list[Binding], most: int, now: float) -> None:
         for binding in wanted:
-            old = self._same(binding)
+            replaced = self._replaced(binding)
             if binding.expires <= now:
-                if old is not None:
+                for old in replaced:
                     self._drop(old, "unregistered", now)
                 continue
-            if old is not None and old.key != binding.key:
-                self._forget(old)
-            self._keep(binding)
-            if old is not None and old.flow != binding.flow:
-                self._remember_move(owner, old.flow, binding.flow)
-            if old is None or old.flow != binding.flow:
+            for old in replaced:
+                if old.key != binding.key:
+                    self._forget(old)
+            self._keep(binding, now)
+            for old in replaced:
+                if old.flow != binding.flow:
+                    self._remember_move(owner, old.flow, binding.flow)
+            if not any(old.flow == binding.flow for old in replaced):
                 self._note(binding, "binding.added", "registered", now)
-        live = sorted(self._bindings.get(owner, {}).values(), key=lambda b: b.expires)
-        for binding in live[: max(0, len(live) - most)]:
-            self._drop(binding, "limit of phones", now)
+        self._bound(owner, most, now)
+
+    def _bound(self, owner: Owner, most: int, now: float) -> None:
+        """No more phones than the user may have, and no more flows than a phone may: who expires first goes first."""
+        devices: dict[str, list[Binding]] = {}
+        for binding in sorted(self._bindings.get(owner, {}).values(), key=lambda b: b.expires, reverse=True):
+            devices.setdefault(binding.device, []).append(binding)
+        for place, flows in enumerate(devices.values()):
+            for binding in flows if place >= most else flows[MAX_FLOWS:]:
+                self._drop(binding, "limit of phones", now)
 
     def _remember_move(self, owner: Owner, old: Flow, new: Flow) -> None:
         """For what goes on with the phone that was there."""
@@ -224,7 +280,7 @@ class Registrar:
         if len(self._moved) > MAX_MOVES:
             del self._moved[next(iter(self._moved))]
 
-    def _keep(self, binding: Binding) -> None:
+    def _keep(self, binding: Binding, now: float) -> None:
         of_user = self._bindings.setdefault(binding.owner, {})
         if binding.key in of_user:
             self._leave_flow(of_user[binding.key])
@@ -233,7 +289,9 @@ class Registrar:
         self._lost.pop((binding.owner, binding.flow[:3]), None)
         self._events.change("binding", binding.key, binding.record())
         self._cancel_expiry(binding)
-        self._expiries[binding.key] = self._timers.set(binding.expires, lambda now: self._expire(binding, now))
+        self._expiries[binding.key] = self._timers.set(binding.expires, lambda at: self._expire(binding, at))
+        if self._keepalive is not None:
+            self._keepalive.begin(binding, now)
 
     def _forget(self, binding: Binding) -> None:
         of_user = self._bindings[binding.owner]
@@ -242,6 +300,8 @@ class Registrar:
             del self._bindings[binding.owner]
         self._leave_flow(binding)
         self._cancel_expiry(binding)
+        if self._keepalive is not None:
+            self._keepalive.end(binding)
         self._events.change("binding", binding.key, None)
 
     def _cancel_expiry(self, binding: Binding) -> None:
@@ -262,6 +322,11 @@ class Registrar:
     def _expire(self, binding: Binding, now: float) -> None:
         if self._bindings.get(binding.owner, {}).get(binding.key) is binding:
             self._drop(binding, "expired", now)
+
+    def _silent(self, binding: Binding, now: float) -> None:
+        """A phone that kept its flow alive does so no more (RFC 5626 4.4)."""
+        if self._bindings.get(binding.owner, {}).get(binding.key) is binding:
+            self._drop(binding, "flow silent", now)
 
     def _note(self, binding: Binding, kind: str, reason: str, now: float) -> None:
         source = f"{binding.flow.transport}:{binding.flow.host}:{binding.flow.port}"
@@ -312,7 +377,7 @@ class Registrar:
         if transport not in WEB:  # a browser connects anew, and registers then (RFC 7118)
             flow = self._settings.flow_to(host, port, transport, listener)  # there may be other listeners now
         if binding.expires > now and flow is not None:
-            self._keep(replace(binding, flow=flow))
+            self._keep(replace(binding, flow=flow), now)
         else:
             self._events.change("binding", binding.key, None)
 
@@ -320,6 +385,48 @@ class Registrar:
         """A Contact of the 200: the phone's own URI and parameters, with what is left of its time."""
         params = format_params(binding.params)
         return f"<{binding.contact}>{params};expires={max(1, round(binding.expires - now))}"
+
+
+def path_of(request: Message) -> tuple[str, ...]:
+    """Path values, the nearest to us first (RFC 3327 5.3). Raises Refused and BadMessage."""
+    values = tuple(legible(value) for value in request.split("path"))
+    if len(values) > MAX_PATH or any(len(value) > MAX_CONTACT for value in values):
+        raise Refused(400, "Too Much Path")
+    for value in values:
+        Address.parse(value)
+    return values
+
+
+def asks_for_flow(request: Message, contact: Address, path: tuple[str, ...]) -> bool:
+    """Whether a Contact is for one flow of a device (RFC 5626 6). Raises Refused and BadMessage.
+
+    A proxy between us and the phone must keep the flow, too, which its Path says.
+    """
+    number = contact.params.get("reg-id")
+    if number is None or not contact.params.get("+sip.instance"):
+        return False
+    if not (number.isascii() and number.isdigit() and len(number) < 11 and 0 < int(number) <= MAX_REG_ID):
+        raise Refused(400, "reg-id Is No Number From 1")
+    if len(request.vias) == 1 or (path and "ob" in Address.parse(path[-1]).uri.params):
+        return True
+    if "outbound" in (tag.lower() for tag in request.split("supported")):
+        raise Refused(439, "First Hop Lacks Outbound Support")
+    return False
+
+
+def _is_instead(old: Binding, new: Binding) -> bool:
+    """Whether both are of one device that has either one binding or several flows, and not both (RFC 5626 6)."""
+    return old.device == new.device and not (old.outbound and new.outbound)
+
+
+def _is_same_phone(old: Binding, new: Binding, contact: Uri) -> bool:
+    """Whether a phone without instance was there before: by its Contact, or as it went on with its Call-ID from another
+    address (RFC 3261 10.2.4)."""
+    there = Uri.parse(old.contact)
+    if same_uri(there, contact):
+        return True
+    moved = old.call_id == new.call_id and old.cseq < new.cseq and not old.params.get("+sip.instance")
+    return moved and (there.scheme, there.user) == (contact.scheme, contact.user)
 
 
 def preference(place: Binding | Address) -> float:

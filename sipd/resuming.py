@@ -180,7 +180,7 @@ class Resuming:
         """What a CANCEL and an ACK take of it (RFC 3261 9.1, 17.1.1.3)."""
         return [
             ("Via", self._core.wire.via(branch.flow, record["via"])),
-            *([("Route", record["route"])] if record["route"] else []),
+            *(("Route", route) for route in record["routes"].split("\n") if route),
             ("From", f"{branch.from_value};tag={branch.local_tag}"),
             ("To", branch.to_value),
             ("Call-ID", branch.call_id),

@@ -21,6 +21,13 @@ class Settings:
     """A phone that asks for more gets this."""
     default_expires: int = 3600
 
+    nat_ping: float = 30.0
+    """How often a phone behind NAT is asked with OPTIONS over UDP, to keep the way to it open; 0: never."""
+    flow_timer: int = 120
+    """How often a phone with flows of its own is to send a keep-alive over a stream (RFC 5626 5.4)."""
+    flow_timer_udp: int = 28
+    """The same over UDP (RFC 5626 4.4.2: 24 to 29 seconds)."""
+
     digest: tuple[str, ...] = ("MD5", "SHA-256")
     """Algorithms that phones are challenged with, in this order, and no others (RFC 8760 2.4).
 
@@ -32,12 +39,14 @@ class Settings:
     """Nonces whose counter is remembered, the newest."""
 
     upstream_rate: float = 50.0
-    """REGISTER requests per second to one PBX address."""
+    """Registrations sent per second to one PBX address; the answer to a challenge is part of one."""
     upstream_total_rate: float = 500.0
-    """REGISTER requests per second of the node, to all PBXs."""
+    """Registrations sent per second by the node, to all PBXs."""
     retry_first: float = 5.0
     """First wait after an upstream failure; doubles up to `retry_cap`."""
     retry_cap: float = 600.0
+    options_interval: float = 30.0
+    """How often each PBX address in use is asked with OPTIONS whether it is there; 0: never."""
 
     mute_after: int = 20
     """Refusals as unknown source from one address and port within `mute_window` before it is not answered."""

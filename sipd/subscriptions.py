@@ -31,7 +31,7 @@ from sipd.routing.model import Connection, User
 from sipd.sending import Sending
 from sipd.timers import Timer
 from sipd.transaction.layer import T1, ClientTransaction, ServerTransaction
-from sipd.upstream import connection_hop, contact_of
+from sipd.wayout import contact_of
 from sipd.wire import bracketed
 
 PER_USER = 300
@@ -251,7 +251,7 @@ class Subscriptions:
         account = account_of(index, user, connection)
         identity = account.username if account else user.extension
         ask = self._ask(subscription, uri, f"<{at_pbx(connection, identity)}>", f"<{uri}>", account)
-        hop, ask.route = connection_hop(connection)
+        ask.route = self._core.ways.route(index.tenant.id, user.id, connection)
         domain = index.tenant.primary_domain
 
         def ready(flows: Sequence[Flow], then: float) -> None:
@@ -262,7 +262,7 @@ class Subscriptions:
 
         mode, wire = connection.multi_tenant, self._core.wire
         ask.contact_over = lambda flow: contact_of(user.extension, domain, mode, wire, flow)
-        wire.find(*hop, ready, now, verify=connection.tls_verify)
+        self._core.ways.find(index.tenant.id, connection, ready, now)
 
     def to_user(
         self, tx: ServerTransaction, index: TenantIndex, user: User, connection: Connection | None, now: float
@@ -272,10 +272,10 @@ class Subscriptions:
         What is about a call of the user's goes to the phone that has it, and to no other (RFC 4538).
         """
         bindings = self._core.registrar.bindings((index.tenant.id, user.id), now)
-        places = [(target_of(binding.contact), binding.flow) for binding in bindings]
+        places = [(target_of(b.contact), b.flow, ", ".join(b.path)) for b in bindings]
         leg = self._calls.target_leg(tx.request, index)
         if leg is not None and leg.pinned:
-            places = [(leg.target, leg.flow)]
+            places = [(leg.target, leg.flow, "")]
         if not places:
             return False
         subscription = self._begin(tx, index, user, connection, now, from_phone=connection is None)
@@ -284,9 +284,9 @@ class Subscriptions:
         to_value = f"<{Uri.build(user.extension, index.tenant.primary_domain)}>"
         from_value = shown_to_phone(tx.request, index, None)
         wire = self._core.wire
-        asks = [self._ask(subscription, uri, from_value, to_value, None) for uri, _ in places]
-        for ask, (_, flow) in zip(asks, places, strict=True):
-            ask.pinned = True
+        asks = [self._ask(subscription, uri, from_value, to_value, None) for uri, _, _ in places]
+        for ask, (_, flow, route) in zip(asks, places, strict=True):
+            ask.pinned, ask.route = True, route
             ask.contact_over = lambda there: f"<sip:{wire.hostport(there)}>"
             self._watch(subscription, flow)
             self._send(ask, [flow], [], now)

@@ -63,6 +63,8 @@ SETTLE = 1.0
 """Seconds without news after which a trace is given to the store."""
 SETTLE_AT_MOST = 5.0
 """Seconds after which it is, news or not."""
+UNTRACED = "keepalive-"
+"""What the Call-IDs of our own questions to phones begin with (`sipd.keepalive`): too many, and of no interest."""
 SHARED_LEGS = 4
 """Calls that may share a Call-ID: a proxy that sends our call back to us keeps it."""
 MAX_TEXT = 200
@@ -336,7 +338,7 @@ class Tracer:
         call_id = _legible(call_id) if call_id else call_id_of(data) or f"unreadable from {flow_text(flow)}"
         traces = self._legs.get(call_id)
         if traces is None:
-            if self._left_out(call_id):
+            if self._left_out(call_id) or (call_id.startswith(UNTRACED) and (way is OUT or data[:4] == b"SIP/")):
                 return
             traces = (self._new(call_id, _kind(data, way), at, data),)
             self._own(traces[0], call_id, "")

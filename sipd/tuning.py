@@ -25,6 +25,9 @@ NUMBERS: Mapping[str, Range] = {
     "min_expires": Range(10, DAY, "shortest registration of a phone, seconds; for less it gets 423"),
     "default_expires": Range(10, DAY, "registration of a phone that names no time, seconds"),
     "max_expires": Range(10, DAY, "longest registration of a phone, seconds"),
+    "nat_ping": Range(0, 3600, "how often a phone behind NAT is asked with OPTIONS over UDP, seconds; 0: never"),
+    "flow_timer": Range(10, 3600, "how often phones with flows (RFC 5626) send keep-alives over streams, seconds"),
+    "flow_timer_udp": Range(10, 3600, "the same over UDP, seconds"),
     "session_expires": Range(90, DAY, "session interval that is asked for, and the longest, seconds"),
     "session_min": Range(90, DAY, "shortest session interval, seconds; for less a caller gets 422"),
     "session_probe": Range(30, DAY, "how often the ends of a call without session timer are asked, seconds"),
@@ -32,10 +35,11 @@ NUMBERS: Mapping[str, Range] = {
     "mute_after": Range(1, 100_000, "refusals of an unknown source before it gets no answer"),
     "mute_window": Range(1, DAY, "the time in which they are counted, seconds"),
     "mute_time": Range(1, DAY, "how long it gets no answer, seconds"),
-    "upstream_rate": Range(0.1, 100_000, "REGISTER requests a second to one PBX", whole=False),
-    "upstream_total_rate": Range(0.1, 100_000, "REGISTER requests a second to all PBXs", whole=False),
+    "upstream_rate": Range(0.1, 100_000, "registrations sent a second to one PBX", whole=False),
+    "upstream_total_rate": Range(0.1, 100_000, "registrations sent a second to all PBXs", whole=False),
     "retry_first": Range(1, 3600, "first wait after a PBX refused a registration, seconds"),
     "retry_cap": Range(1, DAY, "longest wait after that, seconds"),
+    "options_interval": Range(0, 3600, "how often a PBX is asked with OPTIONS whether it is there, seconds; 0: never"),
 }
 """By their names in `Settings`."""
 USER_AGENT = re.compile(r"[A-Za-z0-9.!%*_+`'~/-]{1,64}")

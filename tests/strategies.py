@@ -11,8 +11,10 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from sipd.routing import model
 from sipd.routing.model import (
+    Alternate,
     Connection,
     Group,
+    Guard,
     Installation,
     Limits,
     Member,
@@ -60,6 +62,12 @@ PATTERNS = st.builds(
 OUTSIDE = "+4930777777"
 """No number of a tenant."""
 
+ALLOWED = st.sampled_from([(), ("192.0.2.1",), ("2001:db8::/32", "192.0.2.0/24")])
+BLOCKED = st.sampled_from([(), ("203.0.113.0/24",), ("192.0.2.128/25", "2001:db8::bad")])
+"""Networks; none in both lists."""
+PREFIXES = st.from_regex(r"(\+|00|\*)?[0-9]{1,4}", fullmatch=True)
+"""Of numbers that are expensive."""
+
 ANY_JSON: SearchStrategy[object] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -74,7 +82,14 @@ def tables(draw: DrawFn, max_tenants: int = 4) -> Table:
     slugs = draw(st.lists(LABELS, max_size=max_tenants, unique=True))
     shared_pbx = draw(st.booleans())
     rows = [draw(tenants(number, slug, shared_pbx)) for number, slug in enumerate(slugs)]
-    installation = Installation(PLATFORM, EDGE_HOSTS, draw(LIMITS))
+    installation = Installation(
+        PLATFORM,
+        EDGE_HOSTS,
+        draw(LIMITS),
+        guards=draw(guards("i", [""])),
+        allowed=draw(ALLOWED),
+        blocked=draw(BLOCKED),
+    )
     return Table(installation, tuple(draw(st.permutations(rows))))
 
 
@@ -103,7 +118,28 @@ def tenants(draw: DrawFn, number: int, slug: str, shared_pbx: bool) -> Tenant:
         default_connection=draw(st.sampled_from(["", *ids])),
         caller_id=draw(st.just("") | DIALLED),
         limits=draw(LIMITS),
+        guards=draw(guards(f"t{number}", schedule_ids)),
     )
+
+
+@st.composite
+def guards(draw: DrawFn, owner: str, schedule_ids: list[str]) -> tuple[Guard, ...]:
+    """Guards for prefixes of their own."""
+    prefixes = draw(st.lists(PREFIXES, max_size=3, unique=True))
+    hourly = st.integers(0, 20) | st.just(model.MAX_CALLS_PER_HOUR)
+    rows = [
+        Guard(f"{owner}w{place}", prefix, draw(hourly), draw(st.sampled_from(schedule_ids)))
+        for place, prefix in enumerate(prefixes)
+    ]
+    return tuple(draw(st.permutations(rows)))
+
+
+@st.composite
+def alternates(draw: DrawFn) -> tuple[Alternate, ...]:
+    """Further places of a PBX, in any order of their positions."""
+    places = st.tuples(st.sampled_from(["second.example", "192.0.2.12", "2001:db8::12"]), st.sampled_from([0, 5070]))
+    chosen = draw(st.lists(places, max_size=3, unique=True))
+    return tuple(Alternate(draw(st.integers(0, 3)), host, port) for host, port in chosen)
 
 
 @st.composite
@@ -131,6 +167,8 @@ def connections(draw: DrawFn, tenant: int, place: int, shared_pbx: bool) -> Conn
         tls_verify=draw(st.booleans()),
         tls_client=draw(st.sampled_from(clients)),
         caller_id=draw(st.sampled_from(model.CALLER_IDS)),
+        alternates=draw(alternates()),
+        media=draw(st.sampled_from(model.MEDIA)),
         limits=draw(LIMITS),
     )
 
@@ -284,7 +322,13 @@ def shuffled(draw: DrawFn, table: Table) -> Table:
             row,
             alias_domains=mix(row.alias_domains),
             users=mix(tuple(map(person, row.users))),
-            connections=mix(tuple(replace(each, sources=mix(each.sources)) for each in row.connections)),
+            connections=mix(
+                tuple(
+                    replace(each, sources=mix(each.sources), alternates=mix(each.alternates))
+                    for each in row.connections
+                )
+            ),
+            guards=mix(row.guards),
             groups=mix(
                 tuple(replace(each, aliases=mix(each.aliases), members=mix(each.members)) for each in row.groups)
             ),
@@ -295,5 +339,12 @@ def shuffled(draw: DrawFn, table: Table) -> Table:
             outbound=mix(row.outbound),
         )
 
-    installation = replace(table.installation, edge_hosts=mix(table.installation.edge_hosts))
+    whole = table.installation
+    installation = replace(
+        whole,
+        edge_hosts=mix(whole.edge_hosts),
+        guards=mix(whole.guards),
+        allowed=mix(whole.allowed),
+        blocked=mix(whole.blocked),
+    )
     return Table(installation, mix(tuple(map(organisation, table.tenants))))

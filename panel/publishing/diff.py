@@ -10,8 +10,10 @@ from dataclasses import dataclass, fields
 
 from sipd.routing.hours import DAYS
 from sipd.routing.model import (
+    Alternate,
     Connection,
     Group,
+    Guard,
     Installation,
     Limits,
     Member,
@@ -75,11 +77,15 @@ def diff_installations(old: Installation | None, new: Installation | None) -> li
         return []
     if old is None or new is None:
         return [Change("", "", "added" if old is None else "removed", "installation")]
-    return [Change("", "", "changed", "installation", tuple(_details(old, new, _INSTALLATION, {}, {})))]
+    before, after = names_of(old), names_of(new)
+    changes: list[Change] = []
+    if details := tuple(_details(old, new, _INSTALLATION, before, after)):
+        changes.append(Change("", "", "changed", "installation", details))
+    return [*changes, *_collection("", "", old.guards, new.guards, _GUARD, before, after)]
 
 
 def diff_tenants(old: Tenant | None, new: Tenant | None) -> list[Change]:
-    """Changes of one tenant: itself, then its connections, users, ring groups, schedules, numbers and rules."""
+    """Changes of one tenant: itself, then its connections, users, groups, schedules, numbers, rules and guards."""
     tenant = new or old
     if tenant is None or old == new:
         return []
@@ -92,7 +98,7 @@ def diff_tenants(old: Tenant | None, new: Tenant | None) -> list[Change]:
     elif details := tuple(_details(old, new, _TENANT, before, after)):
         changes.append(Change(tenant.id, tenant.name, "changed", f"tenant {tenant.name}", details))
     for collection, labels in _COLLECTIONS:
-        changes += _collection(tenant, collection(old), collection(new), labels, before, after)
+        changes += _collection(tenant.id, tenant.name, collection(old), collection(new), labels, before, after)
     return changes
 
 
@@ -161,6 +167,20 @@ def _transport(value: object, names: Names) -> str:
     return "as DNS says" if value == "auto" else str(value).upper()
 
 
+def _alternates(value: object, names: Names) -> str:
+    places = [each for each in value if isinstance(each, Alternate)] if isinstance(value, tuple) else []
+    ordered = sorted(places, key=lambda place: (place.position, place.host, place.port))
+    return ", ".join(f"{place.host} port {place.port}" if place.port else place.host for place in ordered)
+
+
+def _hourly(value: object, names: Names) -> str:
+    return {0: "none", 1: "1 call an hour"}.get(value, f"{value} calls an hour") if isinstance(value, int) else ""
+
+
+def _relayed(value: object, names: Names) -> str:
+    return {"direct": "off", "relay": "on"}.get(str(value), str(value))
+
+
 def _members(value: object, names: Names) -> str:
     members = [each for each in value if isinstance(each, Member)] if isinstance(value, tuple) else []
     turns = sorted(members, key=lambda member: (member.position, member.user))
@@ -188,7 +208,11 @@ def _internal(value: object, names: Names) -> str:
 
 
 def _strategy(value: object, names: Names) -> str:
-    return {"on_behalf": "registers each user", "none": "trunk, no registration"}.get(str(value), str(value))
+    return {
+        "on_behalf": "registers each user",
+        "relay": "phones register themselves, through the edge",
+        "none": "trunk, no registration",
+    }.get(str(value), str(value))
 
 
 _Labels = Mapping[str, tuple[str, Say]]
@@ -198,6 +222,8 @@ _LIMITS: _Labels = {"calls": ("calls at once", _limit), "calls_per_second": ("ca
 _INSTALLATION: _Labels = {
     "platform_domain": ("platform domain", _plain),
     "edge_hosts": ("names and addresses of the edge", _list),
+    "allowed": ("networks never banned", _list),
+    "blocked": ("networks that get no answer", _list),
 }
 _TENANT: _Labels = {
     "slug": ("short name", _plain),
@@ -247,6 +273,8 @@ _CONNECTION: _Labels = {
     "expires": ("asks for registrations of", _seconds),
     "internal_calls": ("internal calls", _internal),
     "caller_id": ("shows the caller's number", _caller_id),
+    "alternates": ("further addresses", _alternates),
+    "media": ("media relay", _relayed),
 }
 _GROUP: _Labels = {
     "extension": ("extension", _plain),
@@ -284,8 +312,13 @@ _RULE: _Labels = {
     "connection": ("goes out through", _name),
     "fallback": ("if that fails, through", _name),
 }
+_GUARD: _Labels = {
+    "prefix": ("numbers that begin with", _plain),
+    "calls_per_hour": ("each user may make", _hourly),
+    "schedule": ("only within", _name),
+}
 
-_Item = User | Connection | Group | Schedule | Number | OutboundRule
+_Item = User | Connection | Group | Schedule | Number | OutboundRule | Guard
 _COLLECTIONS: tuple[tuple[Callable[[Tenant | None], tuple[_Item, ...]], _Labels], ...] = (
     (lambda tenant: tenant.connections if tenant else (), _CONNECTION),
     (lambda tenant: tenant.users if tenant else (), _USER),
@@ -293,11 +326,18 @@ _COLLECTIONS: tuple[tuple[Callable[[Tenant | None], tuple[_Item, ...]], _Labels]
     (lambda tenant: tenant.schedules if tenant else (), _SCHEDULE),
     (lambda tenant: tenant.numbers if tenant else (), _NUMBER),
     (lambda tenant: tenant.outbound if tenant else (), _RULE),
+    (lambda tenant: tenant.guards if tenant else (), _GUARD),
 )
 
 
 def _collection(
-    tenant: Tenant, old: tuple[_Item, ...], new: tuple[_Item, ...], labels: _Labels, before: Names, after: Names
+    tenant_id: str,
+    tenant: str,
+    old: tuple[_Item, ...],
+    new: tuple[_Item, ...],
+    labels: _Labels,
+    before: Names,
+    after: Names,
 ) -> Iterator[Change]:
     was = {item.id: item for item in old}
     now = {item.id: item for item in new}
@@ -305,13 +345,13 @@ def _collection(
         previous = was.get(item.id)
         if previous is None:
             details = tuple(_first(item, labels, after))
-            yield Change(tenant.id, tenant.name, "added", _subject(item, after), details)
+            yield Change(tenant_id, tenant, "added", _subject(item, after), details)
         elif previous != item:
             details = tuple(_details(previous, item, labels, before, after))
-            yield Change(tenant.id, tenant.name, "changed", _subject(item, after), details)
+            yield Change(tenant_id, tenant, "changed", _subject(item, after), details)
     for item in old:
         if item.id not in now:
-            yield Change(tenant.id, tenant.name, "removed", _subject(item, before))
+            yield Change(tenant_id, tenant, "removed", _subject(item, before))
 
 
 def _details(old: object, new: object, labels: _Labels, before: Names, after: Names) -> Iterator[Detail]:
@@ -355,10 +395,11 @@ def _account_detail(where: str, old: UpstreamAccount | None, new: UpstreamAccoun
 def _first(item: _Item, labels: _Labels, names: Names) -> Iterator[Detail]:
     """What is worth saying of something new: what differs from the shape's defaults, without secrets."""
     defaults = {shape.name: shape.default for shape in fields(item)}
-    said = {"name", "extension", "number", "enabled"}
+    guard = isinstance(item, Guard)
+    said = {"name", "extension", "number", "enabled", "prefix" if guard else ""}
     for name, (label, say) in labels.items():
         value = getattr(item, name)
-        if name not in said and value != defaults[name] and (value or isinstance(value, bool)):
+        if name not in said and value != defaults[name] and (value or isinstance(value, bool) or guard):
             yield Detail(label, after=say(value, names))
     for account in item.upstream if isinstance(item, User) else ():
         yield from _account_detail(names.get(account.connection, account.connection), None, account)
@@ -368,11 +409,19 @@ def _subject(item: _Item, names: Names) -> str:
     return names.get(item.id, item.id)
 
 
-def names_of(tenant: Tenant | None) -> Names:
-    """What people call the things of a tenant, by id."""
-    if tenant is None:
-        return {}
+def names_of(part: Tenant | Installation | None) -> Names:
+    """What people call the things of a tenant or the installation, by id."""
     names: dict[str, str] = {}
+    if part is None:
+        return names
+    for guard in part.guards:
+        names[guard.id] = f"guard for {guard.prefix}"
+    if isinstance(part, Tenant):
+        _name_rest(part, names)
+    return names
+
+
+def _name_rest(tenant: Tenant, names: dict[str, str]) -> None:
     for connection in tenant.connections:
         names[connection.id] = f"connection {connection.name}"
     for user in tenant.users:
@@ -385,7 +434,6 @@ def names_of(tenant: Tenant | None) -> Names:
         names[number.id] = f"number {number.number}"
     for rule in tenant.outbound:
         names[rule.id] = f"outbound rule for {_what(rule)}"
-    return names
 
 
 def _what(rule: OutboundRule) -> str:

@@ -45,6 +45,9 @@ class StreamUser(Protocol):
     def stream_received(self, messages: list[bytes], flow: Flow) -> None:
         """Whole messages, in order."""
 
+    def stream_pinged(self, flow: Flow) -> None:
+        """A keep-alive came, and was answered (RFC 5626 4.4.1)."""
+
     def stream_broken(self, error: FramingError, flow: Flow) -> None:
         """A message that ends the stream but can be answered; what is sent to `flow` at once still goes out."""
 
@@ -433,6 +436,8 @@ class Streams:
         if messages:
             self.count(connection.flow, "received", len(messages))
             self._user.stream_received(messages, connection.flow)
+        elif whole:
+            self._user.stream_pinged(connection.flow)
 
     def broken(self, connection: Connection, error: FramingError) -> None:
         """The stream cannot be read on: answer it and what came before it if that is possible, and end."""

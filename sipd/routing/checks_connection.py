@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from sipd.routing.checks_caller_id import check_shown
+from sipd.routing.checks_network import check_blocked, source_of
+from sipd.routing.checks_relay import check_internal_calls
 from sipd.routing.checks_scope import (
+    MAX_POSITION,
     Choices,
     Problems,
     Ranges,
@@ -22,6 +25,7 @@ from sipd.routing.checks_text import (
     host_fault,
     id_fault,
     name_fault,
+    network_fault,
     source_fault,
     source_warning,
     split_proxy,
@@ -31,8 +35,10 @@ from sipd.routing.lookup import is_address
 from sipd.routing.model import (
     CALLER_IDS,
     INTERNAL_CALLS,
+    MAX_ALTERNATES,
     MAX_EXPIRES,
     MAX_SOURCES,
+    MEDIA,
     MIN_EXPIRES,
     STRATEGIES,
     TRANSPORTS,
@@ -49,8 +55,10 @@ CONNECTION_TEXTS: TextChecks = (
     ("registrar_domain", host_fault),
     ("host", host_fault),
 )
+PORT_RANGE = ("port", 0, 65535, "a port, where 0 is that of the DNS records, else 5060 or 5061")
+ALTERNATE_RANGES: Ranges = (PORT_RANGE, ("position", 0, MAX_POSITION, "a position"))
 CONNECTION_RANGES: Ranges = (
-    ("port", 0, 65535, "a port, where 0 is that of the DNS records, else 5060 or 5061"),
+    PORT_RANGE,
     ("expires", MIN_EXPIRES, MAX_EXPIRES, "seconds of a registration"),
 )
 CHOICES: Choices = (
@@ -58,6 +66,7 @@ CHOICES: Choices = (
     ("strategy", STRATEGIES),
     ("internal_calls", INTERNAL_CALLS),
     ("caller_id", CALLER_IDS),
+    ("media", MEDIA),
 )
 
 
@@ -71,7 +80,10 @@ def check_connections(scope: Scope) -> Problems:
         yield from check_choices(spot, connection, CHOICES)
         yield from check_shown(spot, connection, scope)
         yield from _check_sources(spot, connection)
+        yield from check_blocked(spot, connection, scope)
         yield from _check_way(spot, connection, scope)
+        yield from _check_alternates(spot, connection, scope)
+        yield from check_internal_calls(spot, connection)
         yield from _check_tls(spot, connection)
         yield from _check_auto(spot, connection)
     yield from _check_shared_sources(scope)
@@ -147,6 +159,49 @@ def _check_way(spot: Spot, connection: Connection, scope: Scope) -> Problems:
             f"{show(connection.host)} is a domain of this tenant, which must lead to the edge when multi-tenant mode "
             "is on. Give the PBX's own address."
         )
+
+
+def _check_alternates(spot: Spot, connection: Connection, scope: Scope) -> Problems:
+    count = len(connection.alternates)
+    if count > MAX_ALTERNATES:
+        yield spot.at("alternates").error(
+            f"There are {count} further addresses; the limit is {MAX_ALTERNATES}. Remove some, or let DNS list them."
+        )
+    if count and connection.outbound_proxy:
+        yield spot.at("alternates").warning(
+            "The further addresses are not used, as everything goes to the outbound proxy. Remove one or the other."
+        )
+    seen = {(connection.host, connection.port)}
+    for index, alternate in enumerate(connection.alternates):
+        entry = spot.entry("alternates", alternate.host, index)
+        yield from check_ranges(entry, alternate, ALTERNATE_RANGES)
+        fault = host_fault(alternate.host)
+        if not fault and (alternate.host, alternate.port) in seen:
+            fault = f"{show(alternate.host)} is an address of this PBX already; remove one."
+        seen.add((alternate.host, alternate.port))
+        if fault:
+            yield entry.at("host").error(fault)
+        else:
+            yield from _check_hop(entry.at("host"), alternate.host, alternate.port, scope)
+    yield from _check_believed(spot, connection)
+
+
+def _check_believed(spot: Spot, connection: Connection) -> Problems:
+    """A PBX that takes over is to be heard, too."""
+    sources = SourceMap[str]()
+    for _, source in sources_of(connection) if connection.alternates else ():
+        sources.add(source, connection.id)
+    for index, alternate in enumerate(connection.alternates):
+        host = alternate.host
+        if is_address(host) and not network_fault(host) and not any(sources.overlapping(source_of(host))):
+            yield (
+                spot.entry("alternates", host, index)
+                .at("host")
+                .warning(
+                    f"{show(host)} is none of the sources, so what this PBX sends from there is refused. "
+                    "Add it to them."
+                )
+            )
 
 
 def _check_hop(spot: Spot, host: str, port: int, scope: Scope) -> Problems:

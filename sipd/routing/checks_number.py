@@ -102,13 +102,21 @@ def _check_each(spot: Spot, station: Station, names: Iterable[str], scope: Scope
         target = getattr(station, name)
         if target:
             yield from _check_forward(spot.at(name), target, scope)
-            if isinstance(station, Number):
-                yield from _check_account(spot.at(name), target, scope)
+            yield from _check_account(spot.at(name), station, target, scope)
 
 
-def _check_account(spot: Spot, target: str, scope: Scope) -> Problems:
-    """A number is nobody at a PBX: what it forwards from there to the outside has no account to go out with."""
-    if not dial_fault(target) and scope.dialled.find(target) is None and scope.needs_account(target):
+def _check_account(spot: Spot, station: Station, target: str, scope: Scope) -> Problems:
+    """What is forwarded to the outside needs an account to go out with. A number is nobody at a PBX; the account of
+    a user whose phone registers there is the phone's, which has no part in a call that is forwarded."""
+    if dial_fault(target) or scope.dialled.find(target) is not None:
+        return
+    if scope.needs_phone(target):
+        yield spot.warning(
+            f"Calls cannot be forwarded to {show(target)}: the connection that it goes out by wants the password that "
+            "only a user's own phone has. Choose a connection that needs no registration for this number, or let the "
+            "PBX forward."
+        )
+    elif isinstance(station, Number) and scope.needs_account(target):
         yield spot.warning(
             f"Calls from a PBX to this number cannot be forwarded to {show(target)}: the connection that it goes out "
             "by wants the account of a user, and a number has none. Let the number ring a user who forwards always, or "

@@ -12,6 +12,7 @@ from sipd.routing.model import (
     MAX_CALLS,
     MAX_CALLS_PER_SECOND,
     Group,
+    Guard,
     Installation,
     Limits,
     Number,
@@ -62,6 +63,11 @@ class Scope:
         return frozenset(c.id for c in self.tenant.connections if c.enabled and c.strategy == "on_behalf")
 
     @cached_property
+    def relayed(self) -> frozenset[str]:
+        """Ids of the connections at which phones register themselves, through the edge."""
+        return frozenset(c.id for c in self.tenant.connections if c.enabled and c.strategy == "relay")
+
+    @cached_property
     def _ways_out(self) -> tuple[Rule, ...]:
         """In their order, outbound rules that have a connection in use, without those whose pattern has a fault."""
         ordered = sorted(self.tenant.outbound, key=lambda rule: (rule.position, rule.id))
@@ -79,15 +85,28 @@ class Scope:
 
     def needs_account(self, dialled: str) -> bool:
         """Whether each way out for this number is a PBX that takes calls of those it knows only."""
+        ways = self._ways(dialled)
+        return bool(ways) and ways <= self.registering | self.relayed
+
+    def needs_phone(self, dialled: str) -> bool:
+        """Whether each way out for this number is a PBX whose challenges only the caller's own phone can answer."""
+        ways = self._ways(dialled)
+        return bool(ways) and ways <= self.relayed
+
+    def _ways(self, dialled: str) -> frozenset[str]:
+        """Ids of the connections in use that take this number out."""
         rule = next((rule for rule in self._ways_out if rule.takes(dialled)), None)
-        ways = {rule.outbound.connection, rule.outbound.fallback} if rule else {self.tenant.default_connection}
-        return bool(ways & self.used) and ways & self.used <= self.registering
+        ways = (rule.outbound.connection, rule.outbound.fallback) if rule else (self.tenant.default_connection,)
+        return self.used.intersection(ways)
 
     def user_spot(self, user: User, index: int) -> Spot:
         return self.spot.of_item("users", user.extension, index, user.id)
 
     def group_spot(self, group: Group, index: int) -> Spot:
         return self.spot.of_item("groups", group.extension, index, group.id)
+
+    def guard_spot(self, guard: Guard, index: int) -> Spot:
+        return self.spot.of_item("guards", guard.prefix, index, guard.id)
 
     def number_spot(self, number: Number, index: int) -> Spot:
         return self.spot.of_item("numbers", number.number, index, number.id)

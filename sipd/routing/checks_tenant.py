@@ -5,6 +5,8 @@ from __future__ import annotations
 from sipd.routing.checks_caller_id import check_caller_id
 from sipd.routing.checks_connection import check_connections
 from sipd.routing.checks_group import check_groups
+from sipd.routing.checks_guard import check_guards, check_installation_guards
+from sipd.routing.checks_network import check_networks
 from sipd.routing.checks_number import check_forwards, check_numbers
 from sipd.routing.checks_outbound import check_outbound
 from sipd.routing.checks_schedule import check_schedules
@@ -36,6 +38,7 @@ def problems_of(tenant: Tenant, installation: Installation, index: int) -> Probl
     yield from check_schedules(scope)
     yield from check_numbers(scope)
     yield from check_outbound(scope)
+    yield from check_guards(scope)
     yield from check_forwards(scope)
 
 
@@ -47,6 +50,8 @@ def installation_problems(installation: Installation) -> Problems:
         yield spot.at("platform_domain").error(fault)
     yield from check_list(spot, "edge_hosts", installation.edge_hosts, host_fault)
     yield from check_limits(spot, installation.limits)
+    yield from check_installation_guards(spot, installation.guards)
+    yield from check_networks(spot, installation)
 
 
 def _check_tenant_itself(scope: Scope) -> Problems:

@@ -175,6 +175,30 @@ def source_fault(text: str) -> str:
     return ""
 
 
+def network_fault(text: str) -> str:
+    """A network or address that is allowed or blocked; each has one spelling."""
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        return control_fault(text) or _network_spelling_fault(text)
+    if "%" in text or network.num_addresses == 1:
+        fault = _address_fault(str(network.network_address))
+        if fault:
+            return fault
+    if network.prefixlen == 0:
+        return f"{show(text)} is every address there is; name the ones that are meant."
+    written = str(network.network_address if network.num_addresses == 1 else network)
+    return "" if text == written else f"{show(text)} is not in canonical form; write it as {show(written)}."
+
+
+def _network_spelling_fault(text: str) -> str:
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return f"{show(text)} is no network; write a network (192.0.2.0/24, 2001:db8::/32) or an address (192.0.2.1)."
+    return f"{show(text)} has bits set beyond its prefix; write the network as {show(str(network))}."
+
+
 def _source_spelling_fault(text: str) -> str:
     try:
         network = ipaddress.ip_network(text, strict=False)
@@ -278,6 +302,11 @@ def digits_fault(text: str) -> str:
     """The prefix of a rule, or what it puts in front; may be empty."""
     rule = f"is no start of a number; it takes up to {MAX_DIGITS} digits and *, with + only in front."
     return _shape_fault(text, _DIGITS, MAX_DIGITS, rule)
+
+
+def guarded_fault(text: str) -> str:
+    """What the numbers begin with that a guard is for."""
+    return digits_fault(text) if text else "This is empty; it takes the beginning of a number, such as 00882."
 
 
 def secret_fault(text: str) -> str:

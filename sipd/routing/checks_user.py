@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sipd.routing.checks_caller_id import check_caller_id
 from sipd.routing.checks_group import check_user_parts
+from sipd.routing.checks_relay import check_relayed_account
 from sipd.routing.checks_schedule import check_schedule_of
 from sipd.routing.checks_scope import (
     Problems,
@@ -76,9 +77,11 @@ def _check_features(spot: Spot, user: User, scope: Scope) -> Problems:
 
 
 def _check_reachable(spot: Spot, user: User, scope: Scope) -> Problems:
-    if not user.ha1_md5 and not user.ha1_sha256:
+    places = {account.connection for account in user.upstream}
+    if not user.ha1_md5 and not user.ha1_sha256 and not places & scope.relayed:
         yield spot.warning("This user has no password, so no phone can register. Set one, or disable the user.")
-    if scope.registering and not any(account.connection in scope.registering for account in user.upstream):
+    known = scope.registering | scope.relayed
+    if known and not places & known:
         yield spot.at("upstream").warning(
             "This user has no account at any PBX, so calls from there cannot reach it. Add one if they should."
         )
@@ -99,6 +102,8 @@ def _check_account(spot: Spot, user: User, account: UpstreamAccount, scope: Scop
         fault = "The user name at the PBX is missing, so the user cannot be registered there. Add it." if needed else ""
     if fault:
         yield spot.at("username").error(fault)
+    if user.enabled and account.connection in scope.relayed:
+        yield from check_relayed_account(spot, account)
     if needed and not account.password:
         yield spot.at("password").error(
             "The password at the PBX is missing, so the user cannot be registered there. Add it."

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from sipd import control, daemon, reload
+from sipd import control, reload
 from sipd.config import Address, Config, ConfigError
 from sipd.control import bind_unix
 from sipd.daemon import Daemon
+from sipd.grounds import lock_state
 from sipd.routing import codec
 from tests.integration.shell.fakes import Cores, FakeCore, config, load_request, message, table
 
@@ -392,7 +393,7 @@ def test_a_stale_socket_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> Non
 def test_two_daemons_do_not_share_a_state_directory(tmp_path: Path) -> None:
     async def body(client: Client, core: FakeCore) -> None:
         with pytest.raises(ConfigError, match="Another sipd uses the state directory"):
-            daemon.lock_state(config(tmp_path))
+            lock_state(config(tmp_path))
 
     run(config(tmp_path, "udp:127.0.0.1:0"), body)
 

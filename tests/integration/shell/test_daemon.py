@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from sipd import daemon
 from sipd.config import Address, Config, ConfigError
 from sipd.daemon import Daemon
+from sipd.grounds import lock_state
 from sipd.net.udp import bind_udp
 from tests.integration.shell.fakes import Cores, FakeCore, config, message, until
 from tests.integration.shell.nameserver import NameServer
@@ -247,7 +247,7 @@ def test_advertised_addresses(tmp_path: Path) -> None:
 def test_a_state_directory_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be used"):
-        daemon.lock_state(config(tmp_path / "file"))
+        lock_state(config(tmp_path / "file"))
 
 
 def test_a_table_on_disk_that_is_torn_is_not_run(tmp_path: Path) -> None:

@@ -61,6 +61,9 @@ class Bench:
             self.received.append((data, flow))
             self.streams.send(data, flow)
 
+    def stream_pinged(self, flow: Flow) -> None:
+        pass
+
     def stream_broken(self, error: FramingError, flow: Flow) -> None:
         self.streams.send(b"SIP/2.0 %d Broken\r\n\r\n" % error.status, flow)
 

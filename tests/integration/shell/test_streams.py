@@ -26,6 +26,7 @@ class Recorder:
         self.port = 0
         self.counters: dict[str, int] = {}
         self.received: list[tuple[bytes, Flow]] = []
+        self.pinged: list[Flow] = []
         self.lost: list[Flow] = []
         self.verified: list[tuple[Flow, frozenset[str]]] = []
         self.echo = True
@@ -35,6 +36,9 @@ class Recorder:
             self.received.append((data, flow))
             if self.echo:
                 self.streams.send(data, flow)
+
+    def stream_pinged(self, flow: Flow) -> None:
+        self.pinged.append(flow)
 
     def stream_broken(self, error: FramingError, flow: Flow) -> None:
         self.streams.send(b"SIP/2.0 %d Broken\r\n\r\n" % error.status, flow)
@@ -96,12 +100,13 @@ def test_messages_are_framed_and_answered_on_their_connection(host: str) -> None
     run(body, host)
 
 
-def test_a_ping_is_answered() -> None:
+def test_a_ping_is_answered_and_told() -> None:
     async def body(recorder: Recorder) -> None:
         reader, writer = await recorder.connect()
         writer.write(b"\r\n\r\n")
         assert await reader.readexactly(2) == b"\r\n"
         assert recorder.received == []
+        assert [flow.port for flow in recorder.pinged] == [writer.get_extra_info("sockname")[1]]
         writer.close()
 
     run(body)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from sipd.routing.model import (
     Connection,
     Group,
+    Guard,
     Installation,
     Member,
     Number,
@@ -45,6 +46,11 @@ def schedule(**changes: object) -> Schedule:
     openings = (Opening(0, "08:00", "12:00"), Opening(0, "13:00", "17:00"))
     made = Schedule("hours", "Office hours", "Europe/Berlin", openings, ("2026-12-21",))
     return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def guard(prefix: str = "00882", **changes: object) -> Guard:
+    """Two calls an hour to a satellite network."""
+    return replace(Guard(f"acme-{prefix.strip('+*')}", prefix, 2), **changes)  # type: ignore[arg-type]
 
 
 def tenant(slug: str = "acme", **changes: object) -> Tenant:

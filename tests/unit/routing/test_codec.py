@@ -98,7 +98,10 @@ def test_optional_fields_may_be_left_out_and_are_always_written() -> None:
     assert codec.to_document(table) == {
         "format": 1,
         "installation": {
+            "allowed": [],
+            "blocked": [],
             "edge_hosts": [],
+            "guards": [],
             "limits": {"calls": None, "calls_per_second": None},
             "platform_domain": "voice.example",
         },

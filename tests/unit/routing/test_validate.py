@@ -14,6 +14,7 @@ from sipd.routing import codec, model
 from sipd.routing.decision import explain
 from sipd.routing.lookup import compile_table
 from sipd.routing.model import (
+    Alternate,
     Installation,
     Limits,
     Member,
@@ -23,11 +24,24 @@ from sipd.routing.model import (
     Table,
     Tenant,
     UpstreamAccount,
+    User,
 )
 from sipd.routing.problem import Problem
 from sipd.routing.validate import Index, check_across, check_installation, check_tenant, contribution, validate
 from tests import strategies
-from tests.unit.routing.cast import ACME, GLOBEX, INSTALLATION, SEALED, TABLE, connection, group, schedule, tenant, user
+from tests.unit.routing.cast import (
+    ACME,
+    GLOBEX,
+    INSTALLATION,
+    SEALED,
+    TABLE,
+    connection,
+    group,
+    guard,
+    schedule,
+    tenant,
+    user,
+)
 
 
 def acme(**changes: object) -> list[Problem]:
@@ -77,6 +91,30 @@ def pattern(text: str, position: int = 1, **changes: Any) -> OutboundRule:
     return replace(OutboundRule("p", position, "", 0, "", "acme-pbx", text), **changes)
 
 
+def with_alternates(*places: tuple[str, int], **changes: object) -> list[Problem]:
+    alternates = tuple(Alternate(turn, host, port) for turn, (host, port) in enumerate(places))
+    return with_connection(alternates=alternates, **changes)
+
+
+def with_guard(**changes: object) -> list[Problem]:
+    return acme(guards=(guard(**changes),), schedules=(schedule(),))
+
+
+def relaying(*people: User, **changes: object) -> list[Problem]:
+    """acme, whose phones register at the PBX themselves."""
+    link = connection(strategy="relay")
+    return acme(**{"users": people or (relayed("101"), relayed("102")), "connections": (link,), **changes})
+
+
+def relayed(extension: str, username: str = "", password: str = "", **changes: object) -> User:
+    account = UpstreamAccount("acme-pbx", username or extension, "", password)
+    return user(extension, **{"upstream": (account,), "ha1_md5": "", "ha1_sha256": "", **changes})
+
+
+def protected(**changes: object) -> list[Problem]:
+    return check_installation(replace(INSTALLATION, **changes))  # type: ignore[arg-type]
+
+
 def summary(problems: list[Problem]) -> list[tuple[str, str]]:
     return [(problem.severity, problem.path) for problem in problems]
 
@@ -89,6 +127,8 @@ RULE = "tenants[acme].outbound[acme-r]"
 GROUP = "tenants[acme].groups[600]"
 HOURS = "tenants[acme].schedules[hours]"
 PATTERN = "tenants[acme].outbound[p]"
+GUARD = "tenants[acme].guards[00882]"
+SECOND = f"{PBX}.alternates[b.example]"
 
 ERRORS = [
     # The tenant and its domains.
@@ -170,7 +210,7 @@ ERRORS = [
     (with_connection(host="voice.example", port=5060), f"{PBX}.host", "is the edge itself"),
     (with_connection(port=65536), f"{PBX}.port", "0 to 65535"),
     (with_connection(transport="sctp"), f"{PBX}.transport", "'sctp' is not known here; choose one of udp, tcp"),
-    (with_connection(strategy="relay"), f"{PBX}.strategy", "choose one of on_behalf, none"),
+    (with_connection(strategy="proxy"), f"{PBX}.strategy", "choose one of on_behalf, relay, none"),
     (with_connection(internal_calls=""), f"{PBX}.internal_calls", "choose one of"),
     (with_connection(expires=59), f"{PBX}.expires", "60 to 86400"),
     (with_connection(limits=Limits(calls=100_001)), f"{PBX}.limits.calls", "1 to 100000"),
@@ -196,6 +236,30 @@ ERRORS = [
         "65 sources; the limit is 64",
     ),
     (acme(connections=(connection(), connection(sources=("192.0.2.9",)))), f"{PBX}.id", "in connections twice"),
+    # Further addresses of a PBX.
+    (with_connection(media="rtpengine"), f"{PBX}.media", "choose one of direct, relay"),
+    (with_alternates(("b_1", 0)), f"{PBX}.alternates[b_1].host", "is not a host"),
+    (with_alternates(("b.example", 65536)), f"{SECOND}.port", "0 to 65535"),
+    (with_connection(alternates=(Alternate(-1, "b.example", 0),)), f"{SECOND}.position", "0 to 1000000"),
+    (with_alternates(("b.example", 0), ("b.example", 0)), f"{SECOND}.host", "is an address of this PBX already"),
+    (with_alternates(("198.51.100.1", 0)), f"{PBX}.alternates[198.51.100.1].host", "already; remove one"),
+    (with_alternates(("edge.voice.example", 0)), f"{PBX}.alternates[edge.voice.example].host", "is the edge itself"),
+    (
+        with_alternates(*((f"b{n}.example", 0) for n in range(9))),
+        f"{PBX}.alternates",
+        "9 further addresses; the limit is 8",
+    ),
+    # Guards.
+    (with_guard(id="a b"), f"{GUARD}.id", "is no id"),
+    (with_guard(prefix=""), "tenants[acme].guards[0].prefix", "This is empty"),
+    (with_guard(prefix="0a"), "tenants[acme].guards[0a].prefix", "no start of a number"),
+    (with_guard(prefix="0" * 33), f"tenants[acme].guards[{'0' * 33}].prefix", "up to 32 digits"),
+    (with_guard(calls_per_hour=-1), f"{GUARD}.calls_per_hour", "in an hour, where 0 is none at all: 0 to 100000"),
+    (with_guard(calls_per_hour=100_001), f"{GUARD}.calls_per_hour", "100001 is out of range"),
+    (with_guard(schedule="gone"), f"{GUARD}.schedule", "'gone' is no schedule of this tenant"),
+    (acme(guards=(guard(), guard(id="b"))), f"{GUARD}.prefix", "a guard for '00882' already"),
+    (acme(guards=(guard(), guard("00881", id="acme-00882"))), "tenants[acme].guards[00881].id", "in guards twice"),
+    (acme(guards=tuple(guard(f"0{n}") for n in range(101))), "tenants[acme].guards", "101 guards; the limit is 100"),
     # Numbers and rules.
     (with_number("030 1", user="acme-101"), "tenants[acme].numbers[0].number", "no number"),
     (with_number("+0301", user="acme-101"), "tenants[acme].numbers[+0301].number", "the first not 0"),
@@ -341,6 +405,28 @@ ERRORS = [
     (check_installation(Installation("127.0.0.1")), "installation.platform_domain", "is an IP address"),
     (check_installation(Installation("v.example", ("a b",))), "installation.edge_hosts[0]", "is not a host"),
     (check_installation(replace(INSTALLATION, limits=Limits(0))), "installation.limits.calls", "out of range"),
+    (protected(guards=(guard(schedule="hours"),)), "installation.guards[00882].schedule", "a guard for all tenants"),
+    (protected(guards=(guard(prefix="x"),)), "installation.guards[x].prefix", "no start of a number"),
+    (protected(guards=(guard(calls_per_hour=-1),)), "installation.guards[00882].calls_per_hour", "out of range"),
+    (protected(guards=(guard(), guard(id="b"))), "installation.guards[00882].prefix", "already"),
+    (protected(guards=tuple(guard(f"0{n}") for n in range(101))), "installation.guards", "the limit is 100"),
+    (protected(allowed=("10.0.0.1%",)), "installation.allowed[0]", "is no network"),
+    (protected(allowed=("fe80::1%eth0",)), "installation.allowed[0]", "has a zone"),
+    (protected(blocked=("pbx.example",)), "installation.blocked[0]", "is no network"),
+    (protected(blocked=("192.0.2.1/24",)), "installation.blocked[0]", "write the network as '192.0.2.0/24'"),
+    (protected(blocked=("192.0.2.0/255.255.255.0",)), "installation.blocked[0]", "write it as '192.0.2.0/24'"),
+    (protected(blocked=("192.0.2.1/32",)), "installation.blocked[0]", "write it as '192.0.2.1'"),
+    (protected(blocked=("2001:DB8::/32",)), "installation.blocked[0]", "write it as '2001:db8::/32'"),
+    (protected(blocked=("::ffff:192.0.2.1",)), "installation.blocked[0]", "write it as '192.0.2.1'"),
+    (protected(blocked=("0.0.0.0/0",)), "installation.blocked[0]", "every address there is"),
+    (protected(allowed=("::/0",)), "installation.allowed[0]", "every address there is"),
+    (protected(blocked=("192.0.2.1", "192.0.2.1")), "installation.blocked[1]", "twice"),
+    (protected(allowed=("192.0.2.1",), blocked=("192.0.2.1",)), "installation.blocked[0]", "is also allowed"),
+    (
+        protected(allowed=tuple(f"10.0.{n // 250}.{n % 250 + 1}" for n in range(1001))),
+        "installation.allowed",
+        "1001 networks; the limit is 1000",
+    ),
 ]
 
 WARNINGS = [
@@ -429,6 +515,53 @@ WARNINGS = [
     (with_connection(transport="auto", host="p.example", tls_client="p.example"), f"{PBX}.tls_client", "is refused"),
     (with_connection(transport="auto"), f"{PBX}.transport", "'198.51.100.1' is an address"),
     (with_connection(transport="auto", host="p.example", port=5070), f"{PBX}.transport", "With the port 5070"),
+    (with_alternates(("198.51.100.9", 0)), f"{PBX}.alternates[198.51.100.9].host", "is none of the sources"),
+    (
+        with_alternates(("192.0.2.250", 5080), sources=("198.51.100.1", "192.0.2.250")),
+        f"{PBX}.alternates[192.0.2.250].host",
+        "listens on port 5080",
+    ),
+    (
+        with_alternates(("b.example", 0), outbound_proxy="sip:proxy.example"),
+        f"{PBX}.alternates",
+        "everything goes to the outbound proxy",
+    ),
+    (relaying(relayed("101", password=SEALED), relayed("102")), f"{ACCOUNT}.password", "is not used"),
+    (
+        relaying(user("101", upstream=(UpstreamAccount("acme-pbx", "", "", ""),)), relayed("102")),
+        f"{ACCOUNT}.username",
+        "no phone of this user can register",
+    ),
+    (
+        relaying(connections=(connection(strategy="relay", internal_calls="always_direct"),)),
+        f"{PBX}.internal_calls",
+        "always go through the PBX",
+    ),
+    (
+        relaying(relayed("101", forward_busy="0049301"), relayed("102")),
+        f"{USER}.forward_busy",
+        "the password that only a user's own phone has",
+    ),
+    (
+        relaying(groups=(group(forward_no_answer="0049301"),)),
+        f"{GROUP}.forward_no_answer",
+        "the password that only a user's own phone has",
+    ),
+    (relaying(numbers=(Number("acme-n", "+4930123456", forward="0049"),)), f"{NUMBER}.forward", "or let the PBX"),
+    (with_guard(calls_per_hour=0, schedule="hours"), f"{GUARD}.schedule", "the schedule makes no difference"),
+    (
+        check_tenant(ACME, replace(INSTALLATION, blocked=("198.51.100.0/24", "203.0.113.9"))),
+        f"{PBX}.sources[0]",
+        "'198.51.100.1' is where the provider blocks '198.51.100.0/24'",
+    ),
+    (
+        check_tenant(
+            replace(ACME, connections=(connection(source="198.51.100.0/24"),)),
+            replace(INSTALLATION, blocked=("198.51.100.7",)),
+        ),
+        f"{PBX}.sources[0]",
+        "blocks '198.51.100.7'",
+    ),
     (with_rules(pattern("1.", fallback="off")), f"{PATTERN}.fallback", "is disabled, so that there is none"),
     (
         with_rules(pattern("1.", connection="off", fallback="spare")),
@@ -496,6 +629,23 @@ def test_the_cast_has_no_problem() -> None:
         acme(caller_id="+4930", connections=(connection(caller_id="both"),)),
         acme(groups=(group(),), numbers=(Number("n", "600", group="acme-600"),)),
         with_openings((0, "00:00", "12:00"), (0, "12:00", "24:00"), (1, "00:00", "24:00")),
+        with_alternates(("b.example", 0), ("b.example", 5080), ("198.51.100.1", 5080), media="relay"),
+        with_alternates(("192.0.2.7", 0), sources=("198.51.100.1", "192.0.2.0/24")),
+        relaying(),
+        relaying(relayed("101", ha1_md5=SEALED), relayed("102", enabled=False, password=SEALED), numbers=()),
+        relaying(
+            connections=(connection(strategy="relay"), connection(id="b", strategy="none", sources=("192.0.2.8",))),
+            users=(relayed("101", forward_busy="0049"), relayed("102")),
+            outbound=(OutboundRule("r", 1, "00", 0, "", "acme-pbx", fallback="b"),),
+        ),
+        with_guard(schedule="hours"),
+        acme(guards=(guard("+882"), guard("00882"), guard("*9", calls_per_hour=0))),
+        protected(guards=(guard(),), allowed=("192.0.2.1", "10.0.0.0/8"), blocked=("192.0.2.0/24", "2001:db8::/32")),
+        check_tenant(ACME, replace(INSTALLATION, blocked=("198.51.101.0/24", "2001:db8::/32"))),
+        check_tenant(
+            replace(ACME, connections=(connection(enabled=False),), outbound=(), default_connection=""),
+            replace(INSTALLATION, blocked=("198.51.100.1",)),
+        ),
     ],
 )
 def test_what_is_allowed_draws_no_error(fine: list[Problem]) -> None:
@@ -656,11 +806,13 @@ def full_table() -> dict[str, Any]:
         ACME,
         alias_domains=("alias.example",),
         users=(user("101", aliases=("a",)), user("102")),
-        connections=(connection(outbound_proxy="sip:proxy.example"),),
+        connections=(connection(outbound_proxy="sip:proxy.example", alternates=(Alternate(1, "b.example", 0),)),),
+        guards=(guard(schedule="hours"),),
         groups=(group(aliases=("b",)),),
         schedules=(schedule(),),
     )
-    doc: dict[str, Any] = json.loads(codec.canonical(codec.to_document(Table(INSTALLATION, (whole,)))))
+    protection = replace(INSTALLATION, guards=(guard(),), allowed=("192.0.2.1",), blocked=("203.0.113.0/24",))
+    doc: dict[str, Any] = json.loads(codec.canonical(codec.to_document(Table(protection, (whole,)))))
     return doc
 
 
@@ -710,6 +862,7 @@ def test_no_text_makes_the_validator_raise(bad: str) -> None:
         ("+49301", "on_behalf", True),
         ("0049301", "on_behalf", True),
         ("+49301", "none", False),
+        ("+49301", "relay", False),
         ("101", "on_behalf", False),
     ],
 )

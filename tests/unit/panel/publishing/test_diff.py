@@ -7,8 +7,10 @@ import pytest
 
 from panel.publishing.diff import Change, Detail, diff_tables, diff_tenants, summary
 from sipd.routing.model import (
+    Alternate,
     Connection,
     Group,
+    Guard,
     Installation,
     Limits,
     Member,
@@ -143,11 +145,63 @@ def test_features_of_a_user_and_a_connection() -> None:
     )
 
 
+GUARD = Guard("w1", "00882", 5)
+
+
+def test_a_guard_is_told_with_what_it_allows() -> None:
+    [found] = changes(guards=(GUARD,))
+    assert found == Change(
+        "t1", "Acme", "added", "guard for 00882", (Detail("each user may make", after="5 calls an hour"),)
+    )
+    [none] = changes(guards=(replace(GUARD, calls_per_hour=0),))
+    assert none.details == (Detail("each user may make", after="none"),)
+    old = replace(ACME, guards=(GUARD,), schedules=(HOURS,))
+    [changed] = diff_tenants(old, replace(old, guards=(replace(GUARD, calls_per_hour=1, schedule="s1"),)))
+    assert changed.details == (
+        Detail("each user may make", "5 calls an hour", "1 call an hour"),
+        Detail("only within", "", "schedule Office"),
+    )
+    assert [(each.verb, each.subject) for each in diff_tenants(old, replace(old, guards=()))] == [
+        ("removed", "guard for 00882")
+    ]
+
+
+def test_guards_and_networks_of_the_installation_are_told() -> None:
+    old = Installation("x.example", guards=(GUARD,), blocked=("192.0.2.1",))
+    new = Installation("x.example", guards=(replace(GUARD, calls_per_hour=2),), allowed=("10.0.0.0/8",))
+    assert diff_tables(Table(old), Table(new)) == [
+        Change(
+            "",
+            "",
+            "changed",
+            "installation",
+            (
+                Detail("networks never banned", "", "10.0.0.0/8"),
+                Detail("networks that get no answer", "192.0.2.1", ""),
+            ),
+        ),
+        Change(
+            "", "", "changed", "guard for 00882", (Detail("each user may make", "5 calls an hour", "2 calls an hour"),)
+        ),
+    ]
+
+
+def test_relay_of_registrations_and_media_and_further_addresses_are_said_in_words() -> None:
+    places = (Alternate(2, "b.example", 0), Alternate(1, "192.0.2.6", 5080))
+    [found] = changes(connections=(replace(PBX, strategy="relay", alternates=places, media="relay"),))
+    assert found.details == (
+        Detail("registration", "registers each user", "phones register themselves, through the edge"),
+        Detail("further addresses", "", "192.0.2.6 port 5080, b.example"),
+        Detail("media relay", "off", "on"),
+    )
+
+
 def test_every_field_of_the_table_is_told() -> None:
     """So that a new one is not forgotten: changed alone, each gives a detail."""
     rule = OutboundRule("r1", 1, "00", 2, "+", "c1")
     items = {"users": ANN, "connections": PBX, "groups": SALES, "schedules": HOURS, "outbound": rule}
     items["numbers"] = Number("n1", "+4930")
+    items["guards"] = GUARD
     for collection, item in items.items():
         before = replace(ACME, **{collection: (item,)})  # type: ignore[arg-type]
         for field in dataclasses.fields(item):  # type: ignore[arg-type]

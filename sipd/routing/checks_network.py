@@ -1,0 +1,60 @@
+"""Checks of the networks that the installation allows and blocks, and of the PBXs that are in blocked ones."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from sipd.routing.checks_scope import Problems, Scope, check_list
+from sipd.routing.checks_sources import Source, SourceMap, sources_of
+from sipd.routing.checks_text import network_fault
+from sipd.routing.lookup import parse_source
+from sipd.routing.model import MAX_NETWORKS, Connection, Installation
+from sipd.routing.problem import Spot, show
+
+KINDS = ("allowed", "blocked")
+"""Lists of networks."""
+
+
+def check_networks(spot: Spot, installation: Installation) -> Problems:
+    """Both lists, and that no network is in both."""
+    for name in KINDS:
+        networks: tuple[str, ...] = getattr(installation, name)
+        if len(networks) > MAX_NETWORKS:
+            yield spot.at(name).error(
+                f"There are {len(networks)} networks; the limit is {MAX_NETWORKS}. Join neighbours to larger ones."
+            )
+        yield from check_list(spot, name, networks, network_fault)
+    allowed = frozenset(installation.allowed)
+    for index, text in enumerate(installation.blocked):
+        if text in allowed:
+            yield spot.entry("blocked", None, index).error(f"{show(text)} is also allowed; remove it from one list.")
+
+
+def check_blocked(spot: Spot, connection: Connection, scope: Scope) -> Problems:
+    """Whether a PBX sends from where nothing is answered."""
+    if not connection.enabled or not scope.installation.blocked:
+        return
+    blocked = blocked_sources(scope.installation.blocked)
+    for place, source in sources_of(connection):
+        network = next((owner for _, owner in blocked.overlapping(source)), None)
+        if network is not None:
+            yield spot.entry("sources", None, place).warning(
+                f"{show(connection.sources[place])} is where the provider blocks {show(network)}, so what comes from "
+                "there gets no answer. Ask the provider to unblock it."
+            )
+
+
+@lru_cache(maxsize=2)
+def blocked_sources(networks: tuple[str, ...]) -> SourceMap[str]:
+    """The networks without a fault, each with its text; for looking up only, as all tenants are compared with it."""
+    found: SourceMap[str] = SourceMap()
+    for text in networks:
+        if not network_fault(text):
+            found.add(source_of(text), text)
+    return found
+
+
+def source_of(network: str) -> Source:
+    """A good network as the index of sources has it."""
+    parsed, _ = parse_source(network)
+    return Source(parsed.version, int(parsed.network_address), parsed.prefixlen, 0)

@@ -48,6 +48,8 @@ class Dispatcher:
         self._passing = passing
         self._subscriptions = subscriptions
         self._authenticator = authenticator
+        self.retry_after = 0
+        """Seconds after which a new call may be tried again; 0: it is taken now."""
         self._refusals: OrderedDict[tuple[str, str, int], tuple[int, float]] = OrderedDict()
 
     def on_request(self, tx: ServerTransaction, now: float) -> None:
@@ -55,6 +57,8 @@ class Dispatcher:
         refusal = self._unfit(tx)
         if refusal is not None:
             self._refuse_unfit(tx, *refusal, now)
+        elif self.retry_after and begins_call(request):
+            self._refuse_unfit(tx, 503, [("Retry-After", str(self.retry_after))], now, "draining")
         elif request.method == "REGISTER":
             self._register(tx, now)
         else:
@@ -84,9 +88,11 @@ class Dispatcher:
             return 422, small
         return self._subscriptions.unfit(request) if request.method == "SUBSCRIBE" else None
 
-    def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:
+    def _refuse_unfit(
+        self, tx: ServerTransaction, status: int, headers: list[Header], now: float, rule: str = "unfit"
+    ) -> None:
         if self._is_heard(tx.source, now):
-            self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
+            self._refuse(tx, Decision(rule, status, build.REASONS[status]), now, headers)
         else:
             self._drop(tx)
 
@@ -183,7 +189,7 @@ class Dispatcher:
             return
         local_domain = uri.param("local-domain") or ""
         table, tracer = self._core.table(), self._core.events.tracer
-        at = now if request.method == "INVITE" else None  # business hours are for calls
+        at = self._core.events.wall(now) if request.method == "INVITE" else None  # business hours are for calls
         steps: list[Step] | None = None if tracer is None else []
         decision = decide_from_pbx(
             table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at,
@@ -399,6 +405,11 @@ class Dispatcher:
         tag = tag or self._core.wire.token()
         data = build.response(tx.request, status, reason, tag, headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
+
+
+def begins_call(request: Message) -> bool:
+    """Whether this INVITE outside a dialog is for a new call; with Replaces it goes on with one that there is."""
+    return request.method == "INVITE" and not request.has("replaces")
 
 
 def _name_at(connection: Connection, index: TenantIndex, asked: User | Group, asking: User) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from sipd.auth import Authenticator
@@ -198,14 +199,50 @@ class Edge:
         self._guarded(lambda: self._resuming.load(now), None, None)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
-        """State from before a restart; to be followed by `load`, which drops what the table no longer wants."""
+        """State from before a restart; to be followed by `load`, which drops what the table no longer wants.
+
+        A record that no part can read is left out: it is some other release's.
+        """
         for kind, key, record in changes:
-            if record is not None and kind == "binding":
-                self.registrar.restore(record, now, key)
-            elif record is not None and kind == "upstream":
-                self.upstream.restore(record, key)
-            elif record is not None and kind in KINDS:
-                self._resuming.restore(kind, key, record)
+            if record is not None:
+                try:
+                    self._restore(kind, key, record, now)
+                except Exception as error:  # noqa: BLE001 - one record must not keep the daemon from starting
+                    self._fault(error)
+                    self.events.count("restore.unreadable")
+
+    def _restore(self, kind: str, key: str, record: dict[str, Any], now: float) -> None:
+        if kind == "binding":
+            self.registrar.restore(record, now, key)
+        elif kind == "upstream":
+            self.upstream.restore(record, key)
+        elif kind in KINDS:
+            self._resuming.restore(kind, key, record)
+
+    def restate(self) -> None:
+        """Note all state once more, as changes: the store has lost what it had."""
+        for binding in self.registrar:
+            self.events.change("binding", binding.key, binding.record())
+        for registration in self.upstream:
+            if not registration.removing:
+                self.events.change("upstream", registration.wanted.key, registration.record())
+        self.calls_.keeping.restate(self.calls_.calls.values())
+
+    def set_wall(self, ahead: float) -> None:
+        """The wall clock is `ahead` seconds of the time that is told here: it holds for events and business hours."""
+        self.events.ahead = ahead
+
+    def refuse_calls(self, retry_after: int) -> None:
+        """Answer new calls with 503, to be tried again in so many seconds; 0: take them again. All else goes on."""
+        self._dispatcher.retry_after = retry_after
+
+    def hang_up_all(self, reason: str, now: float) -> int:
+        """End all calls, each with its record; how many."""
+        self._tick(now)
+        calls = list(self.calls_.calls.values())
+        for call in calls:
+            self._guarded(partial(self.calls_.hang_up, call, 503, reason, now), None, None)
+        return len(calls)
 
     # -- out
 

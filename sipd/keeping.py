@@ -10,6 +10,7 @@ A call that has ended is kept until its ends know: until our BYEs are answered, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sipd.events import legible
@@ -97,6 +98,11 @@ class Keeping:
         for kind in call.kept:
             self._wait((kind, call.id), None, now)
         call.kept = frozenset()
+
+    def restate(self, calls: Iterable[Call]) -> None:
+        """Write all calls once more: the store has lost what it had."""
+        for call in calls:
+            self._changed[call] = {CALL} if call.pair is None else set(KINDS)
 
     def _wait(self, place: tuple[str, str], call: Call | None, now: float) -> None:
         self._later[place] = call

@@ -16,6 +16,7 @@ from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.keepalive import KeepAlive
+from sipd.keeping import KINDS
 from sipd.limits import CallLimits
 from sipd.message import build, stun
 from sipd.message.check import check
@@ -25,6 +26,7 @@ from sipd.message.message import Message
 from sipd.message.scanner import scan
 from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
+from sipd.resuming import Resuming
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
 from sipd.sending import Sender
@@ -74,6 +76,7 @@ class Edge:
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
+        self._resuming = Resuming(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
         hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
@@ -196,6 +199,7 @@ class Edge:
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
         self.subscriptions.load(compiled, changed, now)
+        self._guarded(lambda: self._resuming.load(now), None, None)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
         """State from before a restart; to be followed by `load`, which drops what the table no longer wants.
@@ -215,6 +219,8 @@ class Edge:
             self.registrar.restore(record, now, key)
         elif kind == "upstream":
             self.upstream.restore(record, key)
+        elif kind in KINDS:
+            self._resuming.restore(kind, key, record)
 
     def restate(self) -> None:
         """Note all state once more, as changes: the store has lost what it had."""
@@ -223,6 +229,7 @@ class Edge:
         for registration in self.upstream:
             if not registration.removing:
                 self.events.change("upstream", registration.wanted.key, registration.record())
+        self.calls_.keeping.restate(self.calls_.calls.values())
 
     def set_wall(self, ahead: float) -> None:
         """The wall clock is `ahead` seconds of the time that is told here: it holds for events and business hours."""
@@ -256,6 +263,7 @@ class Edge:
         return self.events.take_events()
 
     def take_changes(self) -> list[Change]:
+        self.calls_.keeping.flush()
         return self.events.take_changes()
 
     @property

@@ -185,6 +185,19 @@ class Bridging:
         if bridge is not None:
             self._relays.end(bridge.session, now)
 
+    def kept(self, bridge: Bridge) -> dict[str, str] | None:
+        """For the record of a call: what `resume` makes its bridge of."""
+        session = bridge.session
+        if session.instance is None:
+            return None
+        return {"id": session.id, "at": session.instance.address, "owed": bridge.owed}
+
+    def resume(self, kept: Mapping[str, str], call: str) -> Bridge:
+        """The bridge of a call that goes on after a restart."""
+        bridge = Bridge(self._relays.adopt(str(kept["id"]), str(kept["at"]), call))
+        bridge.owed = str(kept["owed"])
+        return bridge
+
     def plainer(self, branch: Branch, bridge: Bridge) -> bool:
         """Whether the offer that a phone refused had SRTP and may be made once more without."""
         to = End(branch.pinned, branch.flow)

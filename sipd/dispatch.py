@@ -162,6 +162,7 @@ class Dispatcher:
     def _drop(self, tx: ServerTransaction) -> None:
         """No answer at all."""
         self._core.events.count("muted")
+        self._core.events.tally.request(tx.method, 0, "muted")
         self._core.layer.destroy(tx)
 
     def _muted(self, source: Flow, now: float) -> bool:
@@ -195,6 +196,7 @@ class Dispatcher:
             table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at,
             self._core.peer_names.get(source, NOBODY), steps,
         )  # fmt: skip
+        tx.rule = decision.rule
         if tracer is not None and steps:
             tracer.decided(steps, f"rule {decision.rule}" if decision.accepted else "")
         if not decision.accepted:
@@ -237,6 +239,7 @@ class Dispatcher:
 
     def _capabilities(self, tx: ServerTransaction, now: float) -> None:
         """OPTIONS to the edge itself: it is alive (RFC 3261 11.2)."""
+        tx.rule = "capabilities"
         self._answer(tx, 200, now, [ALLOW, ("Accept", "*/*"), ("Supported", ", ".join(sorted(UNDERSTOOD)))])
 
     # -- from a phone
@@ -277,6 +280,7 @@ class Dispatcher:
         dialled = decide_dialled(index, uri.user or "", None) if own else decide_outbound(index, uri.user or "")
         default = index.connections.get(index.tenant.default_connection)
         station = dialled.user or dialled.group
+        tx.rule = dialled.rule
         if tx.method in STATE_AT_PBX and default is not None and dialled.connection is None and uri.user:
             named = _name_at(default, index, station, user) if station is not None else uri.user
             self._to_connection(tx, index, user, default, at_pbx(default, named), now)
@@ -307,6 +311,7 @@ class Dispatcher:
         verdict, user = self._authenticator.check(tx.request, index, now)
         if verdict is Verdict.GOOD:
             return user
+        tx.rule = "challenge"
         self._core.events.count(f"auth.{verdict.value}")
         agent = tx.request.get("user-agent") or ""
         realm, stale = index.tenant.primary_domain, verdict is Verdict.STALE
@@ -343,6 +348,7 @@ class Dispatcher:
             self._refuse(tx, decision, now, list(refused.headers))
             return
         self._core.events.count("registered")
+        tx.rule = "register"
         headers = [*(("Contact", contact) for contact in contacts), *self._way_headers(request, tx.source)]
         self._answer(tx, 200, now, headers)
 
@@ -370,7 +376,7 @@ class Dispatcher:
 
     def _note(self, tx: ServerTransaction, decision: Decision, now: float) -> None:
         """The event of a refusal; nothing of credentials is in it."""
-        source = tx.source
+        source, tx.rule = tx.source, decision.rule
         self._core.events.count(f"refused.{decision.rule}")
         self._core.events.add(
             now, "refused",

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
 from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
+from sipd.census import Census
 from sipd.dispatch import Dispatcher
 from sipd.events import Change, Event, Events
 from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.keepalive import KeepAlive
+from sipd.keeping import KINDS
 from sipd.limits import CallLimits
 from sipd.media import MediaRelays
 from sipd.message import build, stun
@@ -25,11 +27,13 @@ from sipd.message.message import Message
 from sipd.message.scanner import scan
 from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
+from sipd.resuming import Resuming
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
 from sipd.sending import Sender
 from sipd.settings import Settings
 from sipd.subscriptions import Subscriptions
+from sipd.tally import Tally
 from sipd.timers import Timers
 from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
@@ -56,12 +60,12 @@ class Edge:
         """The table in force; knows nobody before the first `load`."""
         self.tracer = Tracer(settings.trace_sample) if settings.trace else None
         """What was said, for people; None: tracing is off."""
-        self.events = Events(self.tracer)
+        self.events = Events(self.tracer, Tally(settings.metrics_tenants))
         if self.tracer is not None:
             self.tracer.counters = self.events.counters
         self.timers = Timers()
         self.wire = Wire(settings, random_bytes)
-        self.layer = Layer(self, self.wire.send, self.timers, timing)
+        self.layer = Layer(self, self.wire.send, self.timers, timing, count=self.events.tally.request)
         self.keepalive = KeepAlive(settings, self.wire, self.timers, self.events, random_bytes)
         self.registrar = Registrar(settings, self.events, self.timers, self.keepalive)
         self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
@@ -74,6 +78,7 @@ class Edge:
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
+        self._resuming = Resuming(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
         hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
@@ -137,6 +142,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - answering is a courtesy here: what cannot be built is not sent
             self._fault(error)
             return
+        self.events.tally.request(message.method, bad.status, "malformed")
         self.wire.send(data, _answer_to(message, flow))
 
     def _guarded(self, work: Callable[[], None], message: Message | None, flow: Flow | None) -> None:
@@ -199,8 +205,9 @@ class Edge:
         self.compiled = compiled
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
-        self.media.begin(now)
         self.subscriptions.load(compiled, changed, now)
+        self._guarded(lambda: self._resuming.load(now), None, None)
+        self.media.begin(now)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
         """State from before a restart; to be followed by `load`, which drops what the table no longer wants.
@@ -222,6 +229,8 @@ class Edge:
             self.upstream.restore(record, key)
         elif kind == "media":
             self.media.restore(key, record)
+        elif kind in KINDS:
+            self._resuming.restore(kind, key, record)
 
     def restate(self) -> None:
         """Note all state once more, as changes: the store has lost what it had."""
@@ -231,6 +240,7 @@ class Edge:
             if not registration.removing:
                 self.events.change("upstream", registration.wanted.key, registration.record())
         self.media.restate()
+        self.calls_.keeping.restate(self.calls_.calls.values())
 
     def set_wall(self, ahead: float) -> None:
         """The wall clock is `ahead` seconds of the time that is told here: it holds for events and business hours."""
@@ -269,6 +279,7 @@ class Edge:
         return self.events.take_events()
 
     def take_changes(self) -> list[Change]:
+        self.calls_.keeping.flush()
         return self.events.take_changes()
 
     @property
@@ -324,6 +335,17 @@ class Edge:
         """docs/architecture.md, `status`."""
         return self.media.describe()
 
+    @property
+    def tally(self) -> Tally:
+        """What was counted since the start."""
+        return self.events.tally
+
+    def census(self) -> tuple[Census, Iterator[None]]:
+        """What there is now, and the steps that count it; whole after the last."""
+        self.events.tally.keep(self.compiled.tenants)
+        census = Census(self.events.tally)
+        return census, census.take(self.registrar, self.upstream, self.calls_)
+
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""
         return self.upstream.renew(tenant, connection, now)
@@ -333,6 +355,7 @@ class Edge:
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         try:
             if tx.request.to.tag and tx.method != "REGISTER":
+                tx.rule = "in-dialog"
                 if not self.subscriptions.on_request(tx, now):
                     self._in_dialog.on_request(tx, now)
             else:

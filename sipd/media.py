@@ -366,18 +366,15 @@ class MediaRelays:
             for name, call in {**instance.sessions, **instance.owed}.items():
                 self._events.change("media", f"{instance.address} {name}", {"call": call})
 
-    def kept(self, session: Session) -> dict[str, str] | None:
-        """What a call's record needs to `adopt` its session after a restart."""
-        return {"id": session.id, "at": session.instance.address} if session.instance is not None else None
-
-    def adopt(self, kept: Mapping[str, str], call: str) -> Session:
-        """The session of a call that goes on after a restart. Its instance may be gone from the settings since."""
-        session = Session(str(kept.get("id", "")), call)
+    def adopt(self, name: str, address: str, call: str) -> Session:
+        """The session of a call that goes on after a restart, whose media was at an instance by its address. That may
+        be gone from the settings since: then it has none until its next offer."""
+        session = Session(name, call)
         for instance in self.instances:
             if self._left.pop((instance.address, session.id), None) is not None:
                 session.places[instance] = None
                 instance.sessions[session.id] = call
-                if instance.address == kept.get("at"):
+                if instance.address == address:
                     session.instance = instance
         return session
 

@@ -105,9 +105,10 @@ class Hunting:
         if self._replace(call, now):
             return
         if self._is_here(index, uri.host):
-            dialled, foreign = decide_dialled(index, call.asked, now), None
+            dialled, foreign = decide_dialled(index, call.asked, self._core.events.wall(now)), None
         else:  # another domain, also another tenant's: like the public, through the PBX
             dialled, foreign = decide_outbound(index, call.asked), uri
+        tx.rule = dialled.rule
         self._core.events.step(call.id, "decision", f"rule {dialled.rule}")
         if dialled.connection is None:
             call.direction = "internal"
@@ -325,7 +326,7 @@ class Hunting:
             call=call.id, by=part, to=target, reason=why.reason,
         )  # fmt: skip
         self._calls.tell_forwarded(call, now)
-        self._to(call, decide_dialled(call.index, target, now), now)
+        self._to(call, decide_dialled(call.index, target, self._core.events.wall(now)), now)
 
     def _call_out(
         self, call: Call, numbers: Sequence[tuple[Connection, str]], now: float, foreign: Uri | None = None

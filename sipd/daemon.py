@@ -153,7 +153,7 @@ class Daemon:
         draw = random.SystemRandom().randrange
         self._resolver = Resolver(self._resolved, self._counters, self.listeners, draw, config.dns_servers)
         hosts = {index: listener.host for index, listener in enumerate(self.listeners)}
-        security = Security(self._certificates, self._tls_name, config.ws_origins)
+        security = Security(self._certificates, self._tls_name, config.ws_origins, self._core.shuts_out)
         self._streams = Streams(asyncio.get_running_loop(), self, hosts, self._counters, security=security)
         self._udp: dict[int, UdpListener] = {}
 
@@ -171,7 +171,7 @@ class Daemon:
                 raise ConfigError(unusable("control-tcp", f"{address.host}:{address.port}", error)) from error
         for index, sock in enumerate(self._sockets):
             if sock.type == socket.SOCK_DGRAM:
-                self._udp[index] = UdpListener(loop, sock, index, self._received, self._counters)
+                self._udp[index] = UdpListener(loop, sock, index, self._received, self._counters, self._core.shuts_out)
                 self._udp[index].start()
             else:
                 await self._streams.listen(sock, index, self.listeners[index].transport)

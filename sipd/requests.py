@@ -48,6 +48,10 @@ class Asked(Protocol):
 
     def hang_up(self, name: str, tenant: str | None, code: int, reason: str, now: float) -> str: ...
 
+    def bans(self) -> list[Doc]: ...
+
+    def unban(self, source: str, now: float) -> bool: ...
+
     def vitals(self) -> dict[str, int]: ...
 
 
@@ -93,6 +97,8 @@ class Requests:
             "registrations": self.registrations,
             "calls": self.calls,
             "renew": self.renew,
+            "bans": self.bans,
+            "unban": self.unban,
             "reload-certificates": self.reload_certificates,
             "hangup": self.hangup,
             "traces": self.traces,
@@ -147,6 +153,14 @@ class Requests:
         renewed = self._core.renew(tenant, connection, self._clock())
         self._acted()
         return {"renewed": renewed}
+
+    async def bans(self, request: Doc, began: float) -> Doc:
+        return {"bans": self._core.bans()}
+
+    async def unban(self, request: Doc, began: float) -> Doc:
+        unbanned = self._core.unban(text(request, "source"), self._clock())
+        self._acted()
+        return {"unbanned": unbanned}
 
     async def reload_certificates(self, request: Doc, began: float) -> Doc:
         problem = self._reload_certificates()

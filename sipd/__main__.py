@@ -94,6 +94,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--set", action="append", metavar="NAME=VALUE", help="times, rates and names; below; may be given many times"
     )
+    run.add_argument(
+        "--drain",
+        metavar="SECONDS",
+        help="how long calls may go on after a signal to stop, new ones being refused; 0: not at all; default: 30",
+    )
     run.add_argument("--log-level", choices=config.LEVELS)
     run.add_argument("--trace", choices=("on", "off"), help="whether calls are traced; default: on")
     run.add_argument("--trace-sample", metavar="SHARE", help="share of calls that is traced, 0 to 1; default: 1")
@@ -133,6 +138,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--key-file", metavar="FILE", help="the installation's key; default: as `sipd run` has it")
     add_replay(verbs)
     add_asking(verbs)
+    add_draining(verbs)
     return top
 
 
@@ -185,6 +191,14 @@ def add_asking(verbs: Verbs[argparse.ArgumentParser]) -> None:
     hangup.add_argument("--code", metavar="CODE", type=int, help="what a caller hears who is not answered yet")
     hangup.add_argument("--reason", metavar="TEXT")
     hangup.add_argument("--tenant", metavar="TENANT", help="only if it is this tenant's")
+
+
+def add_draining(verbs: Verbs[argparse.ArgumentParser]) -> None:
+    """`sipd drain` and `sipd resume`."""
+    drain = asking(verbs, "drain", "have a running node refuse new calls", ask_drain)
+    drain.add_argument("--seconds", metavar="N", type=int, help="hang up then what is left; default: calls go on")
+    drain.set_defaults(ask="drain")
+    asking(verbs, "resume", "have it take new calls again", ask_drain).set_defaults(ask="resume", seconds=None)
 
 
 def asking(
@@ -314,6 +328,16 @@ def ask_hangup(asked: argparse.Namespace) -> int:
         commands.print_json(answer, sys.stdout)
     else:
         print(f"Call {commands.cell('call', answer['call'])} is ended.")
+    return commands.OK
+
+
+def ask_drain(asked: argparse.Namespace) -> int:
+    """`sipd drain` and `sipd resume`."""
+    answer = ask(asked, {"do": asked.ask, **({} if asked.seconds is None else {"seconds": asked.seconds})})
+    if asked.json:
+        commands.print_json(answer, sys.stdout)
+    else:
+        print(commands.draining(answer))
     return commands.OK
 
 

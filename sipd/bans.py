@@ -87,10 +87,12 @@ class Bans:
 
     def describe(self) -> list[dict[str, Any]]:
         """docs/architecture.md, `bans`."""
+        wall = self._events.wall
         return [
-            {"source": place, "since": ban.since, "until": ban.until, "reason": ban.reason, "times": ban.times}
+            {"source": place, "since": wall(ban.since), "until": wall(ban.until), "reason": ban.reason,
+             "times": ban.times}
             for place, ban in self._bans.items()
-        ]
+        ]  # fmt: skip
 
     def _expire(self, place: str, now: float) -> None:
         self.end(place, "time", now)

@@ -23,6 +23,8 @@ from sipd.traces import KEEPING, Keeping
 TOKEN_CHARACTERS = 16
 """Shortest token of the control channel that is accepted."""
 LISTENER_LIMIT = 64
+DRAIN_LIMIT = 86_400
+"""Most seconds that a stop may wait for calls."""
 CERTIFICATE_LIMIT = 1000
 ORIGIN_LIMIT = 1000
 SOCKET_PATH_BYTES = 107
@@ -50,6 +52,7 @@ TEXTS: Mapping[str, str] = {
     "trace_bodies": "sdp",
     "trace_megabytes": "256",
     "trace_days": "7",
+    "drain": "30",
 }
 """Settings that are one text each, with their defaults."""
 LISTEN = ("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")
@@ -125,6 +128,8 @@ class Config:
     """Share of calls, 0 to 1."""
     keeping: Keeping = KEEPING
     """How much of the traces is on disk."""
+    drain: float = 30.0
+    """Seconds that calls in progress may go on after a signal to stop; 0: it stops at once."""
     tuned: Mapping[str, float | str] = field(default_factory=dict)
     """Fields of `Settings` that are set."""
 
@@ -454,6 +459,7 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
         trace=parse_trace(found["trace"]),
         trace_sample=parse_number("trace_sample", found["trace_sample"], 0, 1),
         keeping=parse_keeping(found),
+        drain=parse_number("drain", found["drain"], 0, DRAIN_LIMIT),
         tuned=parse_tuned(lists["set"]),
     )
 

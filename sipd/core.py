@@ -7,13 +7,37 @@ from typing import Any, Protocol
 
 from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.message.framing import FramingError
-from sipd.requests import Asked
 from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
 from sipd.store import Change
+from sipd.trace import Tracer
 
 Doc = dict[str, Any]
+
+
+class Asked(Protocol):
+    """The part of the core that people ask."""
+
+    tracer: Tracer | None
+    """None: tracing is off."""
+
+    @property
+    def counters(self) -> Mapping[str, int]: ...
+
+    def registrations(self, tenant: str | None, now: float) -> Doc: ...
+
+    def calls(self, tenant: str | None, now: float) -> list[Doc]: ...
+
+    def renew(self, tenant: str, connection: str | None, now: float) -> int: ...
+
+    def hang_up(self, name: str, tenant: str | None, code: int, reason: str, now: float) -> str: ...
+
+    def bans(self) -> list[Doc]: ...
+
+    def unban(self, source: str, now: float) -> bool: ...
+
+    def vitals(self) -> dict[str, int]: ...
 
 
 class Core(Asked, Protocol):
@@ -44,6 +68,14 @@ class Core(Asked, Protocol):
     def load(self, compiled: Compiled, now: float) -> None: ...
 
     def restore(self, changes: list[Change], now: float) -> None: ...
+
+    def restate(self) -> None: ...
+
+    def set_wall(self, ahead: float) -> None: ...
+
+    def refuse_calls(self, retry_after: int) -> None: ...
+
+    def hang_up_all(self, reason: str, now: float) -> int: ...
 
     def datagrams_to_send(self) -> list[tuple[bytes, Flow]]: ...
 

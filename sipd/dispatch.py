@@ -47,6 +47,8 @@ class Dispatcher:
         self._subscriptions = subscriptions
         self._authenticator = authenticator
         self._guard = guard
+        self.retry_after = 0
+        """Seconds after which a new call may be tried again; 0: it is taken now."""
 
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         request = tx.request
@@ -54,6 +56,9 @@ class Dispatcher:
         if refusal is not None:
             status, headers = refusal
             self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
+        elif self.retry_after and begins_call(request):
+            headers = [("Retry-After", str(self.retry_after))]
+            self._refuse(tx, Decision("draining", 503, build.REASONS[503]), now, headers)
         elif request.method == "REGISTER":
             self._register(tx, now)
         else:
@@ -139,7 +144,7 @@ class Dispatcher:
             return
         local_domain = uri.param("local-domain") or ""
         table, tracer = self._core.table(), self._core.events.tracer
-        at = now if request.method == "INVITE" else None  # business hours are for calls
+        at = self._core.events.wall(now) if request.method == "INVITE" else None  # business hours are for calls
         steps: list[Step] | None = None if tracer is None else []
         decision = decide_from_pbx(
             table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at,
@@ -394,6 +399,11 @@ class Dispatcher:
         tag = tag or self._core.wire.token()
         data = build.response(tx.request, status, reason, tag, headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
+
+
+def begins_call(request: Message) -> bool:
+    """Whether this INVITE outside a dialog is for a new call; with Replaces it goes on with one that there is."""
+    return request.method == "INVITE" and not request.has("replaces")
 
 
 def _name_at(connection: Connection, index: TenantIndex, asked: User | Group, asking: User) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from sipd.auth import Authenticator
@@ -15,6 +16,7 @@ from sipd.guard import Admission, Guard
 from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.keepalive import KeepAlive
+from sipd.keeping import KINDS
 from sipd.limits import CallLimits
 from sipd.message import build, stun
 from sipd.message.check import check
@@ -24,6 +26,7 @@ from sipd.message.message import Message
 from sipd.message.scanner import scan
 from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
+from sipd.resuming import Resuming
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
 from sipd.sending import Sender
@@ -68,13 +71,14 @@ class Edge:
         self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
         self.core = core = Core(
             settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
-            self.keepalive, cipher, lambda: self.compiled,
+            self.keepalive, cipher, lambda: self.compiled, self.upstream.ways,
         )  # fmt: skip
         self.guard = Guard(settings, self.timers, self.events, self.registrar, core.peer_names, self.compiled)
         self._now = 0.0
         """When the last thing happened."""
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
+        self._resuming = Resuming(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
         hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
@@ -204,16 +208,55 @@ class Edge:
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
         self.subscriptions.load(compiled, changed, now)
+        self._guarded(lambda: self._resuming.load(now))
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
-        """State from before a restart; to be followed by `load`, which drops what the table no longer wants."""
+        """State from before a restart; to be followed by `load`, which drops what the table no longer wants.
+
+        A record that no part can read is left out: it is some other release's.
+        """
         for kind, key, record in changes:
-            if record is not None and kind == "binding":
-                self.registrar.restore(record, now, key)
-            elif record is not None and kind == "upstream":
-                self.upstream.restore(record, key)
+            if record is not None:
+                try:
+                    self._restore(kind, key, record, now)
+                except Exception as error:  # noqa: BLE001 - one record must not keep the daemon from starting
+                    self._fault(error)
+                    self.events.count("restore.unreadable")
         for binding in self.registrar:
             self.guard.prove(binding.flow, now)
+
+    def _restore(self, kind: str, key: str, record: dict[str, Any], now: float) -> None:
+        if kind == "binding":
+            self.registrar.restore(record, now, key)
+        elif kind == "upstream":
+            self.upstream.restore(record, key)
+        elif kind in KINDS:
+            self._resuming.restore(kind, key, record)
+
+    def restate(self) -> None:
+        """Note all state once more, as changes: the store has lost what it had."""
+        for binding in self.registrar:
+            self.events.change("binding", binding.key, binding.record())
+        for registration in self.upstream:
+            if not registration.removing:
+                self.events.change("upstream", registration.wanted.key, registration.record())
+        self.calls_.keeping.restate(self.calls_.calls.values())
+
+    def set_wall(self, ahead: float) -> None:
+        """The wall clock is `ahead` seconds of the time that is told here: it holds for events and business hours."""
+        self.events.ahead = ahead
+
+    def refuse_calls(self, retry_after: int) -> None:
+        """Answer new calls with 503, to be tried again in so many seconds; 0: take them again. All else goes on."""
+        self._dispatcher.retry_after = retry_after
+
+    def hang_up_all(self, reason: str, now: float) -> int:
+        """End all calls, each with its record; how many."""
+        self._tick(now)
+        calls = list(self.calls_.calls.values())
+        for call in calls:
+            self._guarded(partial(self.calls_.hang_up, call, 503, reason, now))
+        return len(calls)
 
     # -- out
 
@@ -232,6 +275,7 @@ class Edge:
         return self.events.take_events()
 
     def take_changes(self) -> list[Change]:
+        self.calls_.keeping.flush()
         return self.events.take_changes()
 
     @property
@@ -275,6 +319,8 @@ class Edge:
             "server_transactions": self.layer.servers,
             "bindings": len(self.registrar),
             "upstream": len(self.upstream),
+            "pbx_addresses": len(self.upstream.health),
+            "pbx_addresses_down": self.upstream.health.down,
             "subscriptions": len(self.subscriptions),
             "timers": len(self.timers),
             "traces": len(self.tracer) if self.tracer is not None else 0,

@@ -14,6 +14,9 @@ Change = tuple[str, str, dict[str, Any] | None]
 MAX_WAITING = 100_000
 """Events not yet taken by the shell. More are dropped and counted as `events.dropped`."""
 
+TIMES = ("started", "answered", "ended")
+"""What in an event's detail is a moment."""
+
 
 def legible(text: str) -> str:
     """Text of a message, for records: what was no UTF-8 is replaced, as no database takes it."""
@@ -23,11 +26,13 @@ def legible(text: str) -> str:
 class Events:
     """The core's outbox: events and state changes, taken by the shell after each batch."""
 
-    __slots__ = ("changes", "counters", "tracer", "waiting")
+    __slots__ = ("ahead", "changes", "counters", "tracer", "waiting")
 
     def __init__(self, tracer: Tracer | None = None) -> None:
         self.tracer = tracer
         """Who is told of events, legs and steps as well; None: tracing is off."""
+        self.ahead = 0.0
+        """Seconds from the core's time, which runs on steadily, to the wall clock's, by which people read events."""
         self.waiting: list[Event] = []
         self.changes: list[Change] = []
         self.counters: Counter[str] = Counter()
@@ -53,13 +58,20 @@ class Events:
                 detail[name] = legible(value)
             elif isinstance(value, list | tuple):
                 detail[name] = [legible(each) if isinstance(each, str) else each for each in value]
-        event: Event = {"at": round(now, 3), "kind": kind, "detail": detail}
+        if self.ahead:  # all by the same difference: what lasted a minute, lasted a minute
+            times = ((name, detail.get(name)) for name in TIMES)
+            detail |= {name: self.wall(at) for name, at in times if isinstance(at, float)}
+        event: Event = {"at": round(self.wall(now), 3), "kind": kind, "detail": detail}
         for key, value in (("tenant", tenant), ("connection", connection), ("user", user), ("rule", rule)):
             if value:
                 event[key] = value
         self.waiting.append(event)
         if self.tracer is not None:
             self.tracer.event(event)
+
+    def wall(self, at: float) -> float:
+        """A moment of the core's, by the wall clock."""
+        return at + self.ahead
 
     def leg(
         self, call_id: str, of: str, *, tenant: str = "", user: str = "", connection: str = "", call: bool = False

@@ -31,7 +31,7 @@ KNOWN_FACTOR = 50.0
 """How many more failures a known place may have: an office is many phones behind one address."""
 MAX_USERNAME = 64
 """Characters of a user name that is counted."""
-COSTS: Mapping[str, float] = {"challenge": 0.01, "suspended": 0.01, "alive": 0.1, "stray": 0.05}
+COSTS: Mapping[str, float] = {"challenge": 0.01, "suspended": 0.01, "draining": 0.01, "alive": 0.1, "stray": 0.05}
 """What is no failure by itself, as a share of one: an office of 500 phones asks 500 times before the first is known."""
 RETRY_AFTER = 5
 """Seconds, in a 503 to who is known and too fast."""

@@ -49,10 +49,11 @@ NUMBERS: Mapping[str, Range] = {
     "tenant_request_burst": Range(1, 1_000_000, "the same at once"),
     "tenant_failure_rate": Range(0.1, 1_000_000, "wrong credentials a second, one tenant, answered", whole=False),
     "tenant_failure_burst": Range(1, 1_000_000, "the same at once"),
-    "upstream_rate": Range(0.1, 100_000, "REGISTER requests a second to one PBX", whole=False),
-    "upstream_total_rate": Range(0.1, 100_000, "REGISTER requests a second to all PBXs", whole=False),
+    "upstream_rate": Range(0.1, 100_000, "registrations sent a second to one PBX", whole=False),
+    "upstream_total_rate": Range(0.1, 100_000, "registrations sent a second to all PBXs", whole=False),
     "retry_first": Range(1, 3600, "first wait after a PBX refused a registration, seconds"),
     "retry_cap": Range(1, DAY, "longest wait after that, seconds"),
+    "options_interval": Range(0, 3600, "how often a PBX is asked with OPTIONS whether it is there, seconds; 0: never"),
 }
 """By their names in `Settings`."""
 USER_AGENT = re.compile(r"[A-Za-z0-9.!%*_+`'~/-]{1,64}")

@@ -48,8 +48,10 @@ def memory() -> Doc:
     return {"now": pages * resource.getpagesize(), "peak": peak}
 
 
-def limits(compiled: Compiled, keeping: traces.Keeping) -> Doc:
-    """The limits in force, by name, and a digest of them, to compare nodes by. None: no limit."""
+def limits(compiled: Compiled, keeping: traces.Keeping, connections: int) -> Doc:
+    """The limits in force, by name, and a digest of them, to compare nodes by. None: no limit.
+
+    `connections` is what the system lets us have of streams."""
     installation = compiled.installation.limits
     found: Doc = {
         "message.bytes": DEFAULT.message,
@@ -65,5 +67,6 @@ def limits(compiled: Compiled, keeping: traces.Keeping) -> Doc:
     }
     found |= {f"trace.{name}": value for name, value in dataclasses.asdict(TraceLimits()).items()}
     found |= {f"streams.{n.lower()}": v for n, v in vars(streams).items() if n.isupper() and isinstance(v, int | float)}
+    found["streams.connection_limit"] = connections
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
     return {"digest": digest, "in_force": found}

@@ -337,6 +337,22 @@ class Layer:
         tx._retry = None
         self.cancel(tx, (), now)
 
+    def resume_server(self, msg: Message, source: Flow, flow: Flow, owner: object) -> ServerTransaction:
+        """An INVITE from before a restart that may come again, and may still be answered, over `flow`."""
+        tx = ServerTransaction(self, _INVITE_SERVER, server_key(msg, source), msg, source, flow)
+        tx.state, tx.owner = tables.PROCEEDING, owner
+        self._servers[tx.key] = tx
+        self._remember_flow(tx)
+        return tx
+
+    def resume_invite(self, data: bytes, branch: str, flow: Flow, owner: object) -> ClientTransaction:
+        """An INVITE that was sent before a restart, and had a provisional answer as far as we know: to be cancelled."""
+        tx = ClientTransaction(self, _INVITE_CLIENT, (branch, "INVITE"), "INVITE", flow, owner, data, branch)
+        tx.state = tables.PROCEEDING
+        self._clients[tx.key] = tx
+        self._remember_flow(tx)
+        return tx
+
     def destroy(self, tx: Transaction) -> None:
         """Give up a transaction without another word."""
         self._stop(tx, None, 0.0)

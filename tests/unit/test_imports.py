@@ -23,8 +23,8 @@ NOT_IN_THE_CORE = frozenset(
 SHELL = frozenset(
     f"sipd.{name}"
     for name in (
-        "__main__ clock commands config control core daemon disk faults grounds handmade ladder listening pcap plain "
-        "reload replay requests spool store traces tuning vitals"
+        "__main__ chores clock commands config control core daemon disk drain faults grounds handmade ladder "
+        "listening pcap plain reload replay requests salvage spool store traces tuning vitals"
     ).split()
 )
 """What else is directly in sipd is core, and held to its rules: a new file is core until it is named here."""

@@ -91,7 +91,7 @@ class Call:
     __slots__ = (
         "answered_at", "asked", "branches", "by", "callee", "caller", "code", "connection", "direction", "ended",
         "forwarding", "forwards", "from_text", "group", "id", "index", "kept", "local_tags", "media", "pair", "parent",
-        "payers", "rang_before", "reason", "replaces", "request", "round", "scopes", "started", "to_text", "tx",
+        "payers", "rang", "rang_before", "reason", "replaces", "request", "round", "scopes", "started", "to_text", "tx",
         "visited",
     )  # fmt: skip
 
@@ -134,6 +134,8 @@ class Call:
         self.replaces = False
         """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.started = now
+        self.rang = False
+        """Whether somebody has rung."""
         self.answered_at: float | None = None
         self.ended = False
         self.code, self.reason = 0, ""
@@ -469,6 +471,9 @@ class Calls:
         branch.rang = branch.rang or response.status > 100
         if response.status == 100 or call.pair is not None or call.ended:
             return
+        if not call.rang:
+            call.rang = True
+            self._core.events.tally.ringing.note(now - call.started)
         dialog = self._dialog(branch, response)
         if dialog is None:
             rest = lines_to_pass(response, from_phone=branch.pinned)
@@ -562,6 +567,7 @@ class Calls:
             self._pair(dialog, now)
         call.pair = dialog.other
         call.answered_at = now
+        self._core.events.tally.answering.note(now - call.started)
         if dialog.branch is not None:
             self.hunting.answered(dialog.branch)
         for branch in call.active:
@@ -639,6 +645,7 @@ class Calls:
         self, call: Call, status: int, reason: str, now: float, headers: Sequence[Header] = (), *, rule: str = ""
     ) -> None:
         """The edge itself ends a call that was not answered; counted and told as an event."""
+        call.tx.rule = rule
         self._core.events.add(
             now, "refused", tenant=call.index.tenant.id, rule=rule, call=call.id, code=status, reason=reason,
             method="INVITE",

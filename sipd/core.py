@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from sipd.census import Census
 from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.message.framing import FramingError
 from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
 from sipd.store import Change
+from sipd.tally import Tally
 from sipd.trace import Tracer
 
 Doc = dict[str, Any]
@@ -84,6 +86,11 @@ class Core(Asked, Protocol):
     def take_events(self) -> list[Doc]: ...
 
     def take_changes(self) -> list[Change]: ...
+
+    @property
+    def tally(self) -> Tally: ...
+
+    def census(self) -> tuple[Census, Iterator[None]]: ...
 
 
 MakeCore = Callable[[Settings, Cipher, Callable[[int], bytes]], Core]

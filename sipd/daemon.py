@@ -32,6 +32,7 @@ from sipd.net.resolve import Resolver
 from sipd.net.streams import Security, Streams
 from sipd.net.tls import CertificateError, Certificates
 from sipd.net.udp import Received, UdpListener
+from sipd.readiness import reasons
 from sipd.reload import Reloader
 from sipd.requests import Requests, release
 from sipd.routing.lookup import Compiled
@@ -40,6 +41,7 @@ from sipd.settings import Settings
 from sipd.store import Change, Store, TableStore
 from sipd.traces import TraceStore
 from sipd.vitals import limits, memory
+from sipd.watch import Watch
 
 log = logging.getLogger("sipd.daemon")
 
@@ -117,7 +119,14 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.leave)
-        loop.add_signal_handler(signal.SIGHUP, self.reload_certificates)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+
+    def reload(self) -> None:
+        """Read the certificates anew, and tell the service manager."""
+        if self._serving:
+            self._watch.reloading()
+            self.reload_certificates()
+            self._watch.started()
 
     def reload_certificates(self) -> str:
         """For connections made from now on; why the files could not be taken, or empty."""
@@ -163,6 +172,7 @@ class Daemon:
             asyncio.get_running_loop(), self, hosts, self._counters, security=security, limit=allow_files()
         )
         self._udp: dict[int, UdpListener] = {}
+        self._watch = Watch(config, self._clock, self._reloader, self._requests.state, self._chores.overdue)
 
     def _restore(self, changes: list[Change]) -> None:
         """State and table from before; a clock that goes on with what they were stored by."""
@@ -178,6 +188,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.set_threshold(*GARBAGE)
+        await self._watch.serve(self._core, self._certificates.expiries, self._counters, self._faults)
         await self._listen_control()
         if self._config.control_tcp:
             address = self._config.control_tcp
@@ -197,10 +208,11 @@ class Daemon:
         self._keep_clock()
         for ticks, work in (
             (1, self._look_at_clock), (1, self._keep_state), (1, self._keep_traces), (1, self._drain.look),
-            (OFTEN, self._look_at_files), (SELDOM, self._keep_clock),
+            (1, self._watch.tick), (OFTEN, self._look_at_files), (SELDOM, self._keep_clock),
         ):  # fmt: skip
             self._chores.every(ticks, work)
         self._chores.start()
+        self._watch.started()
         log.info("started node=%s listen=%s", self._config.node, ",".join(map(shown, self.listeners)))
         self.started.set()
 
@@ -215,6 +227,7 @@ class Daemon:
 
     async def _end(self) -> None:
         started, self._serving = self._serving, False
+        self._watch.stopping()
         self._chores.stop()
         for task in (*self._tasks, *([self._leaving] if self._leaving else ())):
             task.cancel()
@@ -236,6 +249,7 @@ class Daemon:
         self._traces.close()
         self._requests.close()
         self._reloader.close()
+        self._watch.close()
         self._checkpointer.stop()
         self._store.close()
         self._tables.close()
@@ -315,6 +329,8 @@ class Daemon:
             events = events + self._events
             self._events = []
         self._store.commit(core.take_changes(), events)
+        if events:
+            self._watch.take(events)
         for data, flow in core.datagrams_to_send():
             self._send(data, flow)
         for query in core.lookups_to_start():
@@ -406,7 +422,13 @@ class Daemon:
 
     def _shell(self) -> Doc:
         """For `status`: what the shell knows."""
+        not_ready = reasons(
+            listening=self._serving, table=bool(self._reloader.running.parts), store=not self._store.failing,
+            draining=self._drain.since is not None,
+        )  # fmt: skip
         return {
+            "ready": not not_ready,
+            "not_ready": not_ready,
             "node": self._config.node,
             "release": release(),
             "pid": os.getpid(),
@@ -416,6 +438,8 @@ class Daemon:
             "queues": {
                 "traces": self._traces.waiting,
                 "events": self._store.spool.mark.next - self._store.spool.mark.first,
+                "udp": sum(listener.waiting for listener in self._udp.values()),
+                "lookups": self._resolver.waiting,
             },
             "traces_on_disk": self._traces.held,
             "store": {**self._store.state(self._clock.shown()), "table": not self._reloader.unstored},

@@ -91,9 +91,10 @@ class Dispatcher:
     def turn_away(self, tx: ServerTransaction, admission: Admission, now: float) -> None:
         """A request of a source that sends too many, or none that is wanted."""
         if admission is Admission.BUSY:
+            tx.rule = "busy"
             self._answer_once(tx, 503, now, [("Retry-After", str(RETRY_AFTER))])
         else:
-            self._core.layer.destroy(tx)
+            self._drop(tx)
 
     # -- who it is from
 
@@ -119,7 +120,7 @@ class Dispatcher:
         if self._guard.blame(tx.source, "alive", now):
             self._capabilities(tx, now)
         else:
-            self._core.layer.destroy(tx)
+            self._drop(tx)
 
     def _is_a_phone(self, tx: ServerTransaction) -> bool:
         """Whether a phone is registered where this comes from; at a PBX's own address and port, whether it is the
@@ -133,6 +134,11 @@ class Dispatcher:
         index = table.tenant_of(sender.host)
         user = index.user(sender.user or "") if index is not None else None
         return index is not None and user is not None and (index.tenant.id, user.id) in users
+
+    def _drop(self, tx: ServerTransaction) -> None:
+        """No answer at all."""
+        self._core.events.tally.request(tx.method, 0, "muted")
+        self._core.layer.destroy(tx)
 
     # -- from a PBX
 
@@ -150,6 +156,7 @@ class Dispatcher:
             table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at,
             self._core.peer_names.get(source, NOBODY), steps,
         )  # fmt: skip
+        tx.rule = decision.rule
         if tracer is not None and steps:
             tracer.decided(steps, f"rule {decision.rule}" if decision.accepted else "")
         if not decision.accepted:
@@ -189,6 +196,7 @@ class Dispatcher:
 
     def _capabilities(self, tx: ServerTransaction, now: float) -> None:
         """OPTIONS to the edge itself: it is alive (RFC 3261 11.2)."""
+        tx.rule = "capabilities"
         answer = self._answer_once if self._guard.is_stranger(tx.source) else self._answer
         answer(tx, 200, now, [ALLOW, ("Accept", "*/*"), ("Supported", ", ".join(sorted(UNDERSTOOD)))])
 
@@ -230,6 +238,7 @@ class Dispatcher:
         dialled = decide_dialled(index, uri.user or "", None) if own else decide_outbound(index, uri.user or "")
         default = index.connections.get(index.tenant.default_connection)
         station = dialled.user or dialled.group
+        tx.rule = dialled.rule
         if tx.method in STATE_AT_PBX and default is not None and dialled.connection is None and uri.user:
             named = _name_at(default, index, station, user) if station is not None else uri.user
             self._to_connection(tx, index, user, default, at_pbx(default, named), now)
@@ -261,16 +270,18 @@ class Dispatcher:
         checked = self._authenticator.check(tx.request, index, place_of(source.host), now)
         if checked.username and self._has_guessed(tx, index, checked.username, now):
             self._core.events.count("auth.guessed")
-            self._core.layer.destroy(tx)
+            self._drop(tx)
         elif checked.user is not None:
             self._guard.prove(source, now)
             if self._guard.admits_user(tx.method, source, tenant.id, now):
                 return checked.user
+            tx.rule = "busy"
             self._answer(tx, 503, now, [("Retry-After", str(RETRY_AFTER))])
         elif self._may_try_again(tx, index, checked, now):
+            tx.rule = "challenge"
             self._challenge(tx, index, now, stale=checked.verdict is Verdict.STALE)
         else:
-            self._core.layer.destroy(tx)
+            self._drop(tx)
         return None
 
     def _has_guessed(self, tx: ServerTransaction, index: TenantIndex, username: str, now: float) -> bool:
@@ -325,6 +336,7 @@ class Dispatcher:
             self._refuse(tx, decision, now, list(refused.headers))
             return
         self._core.events.count("registered")
+        tx.rule = "register"
         headers = [*(("Contact", contact) for contact in contacts), *self._way_headers(request, tx.source)]
         self._answer(tx, 200, now, headers)
 
@@ -345,7 +357,7 @@ class Dispatcher:
     ) -> None:
         stranger = self._guard.is_stranger(tx.source)
         if decision.user is None and not self._guard.blame(tx.source, decision.rule, now):
-            self._core.layer.destroy(tx)
+            self._drop(tx)
             return
         headers = list(headers or [])
         if decision.warning:
@@ -356,7 +368,7 @@ class Dispatcher:
 
     def _note(self, tx: ServerTransaction, decision: Decision, now: float) -> None:
         """The event of a refusal; nothing of credentials is in it."""
-        source = tx.source
+        source, tx.rule = tx.source, decision.rule
         self._core.events.count(f"refused.{decision.rule}")
         self._core.events.add(
             now, "refused",

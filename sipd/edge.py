@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
 from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
+from sipd.census import Census
 from sipd.dispatch import Dispatcher
 from sipd.events import Change, Event, Events
 from sipd.flow import Answer, Flow, Query, TlsName
@@ -32,6 +33,7 @@ from sipd.routing.seal import Cipher
 from sipd.sending import Sender
 from sipd.settings import Settings
 from sipd.subscriptions import Subscriptions
+from sipd.tally import Tally
 from sipd.timers import Timers
 from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
@@ -58,12 +60,12 @@ class Edge:
         """The table in force; knows nobody before the first `load`."""
         self.tracer = Tracer(settings.trace_sample) if settings.trace else None
         """What was said, for people; None: tracing is off."""
-        self.events = Events(self.tracer)
+        self.events = Events(self.tracer, Tally(settings.metrics_tenants))
         if self.tracer is not None:
             self.tracer.counters = self.events.counters
         self.timers = Timers()
         self.wire = Wire(settings, random_bytes)
-        self.layer = Layer(self, self.wire.send, self.timers, timing)
+        self.layer = Layer(self, self.wire.send, self.timers, timing, count=self.events.tally.request)
         self.keepalive = KeepAlive(settings, self.wire, self.timers, self.events, random_bytes)
         self.registrar = Registrar(settings, self.events, self.timers, self.keepalive)
         self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
@@ -146,6 +148,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - answering is a courtesy here: what cannot be built is not sent
             self._fault(error)
             return
+        self.events.tally.request(message.method, bad.status, "malformed")
         self.wire.send(data, _answer_to(message, flow))
 
     def _guarded(
@@ -340,6 +343,17 @@ class Edge:
         self._tick(now)
         return self.guard.unban(source, now)
 
+    @property
+    def tally(self) -> Tally:
+        """What was counted since the start."""
+        return self.events.tally
+
+    def census(self) -> tuple[Census, Iterator[None]]:
+        """What there is now, and the steps that count it; whole after the last."""
+        self.events.tally.keep(self.compiled.tenants)
+        census = Census(self.events.tally)
+        return census, census.take(self.registrar, self.upstream, self.calls_)
+
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""
         return self.upstream.renew(tenant, connection, now)
@@ -352,6 +366,7 @@ class Edge:
             if admission is not Admission.LET_IN:
                 self._dispatcher.turn_away(tx, admission, now)
             elif tx.request.to.tag and tx.method != "REGISTER":
+                tx.rule = "in-dialog"
                 if not self.subscriptions.on_request(tx, now):
                     self._in_dialog.on_request(tx, now)
             else:

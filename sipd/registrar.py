@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -120,7 +120,15 @@ class Registrar:
             yield from of_user.values()
 
     def __len__(self) -> int:
-        return sum(len(of_user) for of_user in self._bindings.values())
+        return len(self._expiries)
+
+    def owners(self) -> list[Owner]:
+        """Who has bindings."""
+        return list(self._bindings)
+
+    def held(self, owner: Owner) -> Iterable[Binding]:
+        """A user's bindings, in no order, to be counted."""
+        return self._bindings.get(owner, {}).values()
 
     def bindings(self, owner: Owner, now: float) -> list[Binding]:
         """Where to ring: live bindings, the preferred (q) and then the newest first; of a device with several flows

@@ -99,11 +99,17 @@ class Requests:
         return {"node": self._node, "format": FORMAT, "release": release()}
 
     async def status(self, request: Doc, began: float) -> Doc:
+        return self.state()
+
+    def state(self) -> Doc:
+        """How the node is, in one document."""
         running, refused = self._reloader.running, self._reloader.refused
         return {
             "version": running.version,
             "hash": running.hash,
             "since": running.since,
+            "load_ms": running.ms,
+            "stale": self._reloader.stale,
             "problems": refused.problems if refused else [],
             "refused_hash": refused.hash if refused else "",
             "uptime": round(self._clock.now() - self._started, 3),

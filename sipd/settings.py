@@ -82,6 +82,9 @@ class Settings:
     trace_sample: float = 1.0
     """Share of calls that are traced, 0 to 1."""
 
+    metrics_tenants: int = 100
+    """Tenants that have metrics of their own; the others are counted together."""
+
     caller_timeout: float = 180.0
     """Timer C (RFC 3261 16.6): an outbound call without any answer newer than this ends."""
     max_forward_hops: int = 5

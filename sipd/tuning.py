@@ -53,6 +53,7 @@ NUMBERS: Mapping[str, Range] = {
     "upstream_total_rate": Range(0.1, 100_000, "registrations sent a second to all PBXs", whole=False),
     "retry_first": Range(1, 3600, "first wait after a PBX refused a registration, seconds"),
     "retry_cap": Range(1, DAY, "longest wait after that, seconds"),
+    "metrics_tenants": Range(0, 1000, "tenants with metrics of their own; the others are counted together"),
     "options_interval": Range(0, 3600, "how often a PBX is asked with OPTIONS whether it is there, seconds; 0: never"),
 }
 """By their names in `Settings`."""

@@ -81,6 +81,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="ADDRESS[:PORT]",
         help="in place of the system's; may be given many times",
     )
+    run.add_argument(
+        "--media",
+        action="append",
+        metavar="udp:ADDRESS:PORT",
+        help="ng port of an rtpengine, for connections with media relay; may be given many times",
+    )
     run.add_argument("--state", metavar="DIR", help="bindings, events and the last good table")
     run.add_argument("--control", metavar="PATH", help="Unix socket; default: control.sock in the state directory")
     run.add_argument("--control-tcp", metavar="ADDRESS:PORT")

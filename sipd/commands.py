@@ -228,6 +228,9 @@ def status(answer: Doc, out: TextIO = sys.stdout) -> None:
     print(f"uptime    {lasting(answer['uptime'])}", file=out)
     for listener in answer.get("listeners", ()):
         print(f"listens   {cell('listener', listener)}", file=out)
+    for relay in answer.get("media", ()):
+        state = f"{'up' if relay['up'] else 'DOWN'} since {when(relay['since'])}, {relay['sessions']} sessions"
+        print(f"media     {cell('media', relay['address'])} {state}", file=out)
     if answer.get("drain", {}).get("draining"):
         print(f"calls     {draining(answer['drain'])}", file=out)
     if answer.get("store", {}).get("state") == "failing":

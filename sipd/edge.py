@@ -19,6 +19,7 @@ from sipd.indialog import InDialog, Relay
 from sipd.keepalive import KeepAlive
 from sipd.keeping import KINDS
 from sipd.limits import CallLimits
+from sipd.media import MediaRelays
 from sipd.message import build, stun
 from sipd.message.check import check
 from sipd.message.errors import BadMessage
@@ -71,9 +72,10 @@ class Edge:
         self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
         self.sender.on_flow_failed = self.registrar.flow_failed
         self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
+        self.media = MediaRelays(settings.media, self.timers, self.events, self.wire.token, settings.media_ping)
         self.core = core = Core(
             settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
-            self.keepalive, cipher, lambda: self.compiled, self.upstream.ways,
+            self.keepalive, cipher, lambda: self.compiled, self.upstream.ways, self.media,
         )  # fmt: skip
         self.guard = Guard(settings, self.timers, self.events, self.registrar, core.peer_names, self.compiled)
         self._now = 0.0
@@ -188,6 +190,11 @@ class Edge:
         self._tick(now)
         self._guarded(lambda: self.wire.resolved(query, answer, now))
 
+    def media_received(self, data: bytes, instance: int, now: float) -> None:
+        """A datagram from a media relay, by its number in `Settings.media`."""
+        self._tick(now)
+        self._guarded(lambda: self.media.received(data, instance, now))
+
     def _tick(self, now: float) -> None:
         """Time passes. For the trace: what the core says now is no message's doing."""
         self._now = now
@@ -212,6 +219,7 @@ class Edge:
         self.upstream.load(compiled, changed, now)
         self.subscriptions.load(compiled, changed, now)
         self._guarded(lambda: self._resuming.load(now))
+        self.media.begin(now)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
         """State from before a restart; to be followed by `load`, which drops what the table no longer wants.
@@ -233,6 +241,8 @@ class Edge:
             self.registrar.restore(record, now, key)
         elif kind == "upstream":
             self.upstream.restore(record, key)
+        elif kind == "media":
+            self.media.restore(key, record)
         elif kind in KINDS:
             self._resuming.restore(kind, key, record)
 
@@ -243,6 +253,7 @@ class Edge:
         for registration in self.upstream:
             if not registration.removing:
                 self.events.change("upstream", registration.wanted.key, registration.record())
+        self.media.restate()
         self.calls_.keeping.restate(self.calls_.calls.values())
 
     def set_wall(self, ahead: float) -> None:
@@ -272,6 +283,11 @@ class Edge:
 
     def lookups_to_start(self) -> list[Query]:
         taken, self.wire.lookups = self.wire.lookups, []
+        return taken
+
+    def media_to_send(self) -> list[tuple[bytes, int]]:
+        """Datagrams to media relays, each with the number of the relay in `Settings.media`."""
+        taken, self.media.outbox = self.media.outbox, []
         return taken
 
     def take_events(self) -> list[Event]:
@@ -342,6 +358,10 @@ class Edge:
         """Lift the ban of a source; whether there was one."""
         self._tick(now)
         return self.guard.unban(source, now)
+
+    def media_relays(self) -> list[dict[str, Any]]:
+        """docs/architecture.md, `status`."""
+        return self.media.describe()
 
     @property
     def tally(self) -> Tally:

@@ -116,6 +116,7 @@ class Requests:
             "counters": {**self._core.counters, **self._counters},
             "spool": self._store.spool.mark._asdict(),
             "vitals": self._core.vitals(),
+            "media": self._core.media_relays(),
             **self._shell(),
         }
 

@@ -82,6 +82,10 @@ class Settings:
     trace_sample: float = 1.0
     """Share of calls that are traced, 0 to 1."""
 
+    media: tuple[str, ...] = ()
+    """Media relays, as `udp:192.0.2.1:2223`."""
+    media_ping: float = 5.0
+    """How often each is asked whether it is there."""
     metrics_tenants: int = 100
     """Tenants that have metrics of their own; the others are counted together."""
 

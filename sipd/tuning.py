@@ -49,6 +49,7 @@ NUMBERS: Mapping[str, Range] = {
     "tenant_request_burst": Range(1, 1_000_000, "the same at once"),
     "tenant_failure_rate": Range(0.1, 1_000_000, "wrong credentials a second, one tenant, answered", whole=False),
     "tenant_failure_burst": Range(1, 1_000_000, "the same at once"),
+    "media_ping": Range(1, 3600, "how often a media relay is asked whether it is there, seconds"),
     "upstream_rate": Range(0.1, 100_000, "registrations sent a second to one PBX", whole=False),
     "upstream_total_rate": Range(0.1, 100_000, "registrations sent a second to all PBXs", whole=False),
     "retry_first": Range(1, 3600, "first wait after a PBX refused a registration, seconds"),

@@ -56,7 +56,7 @@ from sipd.routing.decision import Decision, Dialled, Station, decide_dialled, de
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import MAX_USER_PART, Connection, Group, Limits, Number, User
 from sipd.transaction.layer import ServerTransaction
-from sipd.upstream import connection_hop, contact_of
+from sipd.wayout import contact_of
 
 FORWARDS_AT_ONCE = Limits(calls=10)
 """Calls of one caller that one extension or number forwards out and that are not answered yet. More is a loop through
@@ -105,9 +105,10 @@ class Hunting:
         if self._replace(call, now):
             return
         if self._is_here(index, uri.host):
-            dialled, foreign = decide_dialled(index, call.asked, now), None
+            dialled, foreign = decide_dialled(index, call.asked, self._core.events.wall(now)), None
         else:  # another domain, also another tenant's: like the public, through the PBX
             dialled, foreign = decide_outbound(index, call.asked), uri
+        tx.rule = dialled.rule
         self._core.events.step(call.id, "decision", f"rule {dialled.rule}")
         if dialled.connection is None:
             call.direction = "internal"
@@ -325,7 +326,7 @@ class Hunting:
             call=call.id, by=part, to=target, reason=why.reason,
         )  # fmt: skip
         self._calls.tell_forwarded(call, now)
-        self._to(call, decide_dialled(call.index, target, now), now)
+        self._to(call, decide_dialled(call.index, target, self._core.events.wall(now)), now)
 
     def _call_out(
         self, call: Call, numbers: Sequence[tuple[Connection, str]], now: float, foreign: Uri | None = None
@@ -582,7 +583,7 @@ class Hunting:
             self._place_failed(round_, None, _limited(limit), now)
             return
         held = [scope for scope, _ in scopes]
-        hop, loose = connection_hop(connection)
+        tenant = call.index.tenant.id
         round_.waiting += 1
 
         def ready(flows: Sequence[Flow], then: float) -> None:
@@ -599,14 +600,15 @@ class Hunting:
             branch.round = round_
             branch.scopes = held
             round_.branches.append(branch)
-            if loose:
-                branch.headers.append(("Route", loose))
+            way = self._core.ways.route(tenant, route.user.id if route.user else "", connection)
+            if way:
+                branch.headers.append(("Route", way))
             self._calls.watch(branch, then)
             self._calls.invite(branch, then)
             if round_.steps:
                 self._watch_for_life(round_, branch, then)
 
-        self._core.wire.find(*hop, ready, now, verify=connection.tls_verify)
+        self._core.ways.find(tenant, connection, ready, now)
 
     def _watch_for_life(self, round_: Round, branch: Branch, now: float) -> None:
         """While there is a fall-back, a PBX that says nothing at all is not waited for until timer B."""

@@ -111,6 +111,7 @@ class Replay:
     def _clear(self) -> None:
         self._edge.datagrams_to_send()
         self._edge.lookups_to_start()
+        self._edge.media_to_send()
         self._edge.take_events()
         self._edge.take_changes()
 

@@ -44,7 +44,7 @@ class Node:
         """Start and wait until it answers."""
         self.flags = flags
         listen = [f"--listen={transport}:{self.host}:{self.port}" for transport in ("udp", "tcp")]
-        command = [sys.executable, "-m", "sipd", "run", "--state", str(self.path), *listen, *flags]
+        command = [sys.executable, "-m", "sipd", "run", "--state", str(self.path), "--drain=0", *listen, *flags]
         with (self.path / "log").open("a") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, text=True)
         wait_for(lambda: self.control.exists() and self._answers())

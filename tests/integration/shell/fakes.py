@@ -36,10 +36,13 @@ class FakeCore:
         self.told: list[tuple[Any, ...]] = []
         self.out: list[tuple[bytes, Flow]] = []
         self.queries: list[Query] = []
+        self.media_out: list[tuple[bytes, int]] = [(b"hello %d" % n, n) for n, _ in enumerate(settings.media)]
         self.events: list[dict[str, Any]] = []
         self.changes: list[Change] = []
         self.timers: list[tuple[float, bytes, Flow]] = []
         self.asking: dict[Query, Flow] = {}
+        self.in_progress = 1
+        self.ahead = 0.0
         self.tls_names: dict[tuple[str, str, int], TlsName] = {}
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
@@ -89,6 +92,20 @@ class FakeCore:
     def restore(self, changes: list[Change], now: float) -> None:
         self.told += [("restore", key) for _, key, _ in changes]
 
+    def restate(self) -> None:
+        self.told.append(("restate",))
+
+    def set_wall(self, ahead: float) -> None:
+        self.ahead = ahead
+
+    def refuse_calls(self, retry_after: int) -> None:
+        self.told.append(("refuse_calls", retry_after))
+
+    def hang_up_all(self, reason: str, now: float) -> int:
+        self.told.append(("hang_up_all", reason))
+        self.in_progress = 0
+        return 1
+
     def datagrams_to_send(self) -> list[tuple[bytes, Flow]]:
         taken, self.out = self.out, []
         return taken
@@ -115,8 +132,20 @@ class FakeCore:
         self.told.append(("hang_up", name, tenant, code, reason))
         return name if name == "c1" and tenant in (None, "t-acme") else ""
 
+    def media_received(self, data: bytes, instance: int, now: float) -> None:
+        """What a relay says goes back to it the other way round."""
+        self.told.append(("media_received", data, instance))
+        self.media_out.append((data[::-1], instance))
+
+    def media_to_send(self) -> list[tuple[bytes, int]]:
+        taken, self.media_out = self.media_out, []
+        return taken
+
+    def media_relays(self) -> list[dict[str, Any]]:
+        return [{"address": name, "up": True, "since": 0.0, "sessions": 0} for name in self.settings.media]
+
     def vitals(self) -> dict[str, int]:
-        return {"calls": 1}
+        return {"calls": self.in_progress, "client_transactions": 0}
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         self.told.append(("renew", tenant, connection))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sipd.auth import PbxAccount, Proof, account_of
+from sipd.bridging import Bridge, Bridging
 from sipd.dialogs import (
     Dialog,
     Leg,
@@ -29,7 +30,9 @@ from sipd.events import Events, legible
 from sipd.flow import Flow
 from sipd.history import Forward
 from sipd.keepalive import KeepAlive
+from sipd.keeping import Keeping, legs_of, rang
 from sipd.limits import CallLimits, Scope
+from sipd.media import Failure, MediaRelays, Result
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
@@ -61,6 +64,9 @@ MAX_DIALOGS = 20
 """Dialogs that the answers to one INVITE may make (RFC 3261 12.1.2 names no bound). Further 18x pass without one,
 and further 2xx, once the call is answered, are left to give up."""
 
+NO_SRTP = (415, 488, 606)
+"""What a phone says that takes no SRTP."""
+
 
 @dataclass(frozen=True, slots=True)
 class Core:
@@ -80,6 +86,7 @@ class Core:
     """The table in force now."""
     ways: WayOut
     """To PBXs."""
+    media: MediaRelays
     peer_names: dict[Flow, frozenset[str]] = field(default_factory=dict)
     """DNS names in the verified certificates of those at the other end of TLS connections, as long as these last."""
 
@@ -88,9 +95,10 @@ class Call:
     """One call, from the INVITE that began it to the end of both legs."""
 
     __slots__ = (
-        "answered_at", "asked", "branches", "by", "callee", "caller", "connection", "direction", "ended", "forwarding",
-        "forwards", "from_text", "group", "id", "index", "local_tags", "pair", "parent", "payers", "replaces",
-        "request", "round", "scopes", "started", "to_text", "tx", "visited",
+        "answered_at", "asked", "branches", "by", "callee", "caller", "code", "connection", "direction", "ended",
+        "forwarding", "forwards", "from_text", "group", "id", "index", "kept", "local_tags", "media", "pair", "parent",
+        "payers", "rang", "rang_before", "reason", "replaces", "request", "round", "scopes", "started", "to_text", "tx",
+        "visited",
     )  # fmt: skip
 
     def __init__(self, call_id: str, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> None:
@@ -132,9 +140,19 @@ class Call:
         self.replaces = False
         """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.started = now
+        self.rang = False
+        """Whether somebody has rung."""
         self.answered_at: float | None = None
         self.ended = False
+        self.code, self.reason = 0, ""
+        """How it ended."""
         self.by = "edge"
+        self.kept: frozenset[str] = frozenset()
+        """Records of it that are in the store."""
+        self.rang_before: dict[str, Any] | None = None
+        """Of a call from before a restart: whom it came to."""
+        self.media: Any = None
+        """What its media need to be ended after a restart: opaque JSON. Who changes it calls `Keeping.began`."""
         self.from_text = _plain_uri(self.request.from_.uri_text)
         self.to_text = _plain_uri(self.request.uri)
 
@@ -168,9 +186,9 @@ class Branch:
     """One INVITE that we sent for a call, and the dialogs that its answers made."""
 
     __slots__ = (
-        "account", "bindings", "call", "call_id", "cancelled", "connection", "contact", "contact_over", "dialogs",
-        "done", "flow", "flows", "from_value", "headers", "least", "local_tag", "pinned", "proof", "rang", "rest",
-        "round", "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
+        "account", "bindings", "body", "bridge", "call", "call_id", "cancelled", "connection", "contact",
+        "contact_over", "dialogs", "done", "flow", "flows", "from_value", "headers", "least", "local_tag", "pinned",
+        "proof", "rang", "rest", "round", "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
     )  # fmt: skip
 
     def __init__(
@@ -208,6 +226,9 @@ class Branch:
         self.pinned = False
         self.headers: list[Header] = []
         self.rest = b""
+        self.body = call.request.body
+        self.bridge: Bridge | None = None
+        """Its media relaying; None: its bodies pass untouched."""
         self.least = 0
         """Min-SE that its other end asked for (RFC 4028)."""
         self.account: PbxAccount | None = None
@@ -263,6 +284,8 @@ class Calls:
         self.dialogs: dict[tuple[str, str], Dialog] = {}
         """By our side of it: Call-ID and local tag (RFC 3261 12)."""
         self.sessions = Sessions(core, self)
+        self.bridging = Bridging(core)
+        self.keeping = Keeping(core, self.sessions)
         self._sent: dict[str, Call] = {}
         """By the Call-IDs of our INVITEs: a PBX that is a proxy sends them back unchanged."""
 
@@ -284,8 +307,20 @@ class Calls:
         user = dialog.call.caller if dialog.branch is None else dialog.branch.user
         if dialog.pinned and user is not None:
             flow = self._core.registrar.flow_of((dialog.call.index.tenant.id, user.id), dialog.target, dialog.flow, now)
-            if flow != dialog.flow:
-                dialog.send_to(flow)
+            self.moved(dialog, flow)
+
+    def moved(self, dialog: Dialog, flow: Flow) -> None:
+        """A phone is here now: NATs give out new ports."""
+        if flow != dialog.flow:
+            dialog.send_to(flow)
+            self.keeping.changed(dialog.call)
+
+    def next_seq(self, dialog: Dialog) -> int:
+        """The CSeq of our next request in a dialog: one that a restart will not repeat."""
+        seq = dialog.next_seq()
+        if seq > dialog.kept_seq:
+            self.keeping.changed(dialog.call)
+        return seq
 
     def renamed(self, request: Message, index: TenantIndex, towards: Connection | None = None) -> list[Header]:
         """Headers of a request that name a call of the tenant, by its name on the other leg: a PBX's or a phone's."""
@@ -326,6 +361,7 @@ class Calls:
         tx.owner = call
         call.parent = self._sent.get(tx.request.call_id)
         self.calls[call.id] = call
+        self.keeping.began(call)
         self._core.events.leg(tx.request.call_id, call.id, tenant=index.tenant.id, call=True)
         self._core.layer.respond(tx, 100, build.response(tx.request, 100, received=tx.source[1:3]), now)
         return call
@@ -341,7 +377,26 @@ class Calls:
         self._core.events.leg(branch.call_id, call.id)
         self._core.events.step(call.id, "leg", f"INVITE to {branch.uri.partition(';')[0]}")
         self._sent[branch.call_id] = call
-        self._send_invite(branch, [], now)
+        if self.bridging.wanted(call, branch.connection):
+            self._bridge(branch, now)
+        else:
+            self._send_invite(branch, [], now)
+
+    def _bridge(self, branch: Branch, now: float) -> None:
+        """Send the INVITE when the media relay has rewritten its offer; at once if it makes none."""
+
+        def rewritten(result: Result, at: float) -> None:
+            if branch.cancelled or branch.done:  # meanwhile
+                self._end_branch(branch)
+                self.bridging.close(branch.bridge, at)
+            elif isinstance(result, Failure):
+                self.fail(branch, _without_media(result), at)
+            else:
+                branch.body = result
+                self._send_invite(branch, [], at)
+
+        if not self.bridging.offer_first(branch, rewritten, now):
+            self._send_invite(branch, [], now)
 
     def _send_invite(self, branch: Branch, credentials: list[Header], now: float) -> None:
         branch.seq += 1
@@ -349,6 +404,7 @@ class Calls:
 
         def invite(flow: Flow, via_branch: str) -> bytes:
             branch.flow, branch.contact = flow, branch.contact_over(flow)
+            self.keeping.began(branch.call)
             if flow in branch.bindings:
                 branch.uri = target_of(branch.bindings[flow].contact)
             return self._invite_over(branch, via_branch, credentials)
@@ -372,7 +428,7 @@ class Calls:
                 *self.sessions.offer(branch.call, branch.call.request, branch.least),
                 *credentials,
             ],
-            branch.call.request.body,
+            branch.body,
             branch.rest,
         )
 
@@ -380,10 +436,52 @@ class Calls:
 
     def on_response(self, tx: ClientTransaction, sent: Branch | Bye, response: Message, now: float) -> None:
         if isinstance(sent, Bye):
-            if response.status in (401, 407):
-                self._bye_again(sent, response, now)
+            if not (response.status in (401, 407) and self._bye_again(sent, response, now)) and response.status >= 200:
+                self.keeping.told(sent.dialog, now)
             return
-        branch, status = sent, response.status
+        if sent.bridge is None:
+            self._heard(sent, response, now)
+        else:
+            self._heard_in_turn(sent, sent.bridge, response, now)
+
+    def _heard_in_turn(self, branch: Branch, bridge: Bridge, received: Message, now: float) -> None:
+        """What a callee says, in its order, with its session description rewritten."""
+
+        def rewrites(response: Message, at: float) -> bool:
+            if not self._brings_media(branch, response):
+                return False
+
+            def rewritten(result: Result, then: float) -> None:
+                try:
+                    if isinstance(result, Failure):
+                        self._unusable(branch, response, result, then)
+                    else:
+                        self._heard(branch, response.with_body(result), then)
+                finally:
+                    bridge.line.free(then)
+
+            return self.bridging.answer_first(branch, bridge, response, rewritten, at)
+
+        if not bridge.line.pass_on(received, rewrites, lambda response, at: self._heard(branch, response, at), now):
+            self._core.events.count("media.dropped")
+
+    def _brings_media(self, branch: Branch, response: Message) -> bool:
+        """Whether an answer to an INVITE says where media goes: not one that comes again, or that nobody wants."""
+        if not 100 < response.status < 300 or branch.done or branch.cancelled or branch.call.pair is not None:
+            return False
+        dialog = branch.dialogs.get(response.to.tag or "")
+        return dialog is None or not (dialog.acks or dialog.unacked)
+
+    def _unusable(self, branch: Branch, response: Message, failure: Failure, now: float) -> None:
+        """An answer without a way for its media: it is given up."""
+        self.cancel(branch, now)
+        if response.status >= 200:
+            self._heard(branch, response, now)  # acknowledged, and ended with BYE
+        if not branch.call.ended and branch.call.pair is None:
+            self.fail(branch, _without_media(failure), now)
+
+    def _heard(self, branch: Branch, response: Message, now: float) -> None:
+        status = response.status
         if status < 200:
             self._provisional(branch, response, now)
         elif status < 300:
@@ -392,6 +490,8 @@ class Calls:
             if status in (401, 407) and self._authenticate(branch, response, now):
                 return
             if status == 422 and self._lengthen(branch, response, now):
+                return
+            if status in NO_SRTP and self._decrypt(branch, now):
                 return
             self.fail(branch, _final(response, from_phone=branch.pinned), now)
 
@@ -404,8 +504,12 @@ class Calls:
             self.ack_again(dialog, response)
 
     def ack_again(self, dialog: Dialog, response: Message) -> None:
-        """The same 2xx again: the same ACK again, once there is one."""
-        data = dialog.acks.get(response.cseq.number)
+        """The same 2xx again: the same ACK again, once there is one. Of an INVITE from before a restart the ACK is
+        made anew: that it was lost is why the 2xx comes."""
+        seq = response.cseq.number
+        data = dialog.acks.get(seq)
+        if data is None and dialog.resumed and dialog.unacked != seq:
+            data = dialog.request(self._core.wire, "ACK", self._core.wire.branch(), seq, [])
         if data is not None:
             self._core.wire.send(data, dialog.flow)
 
@@ -423,7 +527,9 @@ class Calls:
 
     def on_failure(self, sending: Sending, sent: Branch | Bye, reason: str, now: float) -> None:
         """Time-out (408) or transport error (503), RFC 3261 8.1.3.1."""
-        if isinstance(sent, Branch) and not sent.done:
+        if isinstance(sent, Bye):
+            self.keeping.told(sent.dialog, now)
+        elif not sent.done:
             final = Final(408 if reason == "timeout" else 503, reason.capitalize(), rule="unreachable")
             if sent.pinned and reason != "timeout":  # that one phone's stream is gone is no 503 of the edge
                 final = Final(480, "Temporarily Unavailable", rule="unreachable")
@@ -438,6 +544,9 @@ class Calls:
         branch.rang = branch.rang or response.status > 100
         if response.status == 100 or call.pair is not None or call.ended:
             return
+        if not call.rang:
+            call.rang = True
+            self._core.events.tally.ringing.note(now - call.started)
         dialog = self._dialog(branch, response)
         if dialog is None:
             rest = lines_to_pass(response, from_phone=branch.pinned)
@@ -521,6 +630,7 @@ class Calls:
         dialog.learn(response, branch.flow, self._core.wire, now)
         self._end_branch(branch)
         if call.pair is not None or call.ended or branch.cancelled:
+            self.bridging.close(branch.bridge, now)
             self.hang_up_unwanted(dialog, now)
             return
         self._answered(call, dialog, response, now)
@@ -531,6 +641,7 @@ class Calls:
             self._pair(dialog, now)
         call.pair = dialog.other
         call.answered_at = now
+        self._core.events.tally.answering.note(now - call.started)
         if dialog.branch is not None:
             self.hunting.answered(dialog.branch)
         for branch in call.active:
@@ -542,7 +653,17 @@ class Calls:
         self.dialogs[dialog.call_id, dialog.local_tag] = dialog
         data = self._relay_answer(call, dialog, response, now)
         self.await_ack(dialog.other, call.tx, data, now)
+        if dialog.branch is not None and dialog.branch.bridge is not None:
+            self.keep_media(call, dialog.branch.bridge)
+        self.keeping.changed(call)
         self._core.events.add(now, "call.answered", tenant=call.index.tenant.id, call=call.id)
+
+    def keep_media(self, call: Call, bridge: Bridge) -> None:
+        """What a restart needs to go on with the media of a call that was answered."""
+        kept = self.bridging.kept(bridge)
+        if call.pair is not None and kept != call.media:
+            call.media = kept
+            self.keeping.began(call)
 
     def _authenticate(self, branch: Branch, response: Message, now: float) -> bool:
         """Answer the PBX's challenge with the user's credentials; False when we cannot."""
@@ -565,6 +686,14 @@ class Calls:
         self._send_invite(branch, [], now)
         return True
 
+    def _decrypt(self, branch: Branch, now: float) -> bool:
+        """A phone over TLS that takes no SRTP is offered plain RTP, once."""
+        bridge = branch.bridge
+        if branch.cancelled or bridge is None or not self.bridging.plainer(branch, bridge):
+            return False
+        self._bridge(branch, now)
+        return True
+
     def proof(self, account: PbxAccount | None) -> Proof:
         """For one request to a PBX: what it has answered to challenges."""
         return Proof(account, self._core.cipher)
@@ -574,6 +703,7 @@ class Calls:
     def fail(self, branch: Branch, final: Final, now: float) -> None:
         """A branch is over without an answer; what comes then is for `hunting` to say."""
         self._end_branch(branch)
+        self.bridging.close(branch.bridge, now)
         self._tell_early_end(branch, final.status, now)
         self._forget_all(branch)
         self.hunting.failed(branch, final, now)
@@ -607,6 +737,7 @@ class Calls:
         self, call: Call, status: int, reason: str, now: float, headers: Sequence[Header] = (), *, rule: str = ""
     ) -> None:
         """The edge itself ends a call that was not answered; counted and told as an event."""
+        call.tx.rule = rule
         self._core.events.add(
             now, "refused", tenant=call.index.tenant.id, rule=rule, call=call.id, code=status, reason=reason,
             method="INVITE",
@@ -648,6 +779,7 @@ class Calls:
         if not branch.done:
             self.cancel(branch, now, reason)
             self._end_branch(branch)
+            self.bridging.close(branch.bridge, now)
 
     def tell_forwarded(self, call: Call, now: float) -> None:
         """181 to the caller, in an early dialog of its own (RFC 3261 21.1.3, 12.1.1).
@@ -667,10 +799,11 @@ class Calls:
         self._core.layer.respond(call.tx, 181, data, now)
 
     def cancel(self, branch: Branch, now: float, reason: Header = b"") -> None:
-        if branch.cancelled or branch.sending is None:
+        if branch.cancelled:
             return
         branch.cancelled = True
-        self._core.sender.cancel(branch.sending, [reason], now)
+        if branch.sending is not None:  # else it waits for the media relay, and is not sent
+            self._core.sender.cancel(branch.sending, [reason], now)
 
     def _end_branch(self, branch: Branch) -> None:
         branch.done = True
@@ -691,7 +824,7 @@ class Calls:
         """The call is over: free what it took, and write its record."""
         if call.ended:
             return
-        call.ended = True
+        call.ended, call.code, call.reason = True, code, reason
         self.calls.pop(call.id, None)
         self._core.limits.give_back(call.scopes)
         call.scopes = []
@@ -702,22 +835,31 @@ class Calls:
         for branch in call.branches:
             self._sent.pop(branch.call_id, None)
             self._core.timers.cancel(branch.timer)
-        for dialog in _legs(call):
+            self.bridging.close(branch.bridge, now)
+        for dialog in legs_of(call):
             if dialog.pending is not None:
                 dialog.pending.give_up(now)
-        settings, until = self._core.settings, now + self._core.settings.zombie_longest
-        self._core.timers.set(now + settings.zombie_time, lambda at: self._bury(call, at, until))
+        self.keeping.ended(call)
+        self.bury_later(call, now)
         self._core.events.add(
             now, "call.ended", tenant=call.index.tenant.id, connection=_connection_id(call), user=_user_id(call),
             call=call.id, **{"from": call.from_text}, to=call.to_text, direction=call.direction, started=call.started,
-            answered=call.answered_at, ended=now, code=code, reason=reason, by=call.by, **_rang(call),
+            answered=call.answered_at, ended=now, code=code, reason=reason, by=call.by, **rang(call),
         )  # fmt: skip
+
+    def bury_later(self, call: Call, now: float) -> None:
+        """For a while its dialogs still answer."""
+        settings, until = self._core.settings, now + self._core.settings.zombie_longest
+        self._core.timers.set(now + settings.zombie_time, lambda at: self._bury(call, at, until))
 
     def _bury(self, call: Call, now: float, until: float) -> None:
         """Forget the dialogs, unless a BYE still waits for its turn, or a transfer is still told of (RFC 5057)."""
-        legs = _legs(call)
+        legs = legs_of(call)
         told = now < until and any(at > now for dialog in legs for at in dialog.usages.values())
-        if told or any(dialog.ok is not None for dialog in legs):
+        waits = any(dialog.ok is not None for dialog in legs)
+        if not waits:
+            self.keeping.forget(call, now)
+        if told or waits:
             self._core.timers.set(now + T2, lambda at: self._bury(call, at, until))
             return
         for branch in call.branches:
@@ -793,6 +935,8 @@ class Calls:
         if seq:
             data = dialog.request(wire, "ACK", wire.branch(), seq, [], body, rest)
             dialog.keep_ack(seq, data)
+            if body:
+                self.keeping.changed(dialog.call)
             wire.send(data, dialog.flow)
 
     def part(self, dialog: Dialog, now: float, rest: bytes = b"", body: bytes = b"") -> None:
@@ -800,6 +944,7 @@ class Calls:
 
         RFC 3261 15: before that, the other end may not know yet that there is a dialog.
         """
+        dialog.telling = True
         self.reach(dialog, now)
         self.send_ack(dialog, b"", b"")
         if dialog.ok is not None:
@@ -809,7 +954,7 @@ class Calls:
 
     def _send_bye(self, bye: Bye, credentials: Sequence[Header], now: float) -> None:
         wire, dialog = self._core.wire, bye.dialog
-        seq = dialog.next_seq()
+        seq = self.next_seq(dialog)
 
         def over(flow: Flow, branch: str) -> bytes:
             return dialog.request(wire, "BYE", branch, seq, [*credentials], bye.body, bye.rest, flow)
@@ -817,15 +962,22 @@ class Calls:
         flows = dialog.flows
         self._core.sender.request("BYE", flows, over, (self, bye), now, pinned=dialog.pinned)
 
-    def _bye_again(self, bye: Bye, response: Message, now: float) -> None:
-        """A PBX wants to know who hangs up."""
+    def _bye_again(self, bye: Bye, response: Message, now: float) -> bool:
+        """A PBX wants to know who hangs up; whether we could say."""
         found = bye.proof.headers(response, "BYE", bye.dialog.request_uri, self._core.wire.token())
         if found is not None:
             self._send_bye(bye, found, now)
+        return found is not None
 
     def await_ack(self, dialog: Dialog, tx: ServerTransaction, data: bytes, now: float) -> None:
         """Send our 2xx again until its ACK comes (RFC 3261 13.3.1.4)."""
-        ok = PendingOk(data, tx.flow, tx.request, T1, now + OK_LIFE)
+        invite = tx.request
+        self.send_until_acked(
+            dialog, PendingOk(data, tx.flow, invite.cseq.number, T1, now + OK_LIFE, first=invite.to.tag is None), now
+        )
+
+    def send_until_acked(self, dialog: Dialog, ok: PendingOk, now: float) -> None:
+        """It was sent just now."""
         dialog.ok = ok
         ok.timer = self._core.timers.set(now + T1, lambda at: self._again(dialog, ok, at))
 
@@ -843,14 +995,18 @@ class Calls:
     def acknowledged(self, dialog: Dialog, now: float) -> None:
         """Our 2xx is sent no more; a BYE that waited for that goes now."""
         parting = dialog.parting
+        if dialog.ok is not None:
+            self.keeping.acknowledged(dialog, dialog.ok.seq, now)
         self.stop_ok(dialog)
         if parting is not None:
             self.part(dialog, now, *parting)
 
-    def no_bye(self, dialog: Dialog) -> None:
+    def no_bye(self, dialog: Dialog, now: float) -> None:
         """The other end hung up. It knows the dialog, so it has our first 2xx; an answer to a re-INVITE may have been
         lost, and is sent until its ACK comes (RFC 3261 13.3.1.4, 15.1.2)."""
-        dialog.parting = None
+        if dialog.parting is not None:
+            dialog.parting = None
+            self.keeping.told(dialog, now)
         if dialog.ok is not None and dialog.ok.first:
             self.stop_ok(dialog)
 
@@ -858,6 +1014,10 @@ class Calls:
         if dialog.ok is not None:
             self._core.timers.cancel(dialog.ok.timer)
         dialog.ok = dialog.parting = None
+
+    def answer_again(self, call: Call, now: float) -> None:
+        """The caller's final answer, of a call that ended just before a restart: it may never have been sent."""
+        self._respond(call, call.code, call.reason, now)
 
     def hang_up(self, call: Call, code: int, reason: str, now: float) -> None:
         """The edge ends a call: BYE on both legs, or a failure when it was not answered."""
@@ -868,7 +1028,7 @@ class Calls:
             self.cancel_all(call, now, why)
             self.finish(call, code, reason, now)
             return
-        for dialog in _legs(call):
+        for dialog in legs_of(call):
             self.part(dialog, now, why)
         self.end(call, code, reason, now)
 
@@ -908,31 +1068,13 @@ def _connection_id(call: Call) -> str:
     return connection.id if connection is not None else ""
 
 
-def _rang(call: Call) -> dict[str, Any]:
-    """Whom the call came to in the end, for its record: a group, extensions or a number, and forwards before that."""
-    last = call.round
-    detail: dict[str, Any] = {}
-    if call.group is not None:
-        detail["group"] = call.group.extension
-    if last is not None and last.outbound:
-        detail["rang"] = [Uri.parse(branch.uri).user or "" for branch in last.branches[-1:]]
-    elif call.pair is not None and call.callee is not None:
-        detail["rang"] = [call.callee.extension]
-    elif last is not None:
-        detail["rang"] = list(dict.fromkeys(branch.user.extension for branch in last.branches if branch.user))
-    if call.forwards:
-        detail["forwards"] = [f"{forward.by} {forward.why.reason} {forward.target}" for forward in call.forwards]
-    return detail
-
-
-def _legs(call: Call) -> tuple[Dialog, ...]:
-    """The pair of dialogs of an answered call."""
-    return (call.pair, call.pair.other) if call.pair is not None else ()
-
-
 def _plain_uri(text: str) -> str:
     """The URI without parameters, for records."""
     return text.partition(";")[0][:MAX_TEXT]
+
+
+def _without_media(failure: Failure) -> Final:
+    return Final(failure.status, failure.reason, failure.headers, rule=failure.rule)
 
 
 def _final(response: Message, *, from_phone: bool) -> Final:

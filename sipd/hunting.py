@@ -108,6 +108,7 @@ class Hunting:
             dialled, foreign = decide_dialled(index, call.asked, self._core.events.wall(now)), None
         else:  # another domain, also another tenant's: like the public, through the PBX
             dialled, foreign = decide_outbound(index, call.asked), uri
+        tx.rule = dialled.rule
         self._core.events.step(call.id, "decision", f"rule {dialled.rule}")
         if dialled.connection is None:
             call.direction = "internal"

@@ -6,9 +6,11 @@ ACK, BYE, re-INVITE, UPDATE, PRACK, INFO, MESSAGE, NOTIFY, REFER, OPTIONS (RFC 3
 from __future__ import annotations
 
 from sipd.auth import Proof
+from sipd.bridging import Bridge, Line, bridge_of
 from sipd.calls import Calls, Core
 from sipd.dialogs import TARGET_REFRESH, Dialog, lines_to_pass
 from sipd.flow import Flow
+from sipd.media import Failure, Result
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
@@ -29,7 +31,9 @@ MAX_USAGES = 8
 class Relay:
     """One request on its way from one leg to the other."""
 
-    __slots__ = ("_service", "cancelled", "proof", "sending", "seq", "source", "target", "timer", "tx")
+    __slots__ = (
+        "_service", "body", "bridge", "cancelled", "line", "proof", "sending", "seq", "source", "target", "timer", "tx",
+    )  # fmt: skip
 
     def __init__(self, service: InDialog, tx: ServerTransaction, source: Dialog, target: Dialog, proof: Proof) -> None:
         self._service = service
@@ -41,6 +45,11 @@ class Relay:
         self.seq = 0
         """CSeq on the other leg."""
         self.cancelled = False
+        self.body = tx.request.body
+        """As the other leg gets it."""
+        self.bridge: Bridge | None = None
+        self.line: Line | None = None
+        """Answers that wait until the media relay has rewritten them; None: media is not relayed."""
         self.timer: Timer | None = None
         """How long an INVITE may stay without news (RFC 3261 16.6, timer C)."""
 
@@ -68,13 +77,13 @@ class InDialog:
             return
         number = request.cseq.number
         if number <= dialog.remote_seq and request.method != "PRACK":
-            self.answer(tx, 500, now, [("Retry-After", "1")])  # out of order (RFC 3261 12.2.2)
+            self._out_of_order(tx, dialog, now)
             return
         dialog.remote_seq = max(number, dialog.remote_seq)
         small = too_small(request, self._core.settings)
         missing = not_understood(request)
         if dialog.pinned:
-            dialog.send_to(tx.source)  # where the phone is now: NATs give out new ports
+            self._calls.moved(dialog, tx.source)
         if request.method == "BYE":
             self._bye(tx, dialog, now)
         elif request.max_forwards == 0:
@@ -96,6 +105,14 @@ class InDialog:
         data = build.response(tx.request, status, None, self._core.wire.token(), headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
 
+    def _out_of_order(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
+        """RFC 3261 12.2.2. A re-INVITE that was answered before a restart, and comes again, has its answer."""
+        ok = dialog.ok
+        if tx.method == "INVITE" and ok is not None and ok.seq == tx.request.cseq.number:
+            self._core.layer.respond(tx, 200, ok.data, now)
+        else:
+            self.answer(tx, 500, now, [("Retry-After", "1")])
+
     # -- ACK and BYE
 
     def on_ack(self, request: Message, flow: Flow, now: float) -> None:
@@ -104,14 +121,41 @@ class InDialog:
         if dialog is None or dialog.ok is None or dialog.ok.seq != request.cseq.number or dialog.peer is None:
             return
         if dialog.pinned:
-            dialog.send_to(flow)
-        self._calls.send_ack(dialog.peer, lines_to_pass(request, from_phone=dialog.pinned), request.body)
+            self._calls.moved(dialog, flow)
+        bridge = bridge_of(dialog)
+        if bridge is None or not self._ack_in_turn(bridge, request, dialog, now):
+            self._acknowledge(dialog, request, request.body, now)
+
+    def _acknowledge(self, dialog: Dialog, ack: Message, body: bytes, now: float) -> None:
+        self._calls.send_ack(dialog.other, lines_to_pass(ack, from_phone=dialog.pinned), body)
         self._calls.acknowledged(dialog, now)
+
+    def _ack_in_turn(self, bridge: Bridge, ack: Message, dialog: Dialog, now: float) -> bool:
+        """An ACK with the answer to a late offer waits until that is rewritten; it may come again meanwhile."""
+        ok = dialog.ok
+        if ok is not None and bridge.acking is ok:
+            return True
+
+        def rewritten(result: Result, at: float) -> None:
+            bridge.acking = None
+            if dialog.ok is not ok:  # hung up, or answered in another way
+                return
+            if isinstance(result, Failure):
+                self._acknowledge(dialog, ack, b"", at)
+                self._calls.hang_up(dialog.call, result.status, result.reason, at)
+            else:
+                self._acknowledge(dialog, ack, result, at)
+                self._calls.keep_media(dialog.call, bridge)
+
+        bridge.acking = ok
+        waits = self._calls.bridging.within(bridge, ack, dialog, dialog.other, rewritten, now)
+        bridge.acking = bridge.acking if waits else None
+        return waits
 
     def _bye(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
         self.answer(tx, 200, now)
         call = dialog.call
-        self._calls.no_bye(dialog)  # who hangs up waits for none
+        self._calls.no_bye(dialog, now)  # who hangs up waits for none
         if call.ended:
             return
         if call.pair is None:  # an early dialog: the caller gives up, or what rang will not be answered
@@ -167,12 +211,34 @@ class InDialog:
             self._wait(relay, now)
         elif tx.method == "UPDATE":
             peer.updating = relay
-        self._send(relay, [], now)
+        bridge = relay.bridge = bridge_of(peer)
+        if bridge is None or not self._bridge(relay, bridge, now):
+            self._send(relay, [], now)
+
+    def _bridge(self, relay: Relay, bridge: Bridge, now: float) -> bool:
+        """Send a request when the media relay has rewritten what it offers; False: it says nothing of media."""
+
+        def rewritten(result: Result, at: float) -> None:
+            if relay.cancelled:
+                return
+            if relay.target.call.ended:
+                self._settled(relay)
+                self._relay_status(relay, 481, "Call/Transaction Does Not Exist", [], b"", at)
+            elif isinstance(result, Failure):
+                self._settled(relay)
+                self._relay_status(relay, result.status, result.reason, [result.headers], b"", at)
+            else:
+                relay.body = result
+                self._send(relay, [], at)
+                self._calls.keep_media(relay.target.call, bridge)
+
+        relay.line = Line()
+        return self._calls.bridging.within(bridge, relay.tx.request, relay.source, relay.target, rewritten, now)
 
     def _send(self, relay: Relay, credentials: list[Header], now: float) -> None:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
         self._calls.reach(peer, now)
-        seq = relay.seq = peer.next_seq()
+        seq = relay.seq = self._calls.next_seq(peer)
         headers: list[Header] = [*credentials, *self._renamed(request, peer)]
         if request.method in TIMED:
             headers += self._calls.sessions.offer(peer.call, request)
@@ -182,7 +248,7 @@ class InDialog:
 
         def over(flow: Flow, branch: str) -> bytes:
             hops = request.max_forwards
-            return peer.request(wire, request.method, branch, seq, headers, request.body, rest, flow, hops)
+            return peer.request(wire, request.method, branch, seq, headers, relay.body, rest, flow, hops)
 
         flows = relay.sending.onward if relay.sending is not None else peer.flows
         relay.sending = self._core.sender.request(request.method, flows, over, (self, relay), now, pinned=peer.pinned)
@@ -202,6 +268,42 @@ class InDialog:
         return f"{words[0]} {seq} INVITE" if words and words[0].isascii() and words[0].isdigit() else "0 0 INVITE"
 
     def on_response(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:
+        if relay.bridge is None or relay.line is None:
+            self._heard(tx, relay, response, now)
+        else:
+            self._heard_in_turn(tx, relay, relay.bridge, relay.line, response, now)
+
+    def _heard_in_turn(
+        self, tx: ClientTransaction, relay: Relay, bridge: Bridge, line: Line, received: Message, now: float
+    ) -> None:
+        """What the other end says, in its order, with its session description rewritten."""
+
+        def rewrites(response: Message, at: float) -> bool:
+            if tx.method == "INVITE" and relay.target.pending is not relay:
+                return False
+
+            def rewritten(result: Result, then: float) -> None:
+                try:
+                    if isinstance(result, Failure):
+                        self._unusable(relay, response, result, then)
+                    else:
+                        self._heard(tx, relay, response.with_body(result), then)
+                finally:
+                    line.free(then)
+
+            source, target = relay.source, relay.target
+            return self._calls.bridging.back(bridge, relay.tx.request, response, source, target, rewritten, at)
+
+        if not line.pass_on(received, rewrites, lambda response, at: self._heard(tx, relay, response, at), now):
+            self._core.events.count("media.dropped")
+
+    def _unusable(self, relay: Relay, response: Message, failure: Failure, now: float) -> None:
+        """An answer without a way for its media, to an end that has taken the change: the call ends."""
+        if relay.tx.method == "INVITE" and response.status >= 200:
+            relay.target.unacked = response.cseq.number
+        self._calls.hang_up(relay.target.call, failure.status, failure.reason, now)
+
+    def _heard(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:
         status = response.status
         peer = relay.target
         if tx.method == "INVITE" and peer.pending is not relay:
@@ -237,6 +339,8 @@ class InDialog:
             self._note_usage(relay, response, now)
             if tx.method == "INVITE":
                 peer.unacked = response.cseq.number
+            if tx.method in TIMED or peer.usages or relay.source.usages:
+                self._calls.keeping.changed(peer.call)
         return headers
 
     def _note_usage(self, relay: Relay, response: Message, now: float) -> None:
@@ -314,9 +418,14 @@ class InDialog:
 
     def on_cancel(self, relay: Relay, now: float, reason: bytes = b"") -> None:
         """CANCEL of a re-INVITE: the other leg's is cancelled, and its 487 comes back by itself."""
-        if relay.sending is not None and not relay.cancelled:
-            relay.cancelled = True
+        if relay.cancelled:
+            return
+        relay.cancelled = True
+        if relay.sending is not None:
             self._core.sender.cancel(relay.sending, [reason], now)
+        else:  # it waits for the media relay, and is not sent
+            self._settled(relay)
+            self._relay_status(relay, 487, "Request Terminated", [], b"", now)
 
 
 def _await_notifies(dialog: Dialog, event: str, until: float) -> None:

@@ -80,6 +80,8 @@ class Running:
     since: float = 0.0
     """Epoch seconds."""
     parts: Parts = field(default_factory=dict)
+    ms: float = 0.0
+    """From the first byte of it to its enforcement; 0: it is from before the start."""
 
     @property
     def hash(self) -> str:
@@ -113,6 +115,8 @@ class Reloader:
         self._threads = DaemonThreads(1, "reload")
         self.running = Running(compile_table(EMPTY, edge_hosts=own_hosts))
         self.refused: Refused | None = None
+        self.stale = False
+        """Whether the newest table that came was refused, and an older one stays."""
         self._kept = b""
         """Manifest of the table that is on disk."""
         self._manifest = b""
@@ -166,12 +170,13 @@ class Reloader:
             return await self._refuse(version, error)
         now = self._clock()
         self._swap(prepared.compiled)
+        self.stale = False
         ms = round((loop.time() - started) * 1000, 3)
         name = prepared.compiled.hash
         since = self.running.since if name == self.running.hash else now
         if not self.running.parts:  # nobody was served so far: what there is now, stays
             gc.freeze()
-        self.running = Running(prepared.compiled, version, since, prepared.parts)
+        self.running = Running(prepared.compiled, version, since, prepared.parts, ms)
         log.info("table loaded hash=%s version=%d ms=%.1f fresh_parts=%d", name, version, ms, len(prepared.fresh))
         self._note("table.loaded", {"hash": name, "version": version, "ms": ms})
         self._manifest = prepared.manifest
@@ -221,7 +226,7 @@ class Reloader:
         self._store.keep(StoredTable(running.version, running.since, self._release, manifest, parts), names)
 
     async def _refuse(self, version: int, error: TableError) -> Doc:
-        problems = error.problems[:ANSWER_PROBLEMS]
+        problems, self.stale = error.problems[:ANSWER_PROBLEMS], True
         if self._known_bad(error.name) is None:
             self.refused = Refused(error.name, self._release, problems)
             try:

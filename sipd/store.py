@@ -165,6 +165,11 @@ class Store:
         if not self.in_memory and not self.path.exists():
             self._failed(BrokenFile("the file was removed"))
 
+    @property
+    def failing(self) -> bool:
+        """Whether state could not be written, and waits in memory."""
+        return bool(self._error)
+
     def close(self) -> None:
         """Write what waits, if the disk takes it, and close the file."""
         self._retry_at = 0.0

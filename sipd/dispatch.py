@@ -33,6 +33,8 @@ STATE_AT_PBX = frozenset(("SUBSCRIBE", "PUBLISH"))
 MUTE_MEMORY = 100_000
 """Sources whose refusals are counted; the oldest are forgotten."""
 WARN_CODE = 399
+MAX_CALL_ID = 200
+"""Characters of a Call-ID in a record."""
 MAX_METHOD = 32
 """Characters of a method in a record."""
 
@@ -385,6 +387,7 @@ class Dispatcher:
             user=decision.user.id if decision.user else "",
             rule=decision.rule, code=decision.status, reason=decision.reason, method=tx.method[:MAX_METHOD],
             source=f"{source.transport}:{source.host}:{source.port}", uri=tx.request.uri.partition(";")[0][:200],
+            call_id=tx.request.call_id[:MAX_CALL_ID],
         )  # fmt: skip
 
     def _answer_once(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from sipd import tollguard
 from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
 from sipd.census import Census
@@ -36,6 +37,7 @@ from sipd.settings import Settings
 from sipd.subscriptions import Subscriptions
 from sipd.tally import Tally
 from sipd.timers import Timers
+from sipd.tollguard import TollGuard
 from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
 from sipd.upstream import Upstream
@@ -78,6 +80,7 @@ class Edge:
             self.keepalive, cipher, lambda: self.compiled, self.upstream.ways, self.media,
         )  # fmt: skip
         self.guard = Guard(settings, self.timers, self.events, self.registrar, core.peer_names, self.compiled)
+        self.tolls = TollGuard(self.timers, self.events)
         self._now = 0.0
         """When the last thing happened."""
         self.calls_ = Calls(core)
@@ -85,7 +88,7 @@ class Edge:
         self._resuming = Resuming(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
-        hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
+        hunting, passing = Hunting(core, self.calls_, self.tolls), Passing(core, self.calls_)
         self._dispatcher = Dispatcher(core, hunting, passing, self.subscriptions, authenticator, self.guard)
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
@@ -243,6 +246,8 @@ class Edge:
             self.upstream.restore(record, key)
         elif kind == "media":
             self.media.restore(key, record)
+        elif kind == tollguard.KIND:
+            self.tolls.restore(record, now)
         elif kind in KINDS:
             self._resuming.restore(kind, key, record)
 
@@ -254,6 +259,7 @@ class Edge:
             if not registration.removing:
                 self.events.change("upstream", registration.wanted.key, registration.record())
         self.media.restate()
+        self.tolls.restate()
         self.calls_.keeping.restate(self.calls_.calls.values())
 
     def set_wall(self, ahead: float) -> None:

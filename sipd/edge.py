@@ -23,6 +23,7 @@ from sipd.message.message import Message
 from sipd.message.scanner import scan
 from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
+from sipd.relaying import Relaying
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
 from sipd.sending import Sender
@@ -74,7 +75,8 @@ class Edge:
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
         hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
-        self._dispatcher = Dispatcher(core, hunting, passing, self.subscriptions, authenticator)
+        self.relaying = Relaying(core)
+        self._dispatcher = Dispatcher(core, hunting, passing, self.subscriptions, authenticator, self.relaying)
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 
@@ -191,6 +193,7 @@ class Edge:
         self.compiled = compiled
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
+        self.relaying.load(compiled, changed, now)
         self.subscriptions.load(compiled, changed, now)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
@@ -200,6 +203,8 @@ class Edge:
                 self.registrar.restore(record, now, key)
             elif record is not None and kind == "upstream":
                 self.upstream.restore(record, key)
+            elif record is not None and kind == "relayed":
+                self.relaying.restore(record)
 
     # -- out
 
@@ -231,6 +236,7 @@ class Edge:
     def registrations(self, tenant: str | None, now: float) -> dict[str, list[dict[str, Any]]]:
         """docs/architecture.md, `registrations`."""
         upstream = [r.state_dict() for r in self.upstream if tenant in (None, r.wanted.account.tenant)]
+        upstream += self.relaying.describe(tenant, now)
         bindings = [_binding_dict(b) for b in self.registrar if tenant in (None, b.tenant) and b.expires > now]
         return {"upstream": upstream, "bindings": bindings, "subscriptions": list(self.subscriptions.describe(tenant))}
 
@@ -260,6 +266,7 @@ class Edge:
             "server_transactions": self.layer.servers,
             "bindings": len(self.registrar),
             "upstream": len(self.upstream),
+            "relayed": len(self.relaying),
             "subscriptions": len(self.subscriptions),
             "timers": len(self.timers),
             "traces": len(self.tracer) if self.tracer is not None else 0,

@@ -13,6 +13,8 @@ ARGS ?=
 TARGET ?= siege
 SECONDS ?= 60
 AGAIN ?=
+# make soak: how much
+TRANSACTIONS ?= 200000
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -24,7 +26,7 @@ PAGES := $(shell find templates panel -name vendor -prune -o \( -name '*.html' -
 export TENANTRY_STATE_DIR := $(VAR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo seed shell test check format lock fuzz bench clean
+.PHONY: help setup run demo seed shell test check format lock fuzz soak bench clean
 .DELETE_ON_ERROR:
 
 help: ## list what make can do
@@ -59,6 +61,9 @@ check: $(DEV) $(VENDOR) ## style, types, import rules, templates, migrations, lo
 format: $(DEV) ## let ruff put the code into shape
 	@$(PY) -m ruff check --fix-only --quiet .
 	@$(PY) -m ruff format .
+
+soak: $(DEV) ## mixed traffic over a bad network for TRANSACTIONS=200000, while memory and open files are watched
+	@exec $(PY) tests/soak/run.py --transactions $(TRANSACTIONS)
 
 fuzz: $(DEV) ## try to break the edge for SECONDS=60 (TARGET=siege, bytes or parsers; AGAIN=file tries one input)
 	@exec $(PY) tests/fuzz/run.py $(TARGET) --seconds $(SECONDS) $(if $(AGAIN),--again $(AGAIN))

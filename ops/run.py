@@ -116,6 +116,7 @@ def environment(options: argparse.Namespace, control: Path) -> dict[str, str]:
         "TENANTRY_BASE_URL": f"http://{options.panel.reachable}",
         "TENANTRY_EDGE_HOSTS": Address(options.sip.reachable.rpartition(":")[0].strip("[]"), 0).host,
         "TENANTRY_SIP_PORT": str(options.sip.port),
+        "TENANTRY_DRAIN": "0",  # Ctrl-C shall end it now
         "PYTHONUNBUFFERED": "1",
     }
     return {**told, **os.environ, "TENANTRY_STATE_DIR": told["TENANTRY_STATE_DIR"]}

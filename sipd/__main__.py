@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from sipd import commands, config, handmade, tuning
+from sipd import commands, config, handmade, logs, tuning
 from sipd.daemon import Daemon
 from sipd.edge import Edge
 from sipd.redact import BODIES
@@ -94,7 +93,20 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--set", action="append", metavar="NAME=VALUE", help="times, rates and names; below; may be given many times"
     )
+    run.add_argument(
+        "--metrics", metavar="ADDRESS:PORT", help="/metrics, /healthz and /readyz over HTTP; default: none"
+    )
+    run.add_argument("--metrics-token-file", metavar="FILE", help="whoever asks for /metrics needs this bearer token")
+    run.add_argument(
+        "--drain",
+        metavar="SECONDS",
+        help="how long calls may go on after a signal to stop, new ones being refused; 0: not at all; default: 30",
+    )
     run.add_argument("--log-level", choices=config.LEVELS)
+    run.add_argument("--log-format", choices=logs.FORMATS, help="of the lines of the log; default: logfmt")
+    run.add_argument(
+        "--log-calls", choices=("on", "off"), help="a line for each call that begins and ends; default: off"
+    )
     run.add_argument("--trace", choices=("on", "off"), help="whether calls are traced; default: on")
     run.add_argument("--trace-sample", metavar="SHARE", help="share of calls that is traced, 0 to 1; default: 1")
     run.add_argument("--trace-bodies", choices=BODIES, help="message bodies in traces; default: sdp, without its keys")
@@ -133,6 +145,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--key-file", metavar="FILE", help="the installation's key; default: as `sipd run` has it")
     add_replay(verbs)
     add_asking(verbs)
+    add_draining(verbs)
     return top
 
 
@@ -185,6 +198,14 @@ def add_asking(verbs: Verbs[argparse.ArgumentParser]) -> None:
     hangup.add_argument("--tenant", metavar="TENANT", help="only if it is this tenant's")
 
 
+def add_draining(verbs: Verbs[argparse.ArgumentParser]) -> None:
+    """`sipd drain` and `sipd resume`."""
+    drain = asking(verbs, "drain", "have a running node refuse new calls", ask_drain)
+    drain.add_argument("--seconds", metavar="N", type=int, help="hang up then what is left; default: calls go on")
+    drain.set_defaults(ask="drain")
+    asking(verbs, "resume", "have it take new calls again", ask_drain).set_defaults(ask="resume", seconds=None)
+
+
 def asking(
     verbs: Verbs[argparse.ArgumentParser], name: str, text: str, run: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
@@ -201,7 +222,7 @@ def asking(
 def run_node(asked: argparse.Namespace) -> int:
     """`sipd run`."""
     settings = config.load(vars(asked), os.environ)
-    start_log(settings.log_level)
+    logs.start(settings.log_level, settings.log_format)
     cipher = AESSIV(config.read_key(settings.key_file))
     asyncio.run(serve(Daemon(settings, cipher, Edge)))
     return commands.OK
@@ -303,24 +324,14 @@ def ask_hangup(asked: argparse.Namespace) -> int:
     return commands.OK
 
 
-class LineFormatter(logging.Formatter):
-    """`key=value` lines in UTC; a message is `what happened key=value ...`, and stays on its line."""
-
-    converter = staticmethod(time.gmtime)
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line, but for tracebacks."""
-        at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
-        message = "".join(c if c.isprintable() else "?" for c in record.getMessage())
-        line = f"at={at}.{int(record.msecs):03d}Z level={record.levelname.lower()} from={record.name} {message}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
-
-
-def start_log(level: str) -> None:
-    """Log to standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(LineFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+def ask_drain(asked: argparse.Namespace) -> int:
+    """`sipd drain` and `sipd resume`."""
+    answer = ask(asked, {"do": asked.ask, **({} if asked.seconds is None else {"seconds": asked.seconds})})
+    if asked.json:
+        commands.print_json(answer, sys.stdout)
+    else:
+        print(commands.draining(answer))
+    return commands.OK
 
 
 if __name__ == "__main__":

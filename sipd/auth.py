@@ -190,6 +190,8 @@ class PbxAccount:
             return ""
 
 
+Nonces = dict[tuple[str, str], tuple[Challenge, int]]
+"""By header and realm: the challenge, and how often its nonce has served."""
 MAX_CHALLENGES = 4
 """Challenges to one request, of proxies and the server behind them, that are answered."""
 
@@ -197,17 +199,38 @@ MAX_CHALLENGES = 4
 class Proof:
     """Our answers to all that challenge one request, a proxy and the server behind it (RFC 3261 22.2, 22.3).
 
-    Each is answered once, and again only when it says that our nonce was stale.
+    Each is answered once, and again only when it says that our nonce was stale. Nonces of an earlier request may be
+    answered before anybody asks (RFC 7616 3.6): whoever challenges that, asks for the first time.
     """
 
-    __slots__ = ("_account", "_asked", "_cipher", "_count")
+    __slots__ = ("_account", "_ahead", "_asked", "_cipher", "_count")
 
     def __init__(self, account: PbxAccount | None, cipher: Cipher) -> None:
         self._account = account
         self._cipher = cipher
-        self._asked: dict[tuple[str, str], tuple[Challenge, int]] = {}
-        """By header and realm: the challenge, and how often its nonce has served."""
+        self._asked: Nonces = {}
+        self._ahead: Nonces = {}
+        """Answered unasked."""
         self._count = 0
+
+    def ahead(self, nonces: Nonces, method: str, uri: str, cnonce: str) -> list[tuple[str, str]]:
+        """Credentials for a request that nobody has challenged yet, by the nonces of an earlier one."""
+        password = self._account.open(self._cipher) if self._account is not None else ""
+        if not password:
+            return []
+        self._ahead = {key: (challenge, used + 1) for key, (challenge, used) in nonces.items()}
+        return self._answers(self._ahead, password, method, uri, cnonce)
+
+    @property
+    def went_ahead(self) -> bool:
+        """Whether credentials went out that nobody has objected to."""
+        return bool(self._ahead)
+
+    @property
+    def nonces(self) -> Nonces:
+        """What served, for the next request: nonces with a counter only, as others are good for once."""
+        served = {**self._ahead, **self._asked}
+        return {key: (challenge, used) for key, (challenge, used) in served.items() if challenge.qop}
 
     def headers(self, response: Message, method: str, uri: str, cnonce: str) -> list[tuple[str, str]] | None:
         """Credentials for the request once more, after this 401 or 407; None when that is of no use."""
@@ -217,16 +240,22 @@ class Proof:
         if new is None or self._account is None or not password or self._count == MAX_CHALLENGES:
             return None
         key = ("Proxy-Authorization" if proxy else "Authorization", new.realm)
+        self._ahead.pop(key, None)
+        self._asked.update(self._ahead)
+        self._ahead = {}
         old = self._asked.get(key)
         if old is not None and (old[0].nonce == new.nonce or not new.stale):
             return None
         self._count += 1
         self._asked[key] = (new, 0)
         self._asked = {key: (challenge, used + 1) for key, (challenge, used) in self._asked.items()}
-        username = self._account.auth_username
+        return self._answers(self._asked, password, method, uri, cnonce)
+
+    def _answers(self, nonces: Nonces, password: str, method: str, uri: str, cnonce: str) -> list[tuple[str, str]]:
+        username = self._account.auth_username if self._account is not None else ""
         return [
             (name, answer(challenge, username, password, method, uri, used, cnonce))
-            for (name, _), (challenge, used) in self._asked.items()
+            for (name, _), (challenge, used) in nonces.items()
         ]
 
 

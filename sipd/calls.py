@@ -29,6 +29,7 @@ from sipd.events import Events, legible
 from sipd.flow import Flow
 from sipd.history import Forward
 from sipd.keepalive import KeepAlive
+from sipd.keeping import Keeping, legs_of, rang
 from sipd.limits import CallLimits, Scope
 from sipd.message import build
 from sipd.message.build import Header
@@ -49,6 +50,7 @@ from sipd.session import Sessions, knows_timers, least_of
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction
+from sipd.wayout import WayOut
 from sipd.wire import Wire, bracketed
 
 ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
@@ -80,6 +82,8 @@ class Core:
     cipher: Cipher
     table: Callable[[], Compiled]
     """The table in force now."""
+    ways: WayOut
+    """To PBXs."""
     peer_names: dict[Flow, frozenset[str]] = field(default_factory=dict)
     """DNS names in the verified certificates of those at the other end of TLS connections, as long as these last."""
 
@@ -88,9 +92,10 @@ class Call:
     """One call, from the INVITE that began it to the end of both legs."""
 
     __slots__ = (
-        "answered_at", "asked", "branches", "by", "callee", "caller", "connection", "direction", "ended", "forwarding",
-        "forwards", "from_text", "group", "id", "index", "local_tags", "pair", "parent", "payers", "replaces",
-        "request", "round", "scopes", "started", "to_text", "tx", "visited",
+        "answered_at", "asked", "branches", "by", "callee", "caller", "code", "connection", "direction", "ended",
+        "forwarding", "forwards", "from_text", "group", "id", "index", "kept", "local_tags", "media", "pair", "parent",
+        "payers", "rang", "rang_before", "reason", "replaces", "request", "round", "scopes", "started", "to_text", "tx",
+        "visited",
     )  # fmt: skip
 
     def __init__(self, call_id: str, tx: ServerTransaction, index: TenantIndex, direction: str, now: float) -> None:
@@ -132,9 +137,19 @@ class Call:
         self.replaces = False
         """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.started = now
+        self.rang = False
+        """Whether somebody has rung."""
         self.answered_at: float | None = None
         self.ended = False
+        self.code, self.reason = 0, ""
+        """How it ended."""
         self.by = "edge"
+        self.kept: frozenset[str] = frozenset()
+        """Records of it that are in the store."""
+        self.rang_before: dict[str, Any] | None = None
+        """Of a call from before a restart: whom it came to."""
+        self.media: Any = None
+        """What its media need to be ended after a restart: opaque JSON. Who changes it calls `Keeping.began`."""
         self.from_text = _plain_uri(self.request.from_.uri_text)
         self.to_text = _plain_uri(self.request.uri)
 
@@ -263,6 +278,7 @@ class Calls:
         self.dialogs: dict[tuple[str, str], Dialog] = {}
         """By our side of it: Call-ID and local tag (RFC 3261 12)."""
         self.sessions = Sessions(core, self)
+        self.keeping = Keeping(core, self.sessions)
         self._sent: dict[str, Call] = {}
         """By the Call-IDs of our INVITEs: a PBX that is a proxy sends them back unchanged."""
         self._unproved: dict[tuple[str, ...], Branch] = {}
@@ -287,8 +303,20 @@ class Calls:
         user = dialog.call.caller if dialog.branch is None else dialog.branch.user
         if dialog.pinned and user is not None:
             flow = self._core.registrar.flow_of((dialog.call.index.tenant.id, user.id), dialog.target, dialog.flow, now)
-            if flow != dialog.flow:
-                dialog.send_to(flow)
+            self.moved(dialog, flow)
+
+    def moved(self, dialog: Dialog, flow: Flow) -> None:
+        """A phone is here now: NATs give out new ports."""
+        if flow != dialog.flow:
+            dialog.send_to(flow)
+            self.keeping.changed(dialog.call)
+
+    def next_seq(self, dialog: Dialog) -> int:
+        """The CSeq of our next request in a dialog: one that a restart will not repeat."""
+        seq = dialog.next_seq()
+        if seq > dialog.kept_seq:
+            self.keeping.changed(dialog.call)
+        return seq
 
     def renamed(self, request: Message, index: TenantIndex, towards: Connection | None = None) -> list[Header]:
         """Headers of a request that name a call of the tenant, by its name on the other leg: a PBX's or a phone's."""
@@ -329,6 +357,7 @@ class Calls:
         tx.owner = call
         call.parent = self._sent.get(tx.request.call_id)
         self.calls[call.id] = call
+        self.keeping.began(call)
         self._core.events.leg(tx.request.call_id, call.id, tenant=index.tenant.id, call=True)
         self._core.layer.respond(tx, 100, build.response(tx.request, 100, received=tx.source[1:3]), now)
         return call
@@ -352,6 +381,7 @@ class Calls:
 
         def invite(flow: Flow, via_branch: str) -> bytes:
             branch.flow, branch.contact = flow, branch.contact_over(flow)
+            self.keeping.began(branch.call)
             if flow in branch.bindings:
                 branch.uri = target_of(branch.bindings[flow].contact)
             return self._invite_over(branch, via_branch, credentials)
@@ -383,8 +413,8 @@ class Calls:
 
     def on_response(self, tx: ClientTransaction, sent: Branch | Bye, response: Message, now: float) -> None:
         if isinstance(sent, Bye):
-            if response.status in (401, 407):
-                self._bye_again(sent, response, now)
+            if not (response.status in (401, 407) and self._bye_again(sent, response, now)) and response.status >= 200:
+                self.keeping.told(sent.dialog, now)
             return
         branch, status = sent, response.status
         if status < 200:
@@ -407,8 +437,12 @@ class Calls:
             self.ack_again(dialog, response)
 
     def ack_again(self, dialog: Dialog, response: Message) -> None:
-        """The same 2xx again: the same ACK again, once there is one."""
-        data = dialog.acks.get(response.cseq.number)
+        """The same 2xx again: the same ACK again, once there is one. Of an INVITE from before a restart the ACK is
+        made anew: that it was lost is why the 2xx comes."""
+        seq = response.cseq.number
+        data = dialog.acks.get(seq)
+        if data is None and dialog.resumed and dialog.unacked != seq:
+            data = dialog.request(self._core.wire, "ACK", self._core.wire.branch(), seq, [])
         if data is not None:
             self._core.wire.send(data, dialog.flow)
 
@@ -426,7 +460,9 @@ class Calls:
 
     def on_failure(self, sending: Sending, sent: Branch | Bye, reason: str, now: float) -> None:
         """Time-out (408) or transport error (503), RFC 3261 8.1.3.1."""
-        if isinstance(sent, Branch) and not sent.done:
+        if isinstance(sent, Bye):
+            self.keeping.told(sent.dialog, now)
+        elif not sent.done:
             final = Final(408 if reason == "timeout" else 503, reason.capitalize(), rule="unreachable")
             if sent.pinned and reason != "timeout":  # that one phone's stream is gone is no 503 of the edge
                 final = Final(480, "Temporarily Unavailable", rule="unreachable")
@@ -441,6 +477,9 @@ class Calls:
         branch.rang = branch.rang or response.status > 100
         if response.status == 100 or call.pair is not None or call.ended:
             return
+        if not call.rang:
+            call.rang = True
+            self._core.events.tally.ringing.note(now - call.started)
         dialog = self._dialog(branch, response)
         if dialog is None:
             rest = lines_to_pass(response, from_phone=branch.pinned)
@@ -534,6 +573,7 @@ class Calls:
             self._pair(dialog, now)
         call.pair = dialog.other
         call.answered_at = now
+        self._core.events.tally.answering.note(now - call.started)
         if dialog.branch is not None:
             self.hunting.answered(dialog.branch)
         for branch in call.active:
@@ -545,6 +585,7 @@ class Calls:
         self.dialogs[dialog.call_id, dialog.local_tag] = dialog
         data = self._relay_answer(call, dialog, response, now)
         self.await_ack(dialog.other, call.tx, data, now)
+        self.keeping.changed(call)
         self._core.events.add(now, "call.answered", tenant=call.index.tenant.id, call=call.id)
 
     def _challenged(self, branch: Branch, response: Message, now: float) -> bool:
@@ -643,6 +684,7 @@ class Calls:
         self, call: Call, status: int, reason: str, now: float, headers: Sequence[Header] = (), *, rule: str = ""
     ) -> None:
         """The edge itself ends a call that was not answered; counted and told as an event."""
+        call.tx.rule = rule
         self._core.events.add(
             now, "refused", tenant=call.index.tenant.id, rule=rule, call=call.id, code=status, reason=reason,
             method="INVITE",
@@ -731,7 +773,7 @@ class Calls:
         """The call is over: free what it took, and write its record."""
         if call.ended:
             return
-        call.ended = True
+        call.ended, call.code, call.reason = True, code, reason
         self.calls.pop(call.id, None)
         self._core.limits.give_back(call.scopes)
         call.scopes = []
@@ -742,22 +784,30 @@ class Calls:
         for branch in call.branches:
             self._sent.pop(branch.call_id, None)
             self._core.timers.cancel(branch.timer)
-        for dialog in _legs(call):
+        for dialog in legs_of(call):
             if dialog.pending is not None:
                 dialog.pending.give_up(now)
-        settings, until = self._core.settings, now + self._core.settings.zombie_longest
-        self._core.timers.set(now + settings.zombie_time, lambda at: self._bury(call, at, until))
+        self.keeping.ended(call)
+        self.bury_later(call, now)
         self._core.events.add(
             now, "call.ended", tenant=call.index.tenant.id, connection=_connection_id(call), user=_user_id(call),
             call=call.id, **{"from": call.from_text}, to=call.to_text, direction=call.direction, started=call.started,
-            answered=call.answered_at, ended=now, code=code, reason=reason, by=call.by, **_rang(call),
+            answered=call.answered_at, ended=now, code=code, reason=reason, by=call.by, **rang(call),
         )  # fmt: skip
+
+    def bury_later(self, call: Call, now: float) -> None:
+        """For a while its dialogs still answer."""
+        settings, until = self._core.settings, now + self._core.settings.zombie_longest
+        self._core.timers.set(now + settings.zombie_time, lambda at: self._bury(call, at, until))
 
     def _bury(self, call: Call, now: float, until: float) -> None:
         """Forget the dialogs, unless a BYE still waits for its turn, or a transfer is still told of (RFC 5057)."""
-        legs = _legs(call)
+        legs = legs_of(call)
         told = now < until and any(at > now for dialog in legs for at in dialog.usages.values())
-        if told or any(dialog.ok is not None for dialog in legs):
+        waits = any(dialog.ok is not None for dialog in legs)
+        if not waits:
+            self.keeping.forget(call, now)
+        if told or waits:
             self._core.timers.set(now + T2, lambda at: self._bury(call, at, until))
             return
         for branch in call.branches:
@@ -833,6 +883,8 @@ class Calls:
         if seq:
             data = dialog.request(wire, "ACK", wire.branch(), seq, [], body, rest)
             dialog.keep_ack(seq, data)
+            if body:
+                self.keeping.changed(dialog.call)
             wire.send(data, dialog.flow)
 
     def part(self, dialog: Dialog, now: float, rest: bytes = b"", body: bytes = b"") -> None:
@@ -840,6 +892,7 @@ class Calls:
 
         RFC 3261 15: before that, the other end may not know yet that there is a dialog.
         """
+        dialog.telling = True
         self.reach(dialog, now)
         self.send_ack(dialog, b"", b"")
         if dialog.ok is not None:
@@ -849,7 +902,7 @@ class Calls:
 
     def _send_bye(self, bye: Bye, credentials: Sequence[Header], now: float) -> None:
         wire, dialog = self._core.wire, bye.dialog
-        seq = dialog.next_seq()
+        seq = self.next_seq(dialog)
 
         def over(flow: Flow, branch: str) -> bytes:
             return dialog.request(wire, "BYE", branch, seq, [*credentials], bye.body, bye.rest, flow)
@@ -857,15 +910,22 @@ class Calls:
         flows = dialog.flows
         self._core.sender.request("BYE", flows, over, (self, bye), now, pinned=dialog.pinned)
 
-    def _bye_again(self, bye: Bye, response: Message, now: float) -> None:
-        """A PBX wants to know who hangs up."""
+    def _bye_again(self, bye: Bye, response: Message, now: float) -> bool:
+        """A PBX wants to know who hangs up; whether we could say."""
         found = bye.proof.headers(response, "BYE", bye.dialog.request_uri, self._core.wire.token())
         if found is not None:
             self._send_bye(bye, found, now)
+        return found is not None
 
     def await_ack(self, dialog: Dialog, tx: ServerTransaction, data: bytes, now: float) -> None:
         """Send our 2xx again until its ACK comes (RFC 3261 13.3.1.4)."""
-        ok = PendingOk(data, tx.flow, tx.request, T1, now + OK_LIFE)
+        invite = tx.request
+        self.send_until_acked(
+            dialog, PendingOk(data, tx.flow, invite.cseq.number, T1, now + OK_LIFE, first=invite.to.tag is None), now
+        )
+
+    def send_until_acked(self, dialog: Dialog, ok: PendingOk, now: float) -> None:
+        """It was sent just now."""
         dialog.ok = ok
         ok.timer = self._core.timers.set(now + T1, lambda at: self._again(dialog, ok, at))
 
@@ -883,14 +943,18 @@ class Calls:
     def acknowledged(self, dialog: Dialog, now: float) -> None:
         """Our 2xx is sent no more; a BYE that waited for that goes now."""
         parting = dialog.parting
+        if dialog.ok is not None:
+            self.keeping.acknowledged(dialog, dialog.ok.seq, now)
         self.stop_ok(dialog)
         if parting is not None:
             self.part(dialog, now, *parting)
 
-    def no_bye(self, dialog: Dialog) -> None:
+    def no_bye(self, dialog: Dialog, now: float) -> None:
         """The other end hung up. It knows the dialog, so it has our first 2xx; an answer to a re-INVITE may have been
         lost, and is sent until its ACK comes (RFC 3261 13.3.1.4, 15.1.2)."""
-        dialog.parting = None
+        if dialog.parting is not None:
+            dialog.parting = None
+            self.keeping.told(dialog, now)
         if dialog.ok is not None and dialog.ok.first:
             self.stop_ok(dialog)
 
@@ -898,6 +962,10 @@ class Calls:
         if dialog.ok is not None:
             self._core.timers.cancel(dialog.ok.timer)
         dialog.ok = dialog.parting = None
+
+    def answer_again(self, call: Call, now: float) -> None:
+        """The caller's final answer, of a call that ended just before a restart: it may never have been sent."""
+        self._respond(call, call.code, call.reason, now)
 
     def hang_up(self, call: Call, code: int, reason: str, now: float) -> None:
         """The edge ends a call: BYE on both legs, or a failure when it was not answered."""
@@ -908,7 +976,7 @@ class Calls:
             self.cancel_all(call, now, why)
             self.finish(call, code, reason, now)
             return
-        for dialog in _legs(call):
+        for dialog in legs_of(call):
             self.part(dialog, now, why)
         self.end(call, code, reason, now)
 
@@ -951,28 +1019,6 @@ def _connection_id(call: Call) -> str:
     out = [branch.connection for branch in call.branches if branch.connection is not None]
     connection = call.connection or (out[-1] if out else None)
     return connection.id if connection is not None else ""
-
-
-def _rang(call: Call) -> dict[str, Any]:
-    """Whom the call came to in the end, for its record: a group, extensions or a number, and forwards before that."""
-    last = call.round
-    detail: dict[str, Any] = {}
-    if call.group is not None:
-        detail["group"] = call.group.extension
-    if last is not None and last.outbound:
-        detail["rang"] = [Uri.parse(branch.uri).user or "" for branch in last.branches[-1:]]
-    elif call.pair is not None and call.callee is not None:
-        detail["rang"] = [call.callee.extension]
-    elif last is not None:
-        detail["rang"] = list(dict.fromkeys(branch.user.extension for branch in last.branches if branch.user))
-    if call.forwards:
-        detail["forwards"] = [f"{forward.by} {forward.why.reason} {forward.target}" for forward in call.forwards]
-    return detail
-
-
-def _legs(call: Call) -> tuple[Dialog, ...]:
-    """The pair of dialogs of an answered call."""
-    return (call.pair, call.pair.other) if call.pair is not None else ()
 
 
 def _plain_uri(text: str) -> str:

@@ -227,6 +227,10 @@ def status(answer: Doc, out: TextIO = sys.stdout) -> None:
     print(f"uptime    {lasting(answer['uptime'])}", file=out)
     for listener in answer.get("listeners", ()):
         print(f"listens   {cell('listener', listener)}", file=out)
+    if answer.get("drain", {}).get("draining"):
+        print(f"calls     {draining(answer['drain'])}", file=out)
+    if answer.get("store", {}).get("state") == "failing":
+        print(f"store     {failing(answer['store'])}", file=out)
     spool = answer["spool"]
     print(f"spool     {spool['next'] - spool['first']} events, the next is {spool['next']}", file=out)
     if "memory" in answer:
@@ -241,6 +245,22 @@ def status(answer: Doc, out: TextIO = sys.stdout) -> None:
             print(f"          {problem['path']}: {problem['severity']}: {problem['message']}", file=out)
     print_numbers(answer.get("vitals", {}), out)
     print_numbers(answer["counters"], out)
+
+
+def draining(state: Doc) -> str:
+    """What `drain` and `resume` answer, in words."""
+    if not state["draining"]:
+        return f"New calls are taken; {state['calls']} are in progress."
+    end = "" if state["left"] is None else f", what is left ends in {lasting(state['left'])}"
+    return f"New calls are refused; {state['calls']} are in progress{end}."
+
+
+def failing(store: Doc) -> str:
+    """Of a store that cannot write: since when, why, and what waits."""
+    waiting = store["waiting"]
+    why = "".join(c if c.isprintable() else "?" for c in store["error"])
+    waits = f"{waiting['changes']} changes and {waiting['events']} events wait"
+    return f"cannot write since {when(store['since'])}: {why}; {waits}"
 
 
 def print_numbers(numbers: Doc, out: TextIO) -> None:

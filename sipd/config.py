@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from sipd import tuning
 from sipd.flow import SECURE, TRANSPORTS
+from sipd.logs import FORMATS
 from sipd.net.tls import Files, Pair
 from sipd.redact import BODIES
 from sipd.routing.seal import KEY_BYTES
@@ -23,6 +24,8 @@ from sipd.traces import KEEPING, Keeping
 TOKEN_CHARACTERS = 16
 """Shortest token of the control channel that is accepted."""
 LISTENER_LIMIT = 64
+DRAIN_LIMIT = 86_400
+"""Most seconds that a stop may wait for calls."""
 CERTIFICATE_LIMIT = 1000
 ORIGIN_LIMIT = 1000
 SOCKET_PATH_BYTES = 107
@@ -42,6 +45,10 @@ TEXTS: Mapping[str, str] = {
     "node": "",
     "digest": "MD5,SHA-256",
     "log_level": "info",
+    "log_format": "logfmt",
+    "log_calls": "off",
+    "metrics": "",
+    "metrics_token_file": "",
     "tls_authorities": "",
     "tls_client_authorities": "",
     "tls_client_certificate": "",
@@ -50,6 +57,7 @@ TEXTS: Mapping[str, str] = {
     "trace_bodies": "sdp",
     "trace_megabytes": "256",
     "trace_days": "7",
+    "drain": "30",
 }
 """Settings that are one text each, with their defaults."""
 LISTEN = ("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")
@@ -111,6 +119,12 @@ class Config:
     key_file: Path
     node: str
     log_level: str
+    log_format: str = "logfmt"
+    log_calls: bool = False
+    """Whether calls have lines in the log."""
+    metrics: Address | None = None
+    """Where metrics and health are served over HTTP."""
+    metrics_token_file: Path | None = None
     digest: tuple[str, ...] = DIGESTS
     """Algorithms that phones are challenged with, in this order."""
     tls: Files = NO_FILES
@@ -125,6 +139,8 @@ class Config:
     """Share of calls, 0 to 1."""
     keeping: Keeping = KEEPING
     """How much of the traces is on disk."""
+    drain: float = 30.0
+    """Seconds that calls in progress may go on after a signal to stop; 0: it stops at once."""
     tuned: Mapping[str, float | str] = field(default_factory=dict)
     """Fields of `Settings` that are set."""
 
@@ -264,10 +280,10 @@ def parse_digest(text: str) -> tuple[str, ...]:
     return names
 
 
-def parse_trace(text: str) -> bool:
+def parse_switch(name: str, text: str) -> bool:
     """`on` or `off`. Raises ConfigError."""
     if text not in ("on", "off"):
-        raise ConfigError(f'trace "{text}" is neither on nor off.')
+        raise ConfigError(f'{name} "{text}" is neither on nor off.')
     return text == "on"
 
 
@@ -436,6 +452,8 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
     level = found["log_level"].lower()
     if level not in LEVELS:
         raise ConfigError(f'log-level "{level}" is none of {", ".join(LEVELS)}.')
+    if found["log_format"] not in FORMATS:
+        raise ConfigError(f'log-format "{found["log_format"]}" is none of {", ".join(FORMATS)}.')
     return Config(
         listen=listen,
         advertise_host=host,
@@ -447,13 +465,18 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
         key_file=Path(found["key_file"]) if found["key_file"] else state / "key",
         node=found["node"] or socket.gethostname(),
         log_level=level,
+        log_format=found["log_format"],
+        log_calls=parse_switch("log-calls", found["log_calls"]),
+        metrics=parse_address(found["metrics"], "metrics") if found["metrics"] else None,
+        metrics_token_file=Path(found["metrics_token_file"]) if found["metrics_token_file"] else None,
         digest=parse_digest(found["digest"]),
         tls=tls,
         ws_origins=tuple(lists["ws_origin"]),
         dns_servers=tuple(map(parse_dns_server, lists["dns_server"])),
-        trace=parse_trace(found["trace"]),
+        trace=parse_switch("trace", found["trace"]),
         trace_sample=parse_number("trace_sample", found["trace_sample"], 0, 1),
         keeping=parse_keeping(found),
+        drain=parse_number("drain", found["drain"], 0, DRAIN_LIMIT),
         tuned=parse_tuned(lists["set"]),
     )
 

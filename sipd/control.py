@@ -47,6 +47,10 @@ class RequestError(ValueError):
     """A request that cannot be answered; a sentence."""
 
 
+class NoPlaceError(ConfigError):
+    """The control socket cannot be made where it is to be: the disk does not take it."""
+
+
 class LineError(ValueError):
     """The peer's line is too long or took too long; a sentence. The connection ends."""
 
@@ -115,6 +119,11 @@ class Control:
         self._servers.append(server)
         return Address(*server.sockets[0].getsockname()[:2])
 
+    @property
+    def by_socket(self) -> bool:
+        """Whether there is a Unix socket to ask at."""
+        return self._path is not None
+
     def close(self) -> None:
         """Stop serving; requests under way are not answered."""
         for server in self._servers:
@@ -123,7 +132,8 @@ class Control:
             task.cancel()
         self._threads.shutdown()
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     async def _trusted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._serve(reader, writer, trusted=True)
@@ -214,7 +224,7 @@ def bind_unix(path: Path) -> socket.socket:
         sock.bind(str(path))
     except OSError as error:
         sock.close()
-        raise ConfigError(f"The control socket {path} cannot be made: {error.strerror}.") from error
+        raise NoPlaceError(f"The control socket {path} cannot be made: {error.strerror}.") from error
     finally:
         os.umask(mask)
     return sock
@@ -226,7 +236,7 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise ConfigError(f"The control socket {path} cannot be made: {error.strerror}.") from error
+        raise NoPlaceError(f"The control socket {path} cannot be made: {error.strerror}.") from error
     if not stat.S_ISSOCK(mode):
         raise ConfigError(f"{path} exists and is no socket; remove it, or choose another path with --control PATH.")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -234,7 +244,10 @@ def _remove_stale(path: Path) -> None:
         try:
             probe.connect(str(path))
         except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise NoPlaceError(f"The old control socket {path} cannot be removed: {error.strerror}.") from error
             return
         except OSError:  # somebody is there, but busy or not ours
             pass

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from sipd.census import Census
 from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.message.framing import FramingError
-from sipd.requests import Asked
 from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
 from sipd.store import Change
+from sipd.tally import Tally
+from sipd.trace import Tracer
 
 Doc = dict[str, Any]
+
+
+class Asked(Protocol):
+    """The part of the core that people ask."""
+
+    tracer: Tracer | None
+    """None: tracing is off."""
+
+    @property
+    def counters(self) -> Mapping[str, int]: ...
+
+    def registrations(self, tenant: str | None, now: float) -> Doc: ...
+
+    def calls(self, tenant: str | None, now: float) -> list[Doc]: ...
+
+    def renew(self, tenant: str, connection: str | None, now: float) -> int: ...
+
+    def hang_up(self, name: str, tenant: str | None, code: int, reason: str, now: float) -> str: ...
+
+    def vitals(self) -> dict[str, int]: ...
 
 
 class Core(Asked, Protocol):
@@ -43,6 +65,14 @@ class Core(Asked, Protocol):
 
     def restore(self, changes: list[Change], now: float) -> None: ...
 
+    def restate(self) -> None: ...
+
+    def set_wall(self, ahead: float) -> None: ...
+
+    def refuse_calls(self, retry_after: int) -> None: ...
+
+    def hang_up_all(self, reason: str, now: float) -> int: ...
+
     def datagrams_to_send(self) -> list[tuple[bytes, Flow]]: ...
 
     def lookups_to_start(self) -> list[Query]: ...
@@ -50,6 +80,11 @@ class Core(Asked, Protocol):
     def take_events(self) -> list[Doc]: ...
 
     def take_changes(self) -> list[Change]: ...
+
+    @property
+    def tally(self) -> Tally: ...
+
+    def census(self) -> tuple[Census, Iterator[None]]: ...
 
 
 MakeCore = Callable[[Settings, Cipher, Callable[[int], bytes]], Core]

@@ -12,15 +12,17 @@ import os
 import random
 import signal
 import socket
-import sqlite3
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
-from sipd.clock import Clock
+from sipd.chores import TICK_SECONDS, Chores
+from sipd.clock import Clock, Kept
 from sipd.config import Config, ConfigError, read_token
-from sipd.control import Control
+from sipd.control import Control, NoPlaceError
 from sipd.core import MakeCore
 from sipd.disk import Checkpointer
+from sipd.drain import Drain
 from sipd.faults import Faults
 from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at
 from sipd.grounds import allow_files, lock_state
@@ -30,23 +32,23 @@ from sipd.net.resolve import Resolver
 from sipd.net.streams import Security, Streams
 from sipd.net.tls import CertificateError, Certificates
 from sipd.net.udp import Received, UdpListener
+from sipd.readiness import reasons
 from sipd.reload import Reloader
 from sipd.requests import Requests, release
 from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
-from sipd.store import Store, TableStore
+from sipd.store import Change, Store, TableStore
 from sipd.traces import TraceStore
-from sipd.vitals import Lag, limits, memory
+from sipd.vitals import limits, memory
+from sipd.watch import Watch
 
 log = logging.getLogger("sipd.daemon")
 
 TIMER_GRAIN = 0.002
 """Seconds between two runs of the core's timers at least: SIP's shortest timer is 500 ms (RFC 3261 17)."""
-TICK_SECONDS = 1.0
-"""How often the store looks whether it has something to try again."""
-CERTIFICATE_SECONDS = 5.0
-"""How often the files of certificates are looked at."""
+OFTEN, SELDOM = 5, 60
+"""Seconds between two looks at files, and between two notes of the clock."""
 SWITCH_SECONDS = 0.001
 """How long a loading table may hold the interpreter while a call waits for it."""
 GARBAGE = (10_000, 5, 20)
@@ -58,28 +60,30 @@ calls, the longest pause 40 ms, 87 us a call. A full collection does come, after
 is long: with (10_000, 5, 10) one took 1.6 s, with the traces of 18,000 calls in memory, which are most of what it sees.
 """
 
+CLOCK = "clock"
+"""Kind of the record that says by which clock the others were stored."""
+
 Doc = dict[str, Any]
 
 
 class Daemon:
     """One node. `run` is its life; `started` is set once it can be reached."""
 
-    def __init__(self, config: Config, cipher: Cipher, make_core: MakeCore) -> None:
+    def __init__(self, config: Config, cipher: Cipher, make_core: MakeCore, clock: Clock | None = None) -> None:
         self._config = config
         self._cipher = cipher
         self._make_core = make_core
-        self._clock = Clock()
-        self._counters: dict[str, int] = {}
+        self._clock = clock or Clock()
+        self._counters: dict[str, int] = {"clock.steps": 0}
         self._faults = Faults(self._counters)
         self._events: list[Doc] = []
         self._settling = False
         self._serving = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed = 0.0
-        self._ticking: asyncio.TimerHandle | None = None
-        self._looking: asyncio.TimerHandle | None = None
-        self._tick_at = 0.0
-        self._lag = Lag()
+        self._chores = Chores(self._faults)
+        self._leaving: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self.started = asyncio.Event()
         self.listeners: tuple[Listener, ...] = ()
@@ -95,18 +99,34 @@ class Daemon:
             finally:
                 await self._end()
         finally:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
 
     def stop(self) -> None:
         """End soon; may be called at any time from the loop's thread."""
         self._stop.set()
 
+    def leave(self) -> None:
+        """End when no call is left, or the time for that is over; asked once more, at once."""
+        if self._leaving is None and self._serving and self._config.drain:
+            self._leaving = asyncio.get_running_loop().create_task(self._drain.finish(self._config.drain))
+            self._leaving.add_done_callback(lambda _: self.stop())
+        else:
+            self.stop()
+
     def stop_at_signals(self) -> None:
         """SIGINT and SIGTERM stop the daemon; SIGHUP has it read its certificates anew."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload_certificates)
+            loop.add_signal_handler(number, self.leave)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+
+    def reload(self) -> None:
+        """Read the certificates anew, and tell the service manager."""
+        if self._serving:
+            self._watch.reloading()
+            self.reload_certificates()
+            self._watch.started()
 
     def reload_certificates(self) -> str:
         """For connections made from now on; why the files could not be taken, or empty."""
@@ -123,13 +143,8 @@ class Daemon:
         except CertificateError as error:
             raise ConfigError(str(error)) from error
         self._sockets = bind_all(config.listen)
-        try:
-            self._store = Store(config.state / "state.db", self._counters)
-            self._tables = TableStore(config.state / "table.db")
-        except (OSError, sqlite3.Error) as error:
-            for sock in self._sockets:
-                sock.close()
-            raise ConfigError(f"The state directory {config.state} cannot be used: {error}.") from error
+        self._store = Store(config.state / "state.db", self._counters)
+        self._tables = TableStore(config.state / "table.db")
         self._checkpointer = Checkpointer([config.state / "state.db", config.state / "table.db"])
         self.listeners = advertised(config, self._sockets)
         self._settings = Settings(
@@ -137,16 +152,15 @@ class Daemon:
             trace_sample=config.trace_sample, **config.tuned,  # type: ignore[arg-type]  # `tuning` has checked them
         )  # fmt: skip
         self._reloader = Reloader(
-            self._tables, release(), self._settings.own_hosts, self._swap, self._note, self._clock.now
+            self._tables, release(), self._settings.own_hosts, self._swap, self._note, self._clock.shown
         )
         self._reloader.restore()
-        now = self._clock.now()
         self._core = self._make_core(self._settings, self._cipher, os.urandom)
-        self._core.restore(self._store.changes(), now)
-        self._core.load(self._reloader.running.compiled, now)
+        self._restore(self._store.changes())
+        self._drain = Drain(self._core, self._clock.now, self._note, self._soon)
         self._traces = TraceStore(config.state / "traces.db", self._counters, config.keeping, self._clock.now)
         self._requests = Requests(
-            config.node, self._core, self._reloader, self._store.spool, self._counters, self._clock.now, self._soon,
+            config.node, self._core, self._reloader, self._store, self._counters, self._clock, self._soon, self._drain,
             self.reload_certificates, self._traces, self._shell, config.keeping.bodies,
         )  # fmt: skip
         self._control = Control(self._requests.handlers(), self._counters, token)
@@ -154,15 +168,28 @@ class Daemon:
         self._resolver = Resolver(self._resolved, self._counters, self.listeners, draw, config.dns_servers)
         hosts = {index: listener.host for index, listener in enumerate(self.listeners)}
         security = Security(self._certificates, self._tls_name, config.ws_origins)
-        self._streams = Streams(asyncio.get_running_loop(), self, hosts, self._counters, security=security)
+        self._streams = Streams(
+            asyncio.get_running_loop(), self, hosts, self._counters, security=security, limit=allow_files()
+        )
         self._udp: dict[int, UdpListener] = {}
+        self._watch = Watch(config, self._clock, self._reloader, self._requests.state, self._chores.overdue)
+
+    def _restore(self, changes: list[Change]) -> None:
+        """State and table from before; a clock that goes on with what they were stored by."""
+        for kind, _, record in changes:
+            if kind == CLOCK and record is not None:
+                self._faults.tell("clock", lambda record=record: self._clock.go_on(Kept(**record)))
+        self._core.set_wall(self._clock.ahead)
+        now = self._clock.now()
+        self._core.restore([change for change in changes if change[0] != CLOCK], now)
+        self._faults.tell("load", self._core.load, self._reloader.running.compiled, now)
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        allow_files()
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.set_threshold(*GARBAGE)
-        await self._control.listen_unix(self._config.control)
+        await self._watch.serve(self._core, self._certificates.expiries, self._counters, self._faults)
+        await self._listen_control()
         if self._config.control_tcp:
             address = self._config.control_tcp
             try:
@@ -178,14 +205,32 @@ class Daemon:
         self._serving = True
         self._note("node.started", {"release": release(), "pid": os.getpid()})
         self._settle()
-        self._tick_at = loop.time() + TICK_SECONDS
-        self._ticking = loop.call_at(self._tick_at, self._tick)
-        self._looking = loop.call_later(CERTIFICATE_SECONDS, self._look_at_certificates)
+        self._keep_clock()
+        for ticks, work in (
+            (1, self._look_at_clock), (1, self._keep_state), (1, self._keep_traces), (1, self._drain.look),
+            (1, self._watch.tick), (OFTEN, self._look_at_files), (SELDOM, self._keep_clock),
+        ):  # fmt: skip
+            self._chores.every(ticks, work)
+        self._chores.start()
+        self._watch.started()
         log.info("started node=%s listen=%s", self._config.node, ",".join(map(shown, self.listeners)))
         self.started.set()
 
+    async def _listen_control(self) -> None:
+        """A state directory that takes no socket now may take one later; a place that was chosen must be right."""
+        try:
+            await self._control.listen_unix(self._config.control)
+        except NoPlaceError as error:
+            if self._config.control.parent != self._config.state:
+                raise
+            log.error("the node cannot be asked for now error=%r", str(error))
+
     async def _end(self) -> None:
         started, self._serving = self._serving, False
+        self._watch.stopping()
+        self._chores.stop()
+        for task in (*self._tasks, *([self._leaving] if self._leaving else ())):
+            task.cancel()
         self._control.close()
         for listener in self._udp.values():
             listener.close()
@@ -194,11 +239,9 @@ class Daemon:
         for sock in self._sockets:
             sock.close()
         if started:
-            for handle in (self._ticking, self._looking):
-                if handle is not None:
-                    handle.cancel()
             self._note("node.stopped", {"release": release(), "pid": os.getpid()})
-            self._store.commit(self._core.take_changes(), [*self._core.take_events(), *self._events])
+            last = (CLOCK, "", self._clock.keep()._asdict())
+            self._store.commit([*self._core.take_changes(), last], [*self._core.take_events(), *self._events])
             self._events.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -206,6 +249,7 @@ class Daemon:
         self._traces.close()
         self._requests.close()
         self._reloader.close()
+        self._watch.close()
         self._checkpointer.stop()
         self._store.close()
         self._tables.close()
@@ -263,7 +307,7 @@ class Daemon:
 
     def _note(self, kind: str, detail: Doc) -> None:
         """An event of the shell's own."""
-        self._events.append({"at": round(self._clock.now(), 3), "kind": kind, "detail": detail})
+        self._events.append({"at": round(self._clock.shown(), 3), "kind": kind, "detail": detail})
         self._soon()
 
     # What the core wants
@@ -285,6 +329,8 @@ class Daemon:
             events = events + self._events
             self._events = []
         self._store.commit(core.take_changes(), events)
+        if events:
+            self._watch.take(events)
         for data, flow in core.datagrams_to_send():
             self._send(data, flow)
         for query in core.lookups_to_start():
@@ -315,20 +361,52 @@ class Daemon:
         if due is not None:
             loop = asyncio.get_running_loop()
             self._armed = due
-            self._timer = loop.call_at(max(due - self._clock.base, loop.time() + TIMER_GRAIN), self._run_timers)
+            self._timer = loop.call_later(max(due - self._clock.now(), TIMER_GRAIN), self._run_timers)
 
     def _run_timers(self) -> None:
         self._timer = None
         self._faults.tell("handle_timer", self._core.handle_timer, self._clock.now())
         self._settle()
 
-    def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._lag.note(loop.time() - self._tick_at)
-        self._tick_at = loop.time() + TICK_SECONDS
-        self._ticking = loop.call_at(self._tick_at, self._tick)
+    # What comes again and again
+
+    def _look_at_clock(self) -> None:
+        """Tell of a wall clock that was set. Timers of a machine that was suspended are due by now, by our clock."""
+        step = self._clock.look()
+        if step:
+            self._counters["clock.steps"] += 1
+            log.warning("the clock was set seconds=%+.1f ahead=%+.1f", step, self._clock.ahead)
+            self._core.set_wall(self._clock.ahead)
+            self._note("clock.stepped", {"seconds": round(step, 3), "ahead": round(self._clock.ahead, 3)})
+            self._keep_clock()
+        due = self._core.next_timer()
+        if due is not None and due + TICK_SECONDS < self._clock.now():
+            self._run_timers()
+
+    def _keep_clock(self) -> None:
+        self._store.commit([(CLOCK, "", self._clock.keep()._asdict())], ())
+
+    def _keep_state(self) -> None:
+        """Try again what could not be written; fill a file that had to be begun anew."""
         self._store.commit((), ())
-        self._keep_traces()
+        if self._store.to_be_filled:
+            self._store.lacking = False
+            self._core.restate()
+            self._keep_clock()
+            self._soon()
+
+    def _look_at_files(self) -> None:
+        self._store.look()
+        self._certificates.reload_if_changed()
+        if self._reloader.unstored:
+            self._in_background(self._reloader.keep_again())
+        if not self._control.by_socket:
+            self._in_background(self._listen_control())
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _keep_traces(self, *, everything: bool = False) -> None:
         """Give to the disk what calls have said since the last time."""
@@ -344,21 +422,28 @@ class Daemon:
 
     def _shell(self) -> Doc:
         """For `status`: what the shell knows."""
+        not_ready = reasons(
+            listening=self._serving, table=bool(self._reloader.running.parts), store=not self._store.failing,
+            draining=self._drain.since is not None,
+        )  # fmt: skip
         return {
+            "ready": not not_ready,
+            "not_ready": not_ready,
             "node": self._config.node,
             "release": release(),
             "pid": os.getpid(),
             "listeners": [shown(listener) for listener in self.listeners],
-            "loop_lag": self._lag.as_dict(),
+            "loop_lag": self._chores.lag.as_dict(),
             "memory": memory(),
             "queues": {
                 "traces": self._traces.waiting,
                 "events": self._store.spool.mark.next - self._store.spool.mark.first,
+                "udp": sum(listener.waiting for listener in self._udp.values()),
+                "lookups": self._resolver.waiting,
             },
             "traces_on_disk": self._traces.held,
-            "limits": limits(self._reloader.running.compiled, self._config.keeping),
+            "store": {**self._store.state(self._clock.shown()), "table": not self._reloader.unstored},
+            "drain": self._drain.state(),
+            "clock": {"ahead": round(self._clock.ahead, 3)},
+            "limits": limits(self._reloader.running.compiled, self._config.keeping, self._streams.limit),
         }
-
-    def _look_at_certificates(self) -> None:
-        self._looking = asyncio.get_running_loop().call_later(CERTIFICATE_SECONDS, self._look_at_certificates)
-        self._certificates.reload_if_changed()

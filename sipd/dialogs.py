@@ -218,14 +218,18 @@ class Dialog(Leg):
     """One side of a call: we are one end of it."""
 
     __slots__ = (
+        "acked",
         "acks",
         "branch",
         "call",
+        "kept_seq",
         "ok",
         "parting",
         "peer",
         "pending",
         "pracked",
+        "resumed",
+        "telling",
         "unacked",
         "updating",
         "usages",
@@ -253,6 +257,14 @@ class Dialog(Leg):
         """RSeq of the last provisional answer that we acknowledged in the caller's place."""
         self.usages: dict[str, float] = {}
         """Until when the other end may send NOTIFYs here, also after the BYE, by Event (RFC 3515 2.4.4, RFC 5057)."""
+        self.acked = 0
+        """CSeq of the other end's last INVITE here whose 2xx was acknowledged."""
+        self.telling = False
+        """Our BYE here is not answered yet."""
+        self.kept_seq = 0
+        """Up to this CSeq of ours a restart goes on above what was sent."""
+        self.resumed = False
+        """It is from before a restart."""
 
     @property
     def other(self) -> Dialog:
@@ -272,11 +284,11 @@ class PendingOk:
 
     __slots__ = ("data", "deadline", "first", "flow", "interval", "seq", "timer")
 
-    def __init__(self, data: bytes, flow: Flow, invite: Message, interval: float, deadline: float) -> None:
+    def __init__(self, data: bytes, flow: Flow, seq: int, interval: float, deadline: float, *, first: bool) -> None:
         self.data = data
         self.flow = flow
-        self.seq = invite.cseq.number
-        self.first = invite.to.tag is None
+        self.seq = seq
+        self.first = first
         """It made the dialog; else it answers a re-INVITE."""
         self.interval = interval
         self.deadline = deadline

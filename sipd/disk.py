@@ -7,9 +7,11 @@ take the last moments before it, but leaves the file whole.
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,34 +26,32 @@ WAL_BYTES = 64 * 1024 * 1024
 ASIDE_LIMIT = 3
 """Broken files kept for inspection, the newest."""
 BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-UNREADABLE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY}
+SUM = b'{"~":"%08x",'
+"""How a record begins that carries its checksum: SQLite has none for what is in its pages."""
+SUM_BYTES = len(SUM % 0)
 
 
 class Database:
-    """One SQLite file with one writing connection, for one thread at a time."""
+    """One SQLite file with one writing connection, for one thread at a time; without a path it is in memory."""
 
-    def __init__(self, path: Path, schema: str, synchronous: str = "NORMAL") -> None:
-        """Open `path`, or set it aside when it is broken or unreadable and begin a new one.
+    def __init__(self, path: Path | None, schema: str, synchronous: str = "NORMAL") -> None:
+        """Open `path`, or set it aside when it is broken, or no file of ours, and begin a new one.
 
-        Raises OSError or sqlite3.Error when the directory cannot be written at all.
+        Raises OSError or sqlite3.Error when there can be no such file now: no directory, no space, no permission.
         """
         self.path = path
         self._schema = schema
         self._synchronous = synchronous
         self._depth = 0
-        self._aside = False
+        self.aside: Path | None = None
+        """Where the file was moved that was found broken."""
         try:
             self.connection = self._open()
         except (OSError, sqlite3.Error) as error:
-            if not path.exists() or not (is_broken(error) or is_unreadable(error)):
+            if path is None or not path.exists() or not (is_broken(error) or not _is_ours(path)):
                 raise
             self.set_aside(error)
             self.connection = self._open()
-
-    @property
-    def was_set_aside(self) -> bool:
-        """Whether the file was found broken, and what it held is gone."""
-        return self._aside
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -83,11 +83,13 @@ class Database:
             self.connection.close()
 
     def set_aside(self, error: Exception) -> None:
-        """Rename the file and its log, so that the next open begins a new one."""
+        """Rename the file and its log, if it is there, so that the next open begins a new one. Raises OSError."""
+        if self.path is None or not self.path.exists():
+            return
         aside = self.path.with_name(f"{self.path.name}.broken-{time.time_ns()}")
-        log.error("state file set aside path=%s error=%r moved_to=%s", self.path, str(error), aside)
-        self._aside = True
         self.path.rename(aside)
+        log.error("state file set aside path=%s error=%r moved_to=%s", self.path, str(error), aside)
+        self.aside = aside
         for suffix in ("-wal", "-shm"):
             beside = self.path.with_name(self.path.name + suffix)
             if beside.exists():
@@ -98,12 +100,15 @@ class Database:
                 path.unlink(missing_ok=True)
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        place = ":memory:" if self.path is None else self.path
+        connection = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            self.path.chmod(0o600)
+            if self.path is not None:
+                self.path.chmod(0o600)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
             connection.execute("PRAGMA wal_autocheckpoint=0")
+            connection.execute("PRAGMA temp_store=MEMORY")  # no file that would need a descriptor, or space
             verdict: Sequence[str] = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict[0] != "ok":
                 raise BrokenFile(verdict[0])
@@ -123,15 +128,30 @@ def is_broken(error: Exception) -> bool:
     return isinstance(error, BrokenFile) or _code(error) in BROKEN
 
 
-def is_unreadable(error: Exception) -> bool:
-    """Whether we are not let at the file."""
-    return isinstance(error, OSError) or _code(error) in UNREADABLE
+def _is_ours(path: Path) -> bool:
+    """Whether there is a file that we are let at."""
+    return path.is_file() and os.access(path, os.R_OK | os.W_OK)
 
 
 def _code(error: Exception) -> int:
     """SQLite's primary result code."""
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF
+
+
+def summed(text: str) -> str:
+    """A JSON object in ASCII with its checksum in front of its first key; it stays a JSON object."""
+    if text == "{}":
+        return text
+    return (SUM % zlib.crc32(text.encode())).decode() + text[1:]
+
+
+def unsummed(data: bytes) -> bytes | None:
+    """What `summed` was given, or what an earlier release wrote without a sum; None when it was spoilt since."""
+    if not data.startswith(SUM[:6]):
+        return data
+    text = b"{" + data[SUM_BYTES:]
+    return text if data[:SUM_BYTES] == SUM % zlib.crc32(text) else None
 
 
 class Checkpointer:
@@ -141,6 +161,7 @@ class Checkpointer:
         self._paths = paths
         self._seconds = seconds
         self._stop = threading.Event()
+        self._failing: set[Path] = set()
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
         self._thread.start()
 
@@ -154,7 +175,11 @@ class Checkpointer:
                 try:
                     checkpoint(path)
                 except (OSError, sqlite3.Error) as error:
-                    log.warning("checkpoint failed path=%s error=%r", path, str(error))
+                    if path not in self._failing:
+                        log.warning("checkpoint failed path=%s error=%r", path, str(error))
+                    self._failing.add(path)
+                else:
+                    self._failing.discard(path)
 
 
 def checkpoint(path: Path) -> None:

@@ -52,6 +52,8 @@ class Dispatcher:
         self._subscriptions = subscriptions
         self._authenticator = authenticator
         self._relaying = relaying
+        self.retry_after = 0
+        """Seconds after which a new call may be tried again; 0: it is taken now."""
         self._refusals: OrderedDict[tuple[str, str, int], tuple[int, float]] = OrderedDict()
 
     def on_request(self, tx: ServerTransaction, now: float) -> None:
@@ -59,6 +61,8 @@ class Dispatcher:
         refusal = self._unfit(tx)
         if refusal is not None:
             self._refuse_unfit(tx, *refusal, now)
+        elif self.retry_after and begins_call(request):
+            self._refuse_unfit(tx, 503, [("Retry-After", str(self.retry_after))], now, "draining")
         elif request.method == "REGISTER":
             self._register(tx, now)
         else:
@@ -88,9 +92,11 @@ class Dispatcher:
             return 422, small
         return self._subscriptions.unfit(request) if request.method == "SUBSCRIBE" else None
 
-    def _refuse_unfit(self, tx: ServerTransaction, status: int, headers: list[Header], now: float) -> None:
+    def _refuse_unfit(
+        self, tx: ServerTransaction, status: int, headers: list[Header], now: float, rule: str = "unfit"
+    ) -> None:
         if self._is_heard(tx.source, now):
-            self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
+            self._refuse(tx, Decision(rule, status, build.REASONS[status]), now, headers)
         else:
             self._drop(tx)
 
@@ -160,6 +166,7 @@ class Dispatcher:
     def _drop(self, tx: ServerTransaction) -> None:
         """No answer at all."""
         self._core.events.count("muted")
+        self._core.events.tally.request(tx.method, 0, "muted")
         self._core.layer.destroy(tx)
 
     def _muted(self, source: Flow, now: float) -> bool:
@@ -187,12 +194,13 @@ class Dispatcher:
             return
         local_domain = uri.param("local-domain") or ""
         table, tracer = self._core.table(), self._core.events.tracer
-        at = now if request.method == "INVITE" else None  # business hours are for calls
+        at = self._core.events.wall(now) if request.method == "INVITE" else None  # business hours are for calls
         steps: list[Step] | None = None if tracer is None else []
         decision = decide_from_pbx(
             table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at,
             self._core.peer_names.get(source, NOBODY), steps,
         )  # fmt: skip
+        tx.rule = decision.rule
         if tracer is not None and steps:
             tracer.decided(steps, f"rule {decision.rule}" if decision.accepted else "")
         if not decision.accepted:
@@ -235,6 +243,7 @@ class Dispatcher:
 
     def _capabilities(self, tx: ServerTransaction, now: float) -> None:
         """OPTIONS to the edge itself: it is alive (RFC 3261 11.2)."""
+        tx.rule = "capabilities"
         self._answer(tx, 200, now, [ALLOW, ("Accept", "*/*"), ("Supported", ", ".join(sorted(UNDERSTOOD)))])
 
     # -- from a phone
@@ -309,6 +318,7 @@ class Dispatcher:
         dialled = decide_dialled(index, uri.user or "", None) if own else decide_outbound(index, uri.user or "")
         default = index.connections.get(index.tenant.default_connection)
         station = dialled.user or dialled.group
+        tx.rule = dialled.rule
         if tx.method in STATE_AT_PBX and default is not None and dialled.connection is None and uri.user:
             named = _name_at(default, index, station, user) if station is not None else uri.user
             self._to_connection(tx, index, user, default, at_pbx(default, named), now)
@@ -339,6 +349,7 @@ class Dispatcher:
         verdict, user = self._authenticator.check(tx.request, index, now)
         if verdict is Verdict.GOOD:
             return user
+        tx.rule = "challenge"
         self._core.events.count(f"auth.{verdict.value}")
         agent = tx.request.get("user-agent") or ""
         realm, stale = index.tenant.primary_domain, verdict is Verdict.STALE
@@ -379,6 +390,7 @@ class Dispatcher:
             self._refuse(tx, decision, now, list(refused.headers))
             return
         self._core.events.count("registered")
+        tx.rule = "register"
         headers = [*(("Contact", contact) for contact in contacts), *self._way_headers(request, tx.source)]
         self._answer(tx, 200, now, headers)
 
@@ -415,7 +427,7 @@ class Dispatcher:
 
     def _note(self, tx: ServerTransaction, decision: Decision, now: float) -> None:
         """The event of a refusal; nothing of credentials is in it."""
-        source = tx.source
+        source, tx.rule = tx.source, decision.rule
         self._core.events.count(f"refused.{decision.rule}")
         self._core.events.add(
             now, "refused",
@@ -450,6 +462,11 @@ class Dispatcher:
         tag = tag or self._core.wire.token()
         data = build.response(tx.request, status, reason, tag, headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
+
+
+def begins_call(request: Message) -> bool:
+    """Whether this INVITE outside a dialog is for a new call; with Replaces it goes on with one that there is."""
+    return request.method == "INVITE" and not request.has("replaces")
 
 
 def _name_at(connection: Connection, index: TenantIndex, asked: User | Group, asking: User) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
+from sipd.census import Census
 from sipd.dispatch import Dispatcher
 from sipd.events import Change, Event, Events
 from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.keepalive import KeepAlive
+from sipd.keeping import KINDS
 from sipd.limits import CallLimits
 from sipd.message import build, stun
 from sipd.message.check import check
@@ -24,11 +27,13 @@ from sipd.message.scanner import scan
 from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
 from sipd.relaying import Relaying
+from sipd.resuming import Resuming
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
 from sipd.sending import Sender
 from sipd.settings import Settings
 from sipd.subscriptions import Subscriptions
+from sipd.tally import Tally
 from sipd.timers import Timers
 from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
@@ -55,12 +60,12 @@ class Edge:
         """The table in force; knows nobody before the first `load`."""
         self.tracer = Tracer(settings.trace_sample) if settings.trace else None
         """What was said, for people; None: tracing is off."""
-        self.events = Events(self.tracer)
+        self.events = Events(self.tracer, Tally(settings.metrics_tenants))
         if self.tracer is not None:
             self.tracer.counters = self.events.counters
         self.timers = Timers()
         self.wire = Wire(settings, random_bytes)
-        self.layer = Layer(self, self.wire.send, self.timers, timing)
+        self.layer = Layer(self, self.wire.send, self.timers, timing, count=self.events.tally.request)
         self.keepalive = KeepAlive(settings, self.wire, self.timers, self.events, random_bytes)
         self.registrar = Registrar(settings, self.events, self.timers, self.keepalive)
         self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
@@ -68,10 +73,11 @@ class Edge:
         self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
         self.core = core = Core(
             settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
-            self.keepalive, cipher, lambda: self.compiled,
+            self.keepalive, cipher, lambda: self.compiled, self.upstream.ways,
         )  # fmt: skip
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
+        self._resuming = Resuming(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
         hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
@@ -136,6 +142,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - answering is a courtesy here: what cannot be built is not sent
             self._fault(error)
             return
+        self.events.tally.request(message.method, bad.status, "malformed")
         self.wire.send(data, _answer_to(message, flow))
 
     def _guarded(self, work: Callable[[], None], message: Message | None, flow: Flow | None) -> None:
@@ -195,16 +202,56 @@ class Edge:
         self.upstream.load(compiled, changed, now)
         self.relaying.load(compiled, changed, now)
         self.subscriptions.load(compiled, changed, now)
+        self._guarded(lambda: self._resuming.load(now), None, None)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
-        """State from before a restart; to be followed by `load`, which drops what the table no longer wants."""
+        """State from before a restart; to be followed by `load`, which drops what the table no longer wants.
+
+        A record that no part can read is left out: it is some other release's.
+        """
         for kind, key, record in changes:
-            if record is not None and kind == "binding":
-                self.registrar.restore(record, now, key)
-            elif record is not None and kind == "upstream":
-                self.upstream.restore(record, key)
-            elif record is not None and kind == "relayed":
-                self.relaying.restore(record)
+            if record is not None:
+                try:
+                    self._restore(kind, key, record, now)
+                except Exception as error:  # noqa: BLE001 - one record must not keep the daemon from starting
+                    self._fault(error)
+                    self.events.count("restore.unreadable")
+
+    def _restore(self, kind: str, key: str, record: dict[str, Any], now: float) -> None:
+        if kind == "binding":
+            self.registrar.restore(record, now, key)
+        elif kind == "upstream":
+            self.upstream.restore(record, key)
+        elif kind == "relayed":
+            self.relaying.restore(record)
+        elif kind in KINDS:
+            self._resuming.restore(kind, key, record)
+
+    def restate(self) -> None:
+        """Note all state once more, as changes: the store has lost what it had."""
+        for binding in self.registrar:
+            self.events.change("binding", binding.key, binding.record())
+        for registration in self.upstream:
+            if not registration.removing:
+                self.events.change("upstream", registration.wanted.key, registration.record())
+        self.relaying.restate()
+        self.calls_.keeping.restate(self.calls_.calls.values())
+
+    def set_wall(self, ahead: float) -> None:
+        """The wall clock is `ahead` seconds of the time that is told here: it holds for events and business hours."""
+        self.events.ahead = ahead
+
+    def refuse_calls(self, retry_after: int) -> None:
+        """Answer new calls with 503, to be tried again in so many seconds; 0: take them again. All else goes on."""
+        self._dispatcher.retry_after = retry_after
+
+    def hang_up_all(self, reason: str, now: float) -> int:
+        """End all calls, each with its record; how many."""
+        self._tick(now)
+        calls = list(self.calls_.calls.values())
+        for call in calls:
+            self._guarded(partial(self.calls_.hang_up, call, 503, reason, now), None, None)
+        return len(calls)
 
     # -- out
 
@@ -222,6 +269,7 @@ class Edge:
         return self.events.take_events()
 
     def take_changes(self) -> list[Change]:
+        self.calls_.keeping.flush()
         return self.events.take_changes()
 
     @property
@@ -267,11 +315,24 @@ class Edge:
             "bindings": len(self.registrar),
             "upstream": len(self.upstream),
             "relayed": len(self.relaying),
+            "pbx_addresses": len(self.upstream.health),
+            "pbx_addresses_down": self.upstream.health.down,
             "subscriptions": len(self.subscriptions),
             "timers": len(self.timers),
             "traces": len(self.tracer) if self.tracer is not None else 0,
             "trace_bytes": self.tracer.held if self.tracer is not None else 0,
         }
+
+    @property
+    def tally(self) -> Tally:
+        """What was counted since the start."""
+        return self.events.tally
+
+    def census(self) -> tuple[Census, Iterator[None]]:
+        """What there is now, and the steps that count it; whole after the last."""
+        self.events.tally.keep(self.compiled.tenants)
+        census = Census(self.events.tally)
+        return census, census.take(self.registrar, self.upstream, self.calls_)
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""
@@ -282,6 +343,7 @@ class Edge:
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         try:
             if tx.request.to.tag and tx.method != "REGISTER":
+                tx.rule = "in-dialog"
                 if not self.subscriptions.on_request(tx, now):
                     self._in_dialog.on_request(tx, now)
             else:

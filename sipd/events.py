@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from sipd.tally import Tally
 from sipd.trace import Tracer
 
 Event = dict[str, Any]
@@ -13,6 +14,9 @@ Change = tuple[str, str, dict[str, Any] | None]
 
 MAX_WAITING = 100_000
 """Events not yet taken by the shell. More are dropped and counted as `events.dropped`."""
+
+TIMES = ("started", "answered", "ended")
+"""What in an event's detail is a moment."""
 
 
 def legible(text: str) -> str:
@@ -23,14 +27,17 @@ def legible(text: str) -> str:
 class Events:
     """The core's outbox: events and state changes, taken by the shell after each batch."""
 
-    __slots__ = ("changes", "counters", "tracer", "waiting")
+    __slots__ = ("ahead", "changes", "counters", "tally", "tracer", "waiting")
 
-    def __init__(self, tracer: Tracer | None = None) -> None:
+    def __init__(self, tracer: Tracer | None = None, tally: Tally | None = None) -> None:
         self.tracer = tracer
         """Who is told of events, legs and steps as well; None: tracing is off."""
+        self.ahead = 0.0
+        """Seconds from the core's time, which runs on steadily, to the wall clock's, by which people read events."""
         self.waiting: list[Event] = []
         self.changes: list[Change] = []
         self.counters: Counter[str] = Counter()
+        self.tally = Tally() if tally is None else tally
 
     def add(
         self,
@@ -45,6 +52,7 @@ class Events:
     ) -> None:
         """Append one event; empty keys are left out (docs/architecture.md lists the kinds)."""
         self.counters[kind] += 1
+        self.tally.event(kind, tenant, rule, detail)
         if len(self.waiting) >= MAX_WAITING:
             self.counters["events.dropped"] += 1
             return
@@ -53,13 +61,20 @@ class Events:
                 detail[name] = legible(value)
             elif isinstance(value, list | tuple):
                 detail[name] = [legible(each) if isinstance(each, str) else each for each in value]
-        event: Event = {"at": round(now, 3), "kind": kind, "detail": detail}
+        if self.ahead:  # all by the same difference: what lasted a minute, lasted a minute
+            times = ((name, detail.get(name)) for name in TIMES)
+            detail |= {name: self.wall(at) for name, at in times if isinstance(at, float)}
+        event: Event = {"at": round(self.wall(now), 3), "kind": kind, "detail": detail}
         for key, value in (("tenant", tenant), ("connection", connection), ("user", user), ("rule", rule)):
             if value:
                 event[key] = value
         self.waiting.append(event)
         if self.tracer is not None:
             self.tracer.event(event)
+
+    def wall(self, at: float) -> float:
+        """A moment of the core's, by the wall clock."""
+        return at + self.ahead
 
     def leg(
         self, call_id: str, of: str, *, tenant: str = "", user: str = "", connection: str = "", call: bool = False

@@ -57,7 +57,7 @@ from sipd.routing.decision import Decision, Dialled, Station, decide_dialled, de
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import MAX_USER_PART, Connection, Group, Limits, Number, User
 from sipd.transaction.layer import ServerTransaction
-from sipd.upstream import connection_hop, contact_of
+from sipd.wayout import contact_of
 
 FORWARDS_AT_ONCE = Limits(calls=10)
 """Calls of one caller that one extension or number forwards out and that are not answered yet. More is a loop through
@@ -110,6 +110,7 @@ class Hunting:
         here = self._is_here(index, uri.host)
         dialled = self._dialled(call, call.asked, now, here=here)
         foreign = None if here else uri
+        tx.rule = dialled.rule
         self._core.events.step(call.id, "decision", f"rule {dialled.rule}")
         if dialled.connection is None:
             call.direction = "internal"
@@ -126,7 +127,8 @@ class Hunting:
         line = line_of(call.index, call.caller)
         if line is not None:
             return dial(call.index, line, number)
-        return decide_dialled(call.index, number, now) if here else decide_outbound(call.index, number)
+        at = self._core.events.wall(now)
+        return decide_dialled(call.index, number, at) if here else decide_outbound(call.index, number)
 
     def _is_here(self, index: TenantIndex, host: str) -> bool:
         """Whether a host stands for the tenant: its domains, the edge itself, its PBXs."""
@@ -592,7 +594,7 @@ class Hunting:
             self._place_failed(round_, None, _limited(limit), now)
             return
         held = [scope for scope, _ in scopes]
-        hop, loose = connection_hop(connection)
+        tenant = call.index.tenant.id
         round_.waiting += 1
 
         def ready(flows: Sequence[Flow], then: float) -> None:
@@ -609,14 +611,15 @@ class Hunting:
             branch.round = round_
             branch.scopes = held
             round_.branches.append(branch)
-            if loose:
-                branch.headers.append(("Route", loose))
+            way = self._core.ways.route(tenant, route.user.id if route.user else "", connection)
+            if way:
+                branch.headers.append(("Route", way))
             self._calls.watch(branch, then)
             self._calls.invite(branch, then)
             if round_.steps:
                 self._watch_for_life(round_, branch, then)
 
-        self._core.wire.find(*hop, ready, now, verify=connection.tls_verify)
+        self._core.ways.find(tenant, connection, ready, now)
 
     def _watch_for_life(self, round_: Round, branch: Branch, now: float) -> None:
         """While there is a fall-back, a PBX that says nothing at all is not waited for until timer B."""

@@ -71,13 +71,13 @@ class InDialog:
             return
         number = request.cseq.number
         if number <= dialog.remote_seq and request.method != "PRACK":
-            self.answer(tx, 500, now, [("Retry-After", "1")])  # out of order (RFC 3261 12.2.2)
+            self._out_of_order(tx, dialog, now)
             return
         dialog.remote_seq = max(number, dialog.remote_seq)
         small = too_small(request, self._core.settings)
         missing = not_understood(request)
         if dialog.pinned:
-            dialog.send_to(tx.source)  # where the phone is now: NATs give out new ports
+            self._calls.moved(dialog, tx.source)
         if request.method == "BYE":
             self._bye(tx, dialog, now)
         elif request.max_forwards == 0:
@@ -99,6 +99,14 @@ class InDialog:
         data = build.response(tx.request, status, None, self._core.wire.token(), headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
 
+    def _out_of_order(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
+        """RFC 3261 12.2.2. A re-INVITE that was answered before a restart, and comes again, has its answer."""
+        ok = dialog.ok
+        if tx.method == "INVITE" and ok is not None and ok.seq == tx.request.cseq.number:
+            self._core.layer.respond(tx, 200, ok.data, now)
+        else:
+            self.answer(tx, 500, now, [("Retry-After", "1")])
+
     # -- ACK and BYE
 
     def on_ack(self, request: Message, flow: Flow, now: float) -> None:
@@ -107,7 +115,7 @@ class InDialog:
         if dialog is None or dialog.ok is None or dialog.ok.seq != request.cseq.number or dialog.peer is None:
             return
         if dialog.pinned:
-            dialog.send_to(flow)
+            self._calls.moved(dialog, flow)
         rest = lines_to_pass(request, from_phone=dialog.pinned) + _proof(request, dialog.peer)  # RFC 3261 22.1
         self._calls.send_ack(dialog.peer, rest, request.body)
         self._calls.acknowledged(dialog, now)
@@ -118,7 +126,7 @@ class InDialog:
             self._ask_to_end(tx, dialog, now)
             return
         self.answer(tx, 200, now)
-        self._calls.no_bye(dialog)  # who hangs up waits for none
+        self._calls.no_bye(dialog, now)  # who hangs up waits for none
         if call.ended:
             return
         if call.pair is None:  # an early dialog: the caller gives up, or what rang will not be answered
@@ -139,7 +147,7 @@ class InDialog:
 
     def _ask_to_end(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
         """A BYE that the PBX may challenge, and only the phone can answer that: it passes like other requests."""
-        self._calls.no_bye(dialog)
+        self._calls.no_bye(dialog, now)
         for leg in (dialog, dialog.other):
             self._calls.send_ack(leg, b"", b"")
         self._pass_on(tx, dialog, now)
@@ -198,7 +206,7 @@ class InDialog:
     def _send(self, relay: Relay, credentials: list[Header], now: float) -> None:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
         self._calls.reach(peer, now)
-        seq = relay.seq = peer.next_seq()
+        seq = relay.seq = self._calls.next_seq(peer)
         headers: list[Header] = [*credentials, _proof(request, peer), *self._renamed(request, peer)]
         if request.method in TIMED:
             headers += self._calls.sessions.offer(peer.call, request)
@@ -267,6 +275,8 @@ class InDialog:
             self._note_usage(relay, response, now)
             if tx.method == "INVITE":
                 peer.unacked = response.cseq.number
+            if tx.method in TIMED or peer.usages or relay.source.usages:
+                self._calls.keeping.changed(peer.call)
         return headers
 
     def _note_usage(self, relay: Relay, response: Message, now: float) -> None:

@@ -49,6 +49,10 @@ class CallLimits:
         self._sweep(now)
         return None
 
+    def resume(self, scopes: Iterable[Scope]) -> None:
+        """Count a call from before a restart, whatever the limits say."""
+        self._calls.update(scopes)
+
     def give_back(self, scopes: Iterable[Scope]) -> None:
         """A call ended."""
         for scope in scopes:

@@ -24,7 +24,6 @@ from sipd.routing.model import Connection, User
 from sipd.sending import Sending
 from sipd.timers import Timer
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
-from sipd.upstream import connection_hop
 
 OPTIONS_SECONDS = 2.0
 """For phones to answer OPTIONS: PBXs ask so whether a registration is still good, and wait 3 seconds."""
@@ -127,7 +126,7 @@ class Passing:
             lines_to_pass(tx.request, from_phone=True),
             Proof(account, self._core.cipher),
         )
-        hop, copy.route = connection_hop(connection)
+        copy.route = self._core.ways.route(index.tenant.id, user.id, connection)
         if passes(account):
             copy.call_id, copy.tag = self._calls.names.of(tx.request)
             copy.seq = tx.request.cseq.number
@@ -140,7 +139,7 @@ class Passing:
             else:
                 self.answer(tx, 503, then)
 
-        self._core.wire.find(*hop, ready, now, verify=connection.tls_verify)
+        self._core.ways.find(index.tenant.id, connection, ready, now)
 
     def answer(self, tx: ServerTransaction, status: int, now: float, headers: list[Header] | None = None) -> None:
         data = build.response(tx.request, status, None, self._core.wire.token(), headers or [], b"", tx.source[1:3])

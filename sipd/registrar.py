@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ MAX_FLOWS = 4
 MAX_REG_ID = 2**31 - 1
 """RFC 5626 4.2: from 1 on."""
 
-MAX_MOVES = 1000
+MAX_MOVES = 20_000
 """Changes of address of phones, and broken streams, that are remembered, the newest."""
 MOST_MOVES = 3
 """Of one phone that are followed at once."""
@@ -122,7 +122,15 @@ class Registrar:
             yield from of_user.values()
 
     def __len__(self) -> int:
-        return sum(len(of_user) for of_user in self._bindings.values())
+        return len(self._expiries)
+
+    def owners(self) -> list[Owner]:
+        """Who has bindings."""
+        return list(self._bindings)
+
+    def held(self, owner: Owner) -> Iterable[Binding]:
+        """A user's bindings, in no order, to be counted."""
+        return self._bindings.get(owner, {}).values()
 
     def bindings(self, owner: Owner, now: float) -> list[Binding]:
         """Where to ring: live bindings, the preferred (q) and then the newest first; of a device with several flows
@@ -162,10 +170,10 @@ class Registrar:
         that came after the stream broke, as a Contact tells the port of the stream."""
         for _ in range(MOST_MOVES):
             flow = self._moved.get((owner, flow), flow)
-        if flow.reliable and flow[:3] not in self._flows:
-            live = self.live(owner, now)
+        others = self._lost.get((owner, flow[:3]))
+        if flow.reliable and (flow[:3] not in self._flows or others is not None):
+            live = [binding for binding in self.live(owner, now) if binding.flow != flow]
             same = [binding.flow for binding in live if target_of(binding.contact) == target]
-            others = self._lost.get((owner, flow[:3]))
             back = [b.flow for b in live if others is not None and b.key not in others and b.flow[:2] == flow[:2]]
             if same or len(back) == 1:
                 return (same or back)[0]
@@ -303,6 +311,7 @@ class Registrar:
             self._leave_flow(of_user[binding.key])
         of_user[binding.key] = binding
         self._flows.setdefault(binding.flow[:3], {})[binding.key] = binding
+        self._lost.pop((binding.owner, binding.flow[:3]), None)
         self._events.change("binding", binding.key, binding.record())
         self._cancel_expiry(binding)
         self._expiries[binding.key] = self._timers.set(binding.expires, lambda at: self._expire(binding, at))
@@ -356,9 +365,24 @@ class Registrar:
         for binding in lost:
             self._drop(binding, "connection lost", now)
         for owner in {binding.owner for binding in lost}:
-            self._lost[owner, flow[:3]] = frozenset(self._bindings.get(owner, ()))
-            if len(self._lost) > MAX_MOVES:
-                del self._lost[next(iter(self._lost))]
+            self._note_lost(owner, flow)
+
+    def _note_lost(self, owner: Owner, flow: Flow) -> None:
+        """What is left of the owner's then are other phones'. Of a stream that a restart broke this is known before
+        its end is noticed."""
+        others = (key for key, binding in self._bindings.get(owner, {}).items() if binding.flow[:3] != flow[:3])
+        self._lost.setdefault((owner, flow[:3]), frozenset(others))
+        if len(self._lost) > MAX_MOVES:
+            del self._lost[next(iter(self._lost))]
+
+    def resume(self, owner: Owner, target: str, flow: Flow, now: float) -> Flow:
+        """Where a phone is that was in a call at `flow` before a restart: with the same Contact, if it has moved."""
+        if flow.reliable:
+            self._note_lost(owner, flow)
+        elif flow[:3] not in self._flows:
+            live = self.bindings(owner, now)
+            return next((binding.flow for binding in live if target_of(binding.contact) == target), flow)
+        return flow
 
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
         """In the tenants that changed: users that are gone or disabled, and suspended tenants, lose their bindings."""

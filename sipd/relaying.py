@@ -28,8 +28,7 @@ from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.sending import Sending
 from sipd.timers import Timer
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
-from sipd.upstream import _ours_among as ours_among
-from sipd.upstream import connection_hop, contact_of
+from sipd.wayout import connection_hops, contact_of, granted_of, service_route_of
 from sipd.wire import bracketed
 
 MAX_WAITING = 8
@@ -49,11 +48,8 @@ Place = tuple[str, str, str]
 
 
 def place_of(line: Line) -> Place:
-    return (
-        line.connection.registrar_domain,
-        line.account.username,
-        " ".join(map(str, connection_hop(line.connection)[0])),
-    )
+    hop = connection_hops(line.connection)[0][0]
+    return line.connection.registrar_domain, line.account.username, " ".join(map(str, hop))
 
 
 class RelayedRegistration:
@@ -61,7 +57,7 @@ class RelayedRegistration:
 
     __slots__ = (
         "asked", "call_id", "code", "connection", "cseq", "expires_at", "from_tag", "held", "least", "nonce", "owner",
-        "place", "reason", "since", "state", "stored_cseq", "waiting",
+        "place", "reason", "service_route", "since", "state", "stored_cseq", "waiting",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, connection: str, place: Place, call_id: str, from_tag: str) -> None:
@@ -76,6 +72,8 @@ class RelayedRegistration:
         """The Contact that the PBX has accepted, with angle brackets; empty: none."""
         self.expires_at: float | None = None
         """When the PBX forgets it, if no phone refreshes it."""
+        self.service_route = ""
+        """Of the last 2xx (RFC 3608)."""
         self.state = ""
         """As of an upstream registration (docs/architecture.md); empty: there is nothing to tell."""
         self.code = 0
@@ -98,7 +96,7 @@ class RelayedRegistration:
         return bool(self.held) and self.expires_at is not None and self.expires_at > now
 
     def record(self) -> dict[str, Any]:
-        names = ("call_id", "from_tag", "held", "state", "code", "reason", "since", "expires_at")
+        names = ("call_id", "from_tag", "held", "state", "code", "reason", "since", "expires_at", "service_route")
         who = {"tenant": self.owner[0], "user": self.owner[1], "connection": self.connection}
         return {name: getattr(self, name) for name in names} | who | {"place": self.place, "cseq": self.stored_cseq}
 
@@ -107,7 +105,7 @@ class RelayedRegistration:
         """Goes on with CSeq numbers that were not used."""
         owner, place = (record["tenant"], record["user"]), tuple(record["place"])
         made = cls(owner, record["connection"], place, record["call_id"], record["from_tag"])
-        for name in ("held", "state", "code", "reason", "since", "expires_at", "cseq"):
+        for name in ("held", "state", "code", "reason", "since", "expires_at", "service_route", "cseq"):
             setattr(made, name, record[name])
         made.stored_cseq = made.cseq
         return made
@@ -191,6 +189,12 @@ class Relaying:
         """From before a restart; to be followed by `load`."""
         registration = RelayedRegistration.from_record(record)
         self._registrations[registration.key] = registration
+        self._core.ways.keep_service_route(*registration.owner, registration.connection, registration.service_route)
+
+    def restate(self) -> None:
+        """Store all once more."""
+        for registration in self._registrations.values():
+            self._save(registration)
 
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
         """In the tenants that changed: forget the registrations whose user, account or PBX is another one now. They
@@ -203,6 +207,7 @@ class Relaying:
             del self._registrations[key]
             self._core.events.change("relayed", key, None)
             self._core.registrar.withdraw((tenant, user), registration.connection, now)
+            self._core.ways.keep_service_route(tenant, user, registration.connection, "")
 
     def _stays(self, registration: RelayedRegistration, index: TenantIndex) -> bool:
         line = line_of(index, index.users_by_id.get(registration.owner[1]))
@@ -267,8 +272,7 @@ class Relaying:
             else:
                 self._unreachable(asked, then)
 
-        hop, _ = connection_hop(asked.line.connection)
-        core.wire.find(*hop, ready, now, verify=asked.line.connection.tls_verify)
+        core.ways.find(asked.index.tenant.id, asked.line.connection, ready, now)
 
     def _wanted(self, asked: Asked, now: float) -> list[Binding]:
         """What it asks for. With * all of its own, and none of other phones of the user."""
@@ -326,7 +330,7 @@ class Relaying:
         registration, line, wire = asked.registration, asked.line, self._core.wire
         registrar = line.connection.registrar_domain
         identity = f"<{Uri.build(line.account.username, registrar)}>"
-        _, route = connection_hop(line.connection)
+        _, route = connection_hops(line.connection)
         return build.request(
             "REGISTER",
             f"sip:{bracketed(registrar)}",
@@ -339,6 +343,7 @@ class Relaying:
                 ("Call-ID", registration.call_id),
                 ("CSeq", f"{registration.cseq} REGISTER"),
                 *_contacts(asked),
+                ("Supported", "path"),
                 *credentials_of(asked.request),
                 ("User-Agent", self._core.settings.user_agent),
             ],
@@ -375,6 +380,7 @@ class Relaying:
             registration.held = asked.contact if granted else ""
             registration.expires_at = now + granted if granted else None
             self._keep(asked, granted, now)
+            self._keep_service_route(registration, response)
             self._move(registration, "registered" if granted else "", response.status, response.reason, now)
             self._save(registration)
         self._core.events.count("relayed")
@@ -392,6 +398,14 @@ class Relaying:
             if binding.expires <= now or not asked.tx.terminated
         ]
         self._core.registrar.apply(asked.registration.owner, wanted, asked.line.user.max_bindings, now)
+
+    def _keep_service_route(self, registration: RelayedRegistration, response: Message) -> None:
+        """For the user's calls; one that cannot be followed is as none (RFC 3608 6.1)."""
+        try:
+            registration.service_route = service_route_of(response)
+        except BadMessage:
+            registration.service_route = ""
+        self._core.ways.keep_service_route(*registration.owner, registration.connection, registration.service_route)
 
     def _refused(self, asked: Asked, response: Message, now: float) -> None:
         """Its word passes. A redirection does not: it names what is none of the phone's."""
@@ -480,18 +494,6 @@ def _contacts(asked: Asked) -> list[Header]:
     held = asked.registration.held
     old: list[Header] = [("Contact", f"{held};expires=0")] if held not in ("", asked.contact) else []
     return [*old, ("Contact", f"{asked.contact};expires={asked.seconds}"), ("Expires", str(asked.seconds))]
-
-
-def granted_of(response: Message, contact: str, asked: int) -> int:
-    """Seconds that a PBX granted to our Contact (RFC 3261 10.2.4), at most what was asked for."""
-    try:
-        ours = ours_among(response.contacts, Uri.parse(contact[1:-1]))
-        text = (ours.params.get("expires") or "").strip('"') if ours is not None else ""
-        if text.isascii() and text.isdigit():
-            return min(int(text), asked) if len(text) < 10 else asked
-        return min(response.expires or asked, asked)
-    except BadMessage:
-        return asked
 
 
 def nonces_of(request: Message) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import json
 import logging
 import sqlite3
@@ -79,6 +80,8 @@ class Running:
     since: float = 0.0
     """Epoch seconds."""
     parts: Parts = field(default_factory=dict)
+    ms: float = 0.0
+    """From the first byte of it to its enforcement; 0: it is from before the start."""
 
     @property
     def hash(self) -> str:
@@ -112,24 +115,38 @@ class Reloader:
         self._threads = DaemonThreads(1, "reload")
         self.running = Running(compile_table(EMPTY, edge_hosts=own_hosts))
         self.refused: Refused | None = None
+        self.stale = False
+        """Whether the newest table that came was refused, and an older one stays."""
+        self._kept = b""
+        """Manifest of the table that is on disk."""
+        self._manifest = b""
+        """Of the one that runs."""
+
+    @property
+    def unstored(self) -> bool:
+        """Whether a restart would not find the table that runs."""
+        return self._manifest != self._kept
 
     def restore(self) -> None:
         """The last good table from disk, before anything runs; blocks. Without one, the node knows nobody."""
         try:
             self.refused = self._store.refused()
+        except Exception as error:  # noqa: BLE001 - whatever a spoilt file holds, it must not keep us from starting
+            log.error("last refused table cannot be read error=%r", str(error))
+        try:
             stored = self._store.read()
             if stored is None:
                 return
-            parts = {name: json.loads(body) for name, body in stored.parts.items()}
-            same = stored.release == self._release  # it has passed our checks, and its parts have their hashes
+            same = stored.release == self._release  # it has passed our checks
             problems_of = nothing_wrong if same else self._recheck.problems
-            prepared = self._prepare(json.loads(stored.manifest), parts, problems_of)
-        except (sqlite3.Error, ValueError, LoadError, MissingPartsError) as error:
-            log.error("last table cannot be read, starting without one error=%r", str(error))
+            prepared = self._prepare(json.loads(stored.manifest), read_parts(stored.parts), problems_of, stored.parts)
         except TableError as error:
             log.error("last table is refused, starting without one hash=%s problems=%r", error.name, error.problems[:3])
+        except Exception as error:  # noqa: BLE001 - as above; the panel sends it again
+            log.error("last table cannot be read, starting without one error=%r", str(error))
         else:
             self.running = Running(prepared.compiled, stored.version, stored.since, prepared.parts)
+            self._manifest = self._kept = prepared.manifest
             gc.freeze()
             log.info("last table restored hash=%s version=%d", prepared.compiled.hash, stored.version)
 
@@ -154,38 +171,61 @@ class Reloader:
             return await self._refuse(version, error)
         now = self._clock()
         self._swap(prepared.compiled)
+        self.stale = False
         ms = round((loop.time() - started) * 1000, 3)
         name = prepared.compiled.hash
         since = self.running.since if name == self.running.hash else now
         if not self.running.parts:  # nobody was served so far: what there is now, stays
             gc.freeze()
-        self.running = Running(prepared.compiled, version, since, prepared.parts)
+        self.running = Running(prepared.compiled, version, since, prepared.parts, ms)
         log.info("table loaded hash=%s version=%d ms=%.1f fresh_parts=%d", name, version, ms, len(prepared.fresh))
         self._note("table.loaded", {"hash": name, "version": version, "ms": ms})
-        await self._keep(prepared, version, since)
+        self._manifest = prepared.manifest
+        await self._keep(prepared.fresh)
         return {"ok": True, "version": version, "hash": name, "ms": ms, "problems": prepared.warnings}
 
     def _prepare(
-        self, manifest: object, parts: Mapping[str, object], problems_of: Callable[[Table], list[Problem]]
+        self,
+        manifest: object,
+        parts: Mapping[str, object],
+        problems_of: Callable[[Table], list[Problem]],
+        written: Mapping[str, bytes] | None = None,
     ) -> Prepared:
         """Without the cycle collector: it would look at each value of the table again and again, and find nothing."""
         gc.disable()
         try:
-            return prepare(manifest, parts, self.running, self._own_hosts, problems_of, self._known_bad)
+            return prepare(manifest, parts, self.running, self._own_hosts, problems_of, self._known_bad, written)
         finally:
             gc.enable()
 
-    async def _keep(self, prepared: Prepared, version: int, since: float) -> None:
-        """Disk trouble leaves the new table enforced; the panel sees the old hash after a restart, and sends again."""
-        stored = StoredTable(version, since, self._release, prepared.manifest, prepared.fresh)
-        names = set(prepared.parts)
+    async def keep_again(self) -> None:
+        """Try once more to store the table that runs."""
+        async with self._lock:
+            if self.unstored:
+                await self._keep({})
+
+    async def _keep(self, fresh: Mapping[str, bytes]) -> None:
+        """Store the running table; `fresh` are bytes of parts that may not be stored yet.
+
+        Disk trouble leaves it enforced; `keep_again` is for later, and the panel sends it again should that fail.
+        """
+        running, manifest = self.running, self._manifest
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._store.keep, stored, names)
-        except (OSError, sqlite3.Error) as error:
-            log.error("table enforced but not stored hash=%s error=%r", prepared.compiled.hash, str(error))
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._store_all, running, manifest, fresh)
+        except (OSError, sqlite3.Error, LookupError) as error:
+            log.error("table enforced but not stored hash=%s error=%r", running.hash, str(error))
+        else:
+            self._kept = manifest
+
+    def _store_all(self, running: Running, manifest: bytes, fresh: Mapping[str, bytes]) -> None:
+        """Raises OSError, sqlite3.Error, or LookupError when a part cannot be written as it came."""
+        self._store.open_again()
+        names = set(running.parts)
+        parts = {**fresh, **{n: _bytes_of(n, running.parts[n]) for n in self._store.missing(names - fresh.keys())}}
+        self._store.keep(StoredTable(running.version, running.since, self._release, manifest, parts), names)
 
     async def _refuse(self, version: int, error: TableError) -> Doc:
-        problems = error.problems[:ANSWER_PROBLEMS]
+        problems, self.stale = error.problems[:ANSWER_PROBLEMS], True
         if self._known_bad(error.name) is None:
             self.refused = Refused(error.name, self._release, problems)
             try:
@@ -268,8 +308,10 @@ def prepare(
     own_hosts: frozenset[str],
     problems_of: Callable[[Table], list[Problem]],
     known_bad: Callable[[str], list[Doc] | None],
+    bytes_of: Mapping[str, bytes] | None = None,
 ) -> Prepared:
-    """Everything before the swap; `known_bad` gives the problems for which a hash was refused before.
+    """Everything before the swap; `known_bad` gives the problems for which a hash was refused before. `bytes_of` has
+    the bytes of parts whose names were compared with them already.
 
     Raises TableError, LoadError, MissingPartsError.
     """
@@ -286,7 +328,8 @@ def prepare(
         missing = [part for part in names if part not in running.parts and part not in parts]
         if missing:
             raise MissingPartsError(missing)
-        fresh = {part: _checked_bytes(part, parts[part]) for part in names if part not in running.parts}
+        unknown = [part for part in names if part not in running.parts]
+        fresh = {p: bytes_of[p] if bytes_of is not None else _checked_bytes(p, parts[p]) for p in unknown}
         table, decoded = _assemble(cast("Doc", manifest), parts, running.parts)
     except codec.FormatError as error:
         raise TableError(name, [problem.as_dict() for problem in error.problems]) from error
@@ -300,6 +343,19 @@ def prepare(
 def nothing_wrong(table: Table) -> list[Problem]:
     """For a table that this release has accepted before."""
     return []
+
+
+def read_parts(stored: Mapping[str, bytes]) -> dict[str, object]:
+    """Parts from disk, those that have the bytes that their names say. Raises ValueError."""
+    return {name: json.loads(body) for name, body in stored.items() if hashlib.sha256(body).hexdigest() == name}
+
+
+def _bytes_of(name: str, part: Installation | Tenant) -> bytes:
+    """A decoded part as it came. Raises LookupError for one of another release, which left fields out or had more."""
+    written = codec.canonical(codec.encode_part(part))
+    if hashlib.sha256(written).hexdigest() != name:
+        raise LookupError(f"part {name} came in another form")
+    return written
 
 
 def _checked_bytes(name: str, doc: object) -> bytes:

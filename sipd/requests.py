@@ -7,15 +7,20 @@ import heapq
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any
 
+from sipd.clock import Clock
+from sipd.config import DRAIN_LIMIT
 from sipd.control import Handler, RequestError, mapping, optional_text, text, whole
+from sipd.core import Asked
+from sipd.drain import Drain
 from sipd.net.threads import DaemonThreads
 from sipd.redact import BODIES
 from sipd.reload import Reloader
 from sipd.routing.model import FORMAT
-from sipd.spool import READ_LIMIT, Spool
-from sipd.trace import KINDS, Trace, Tracer
+from sipd.spool import READ_LIMIT
+from sipd.store import Store
+from sipd.trace import KINDS, Trace
 from sipd.traces import FIND_LIMIT, Kept, TraceStore, Wanted
 
 VERSION_LIMIT = 2**53 - 1
@@ -27,28 +32,10 @@ Doc = dict[str, Any]
 HANG_UP_CODE, HANG_UP_REASON = 480, "Hung Up By The Operator"
 """What the caller is answered when nobody has answered the call yet."""
 REASON_LENGTH = 100
+MOMENTS = ("since", "next", "expires")
+"""What in a row is a time of the core's."""
 PREFIX_LENGTH = 8
 """Characters of an id that do to find a trace by, when there is one only."""
-
-
-class Asked(Protocol):
-    """The part of the core that people ask."""
-
-    tracer: Tracer | None
-    """None: tracing is off."""
-
-    @property
-    def counters(self) -> Mapping[str, int]: ...
-
-    def registrations(self, tenant: str | None, now: float) -> Doc: ...
-
-    def calls(self, tenant: str | None, now: float) -> list[Doc]: ...
-
-    def renew(self, tenant: str, connection: str | None, now: float) -> int: ...
-
-    def hang_up(self, name: str, tenant: str | None, code: int, reason: str, now: float) -> str: ...
-
-    def vitals(self) -> dict[str, int]: ...
 
 
 class Requests:
@@ -59,10 +46,11 @@ class Requests:
         node: str,
         core: Asked,
         reloader: Reloader,
-        spool: Spool,
+        store: Store,
         counters: Mapping[str, int],
-        clock: Callable[[], float],
+        clock: Clock,
         acted: Callable[[], None],
+        drain: Drain,
         reload_certificates: Callable[[], str] = str,
         traces: TraceStore | None = None,
         shell: Callable[[], Doc] = dict,
@@ -72,16 +60,17 @@ class Requests:
         self._node = node
         self._core = core
         self._reloader = reloader
-        self._spool = spool
+        self._store = store
         self._counters = counters
         self._clock = clock
         self._acted = acted
+        self._drain = drain
         self._reload_certificates = reload_certificates
         self._traces = traces
         self._shell = shell
         self._bodies = bodies
         self._threads = DaemonThreads(1, "read-traces")
-        self._started = clock()
+        self._started = clock.now()
 
     def handlers(self) -> dict[str, Handler]:
         """By the request's `do`."""
@@ -97,6 +86,8 @@ class Requests:
             "hangup": self.hangup,
             "traces": self.traces,
             "trace": self.trace,
+            "drain": self.drain,
+            "resume": self.resume,
         }
 
     def close(self) -> None:
@@ -106,16 +97,22 @@ class Requests:
         return {"node": self._node, "format": FORMAT, "release": release()}
 
     async def status(self, request: Doc, began: float) -> Doc:
+        return self.state()
+
+    def state(self) -> Doc:
+        """How the node is, in one document."""
         running, refused = self._reloader.running, self._reloader.refused
         return {
             "version": running.version,
             "hash": running.hash,
             "since": running.since,
+            "load_ms": running.ms,
+            "stale": self._reloader.stale,
             "problems": refused.problems if refused else [],
             "refused_hash": refused.hash if refused else "",
-            "uptime": round(self._clock() - self._started, 3),
+            "uptime": round(self._clock.now() - self._started, 3),
             "counters": {**self._core.counters, **self._counters},
-            "spool": self._spool.mark._asdict(),
+            "spool": self._store.spool.mark._asdict(),
             "vitals": self._core.vitals(),
             **self._shell(),
         }
@@ -128,23 +125,22 @@ class Requests:
         after = whole(request, "after", 0, VERSION_LIMIT)
         limit = whole(request, "limit", 1, VERSION_LIMIT, default=READ_LIMIT)
         try:
-            self._spool.forget(after)
-            events = self._spool.read(after, limit)
+            events, following = self._store.events(after, limit)
         except sqlite3.Error as error:
             raise RequestError(f"The spool cannot be read now ({error}); ask again.") from error
-        return {"events": events, "next": events[-1]["id"] if events else after}
+        return {"events": events, "next": following}
 
     async def registrations(self, request: Doc, began: float) -> Doc:
-        found = self._core.registrations(self._tenant(request), self._clock())
+        found = self._core.registrations(self._tenant(request), self._clock.now())
         user = optional_text(request, "user")
         return {name: [self._named(row) for row in rows if user in (None, row["user"])] for name, rows in found.items()}
 
     async def calls(self, request: Doc, began: float) -> Doc:
-        return {"calls": [self._named(row) for row in self._core.calls(self._tenant(request), self._clock())]}
+        return {"calls": [self._named(row) for row in self._core.calls(self._tenant(request), self._clock.now())]}
 
     async def renew(self, request: Doc, began: float) -> Doc:
         tenant, connection = text(request, "tenant"), optional_text(request, "connection")
-        renewed = self._core.renew(tenant, connection, self._clock())
+        renewed = self._core.renew(tenant, connection, self._clock.now())
         self._acted()
         return {"renewed": renewed}
 
@@ -160,11 +156,20 @@ class Requests:
         reason = optional_text(request, "reason") or HANG_UP_REASON
         if len(reason) > REASON_LENGTH or not reason.isprintable():
             raise RequestError(f'"reason" must be one line of at most {REASON_LENGTH} characters.')
-        found = self._core.hang_up(name, tenant, code, reason, self._clock())
+        found = self._core.hang_up(name, tenant, code, reason, self._clock.now())
         self._acted()
         if not found:
             raise RequestError(f"There is no call {name!r} in progress; sipd calls lists them.")
         return {"call": found}
+
+    async def drain(self, request: Doc, began: float) -> Doc:
+        given = request.get("seconds") is not None
+        self._drain.begin(whole(request, "seconds", 0, DRAIN_LIMIT) if given else None)
+        return self._drain.state()
+
+    async def resume(self, request: Doc, began: float) -> Doc:
+        self._drain.resume()
+        return self._drain.state()
 
     # Traces
 
@@ -203,7 +208,9 @@ class Requests:
         return {"trace": self._named(whole_trace)}
 
     def _named(self, row: Doc) -> Doc:
-        """With what people call the tenant, user and connection, as far as the table has them."""
+        """With what people call the tenant, user and connection, as far as the table has them, and by their clock."""
+        if self._clock.ahead:
+            row = row | {name: row[name] + self._clock.ahead for name in MOMENTS if isinstance(row.get(name), float)}
         index = self._reloader.running.compiled.tenants.get(row.get("tenant", ""))
         if index is None:
             return row

@@ -50,7 +50,8 @@ class Sending:
     """One request, from its first target to its last answer."""
 
     __slots__ = (
-        "alive", "build", "cancelled", "left", "method", "owner", "pinned", "ringing", "switch", "timer", "twin", "tx",
+        "alive", "build", "cancelled", "left", "method", "owner", "patience", "pinned", "ringing", "switch", "timer",
+        "twin", "tx",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,8 @@ class Sending:
         """Towards a phone: its flow is the only way there (RFC 5626), and stays as it is."""
         self.switch = switch
         """Whether it goes over TCP in place of UDP when it is large."""
+        self.patience = 0.0
+        """Seconds to wait for a sign of life of the last target; 0: as long as the transaction does."""
         self.tx: ClientTransaction | None = None
         """The try under way, or the last one."""
         self.twin: Flow | None = None
@@ -139,15 +142,18 @@ class Sender:
         *,
         pinned: bool = False,
         switch: bool = True,
+        patience: float = 0.0,
     ) -> Sending:
         """Send a request, not an ACK or CANCEL, to the first of `flows` that takes it.
 
         `pinned`: a phone's flow, which is the only way there. `switch`: over TCP if it is too large for UDP.
+        `patience`: seconds after which the last target has failed, too, when it says nothing; 0: its transaction's.
         """
         if not flows:
             raise LocalError("a request without a target")
         targets = list(flows) if pinned else self.in_order(flows, now)
         sending = Sending(method, targets, build, owner, pinned=pinned, switch=switch and not pinned)
+        sending.patience = patience
         self._try_next(sending, now)
         return sending
 
@@ -180,6 +186,18 @@ class Sender:
             self._down.keep(first, now + DOWN_SECONDS)
         return ordered
 
+    def is_down(self, place: Place, now: float) -> bool:
+        """Whether this place comes last now."""
+        return self._down.holds(place, now)
+
+    def keep_down(self, place: Place, until: float) -> None:
+        """Somebody knows that this place does not serve."""
+        self._down.keep(place, until)
+
+    def is_back(self, place: Place) -> None:
+        """It serves again."""
+        self._down.forget(place)
+
     # -- trying
 
     def _try_next(self, sending: Sending, now: float) -> None:
@@ -207,7 +225,7 @@ class Sender:
     def _patience(self, sending: Sending) -> float:
         """Seconds to wait for a sign of life; 0: as long as the transaction does, as there is nothing else to try."""
         if sending.twin is None and not sending.left:
-            return 0.0
+            return sending.patience
         if sending.method != "INVITE":
             return OTHER_SECONDS
         return SWITCHED_SECONDS if sending.twin is not None else INVITE_SECONDS
@@ -215,7 +233,7 @@ class Sender:
     def _silent(self, sending: Sending, tx: ClientTransaction, now: float) -> None:
         if sending.tx is tx and not sending.alive and not sending.cancelled:
             self._layer.abandon(tx, now)
-            self._next(sending, tx, now)
+            self.on_failure(tx, sending, "timeout", now)
 
     def _next(self, sending: Sending, tx: ClientTransaction, now: float) -> None:
         """The target of `tx` failed without an answer: the next one, if there is one."""

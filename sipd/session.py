@@ -30,6 +30,12 @@ TIMED = frozenset(("INVITE", "UPDATE"))
 """Session refresh requests."""
 MISSES = 2
 """OPTIONS in a row that could not be sent, for want of a stream, before an end counts as gone."""
+CHECKS_PER_SECOND = 50
+"""Calls from before a restart whose ends are asked whether they are still in them: a BYE may have come meanwhile."""
+FIRST_CHECK = 5.0
+"""Seconds after a restart: phones behind streams connect anew."""
+GRACE = 32.0
+"""Seconds after a restart for a refresh that was sent meanwhile, and is sent again."""
 LONGEST = 2**31 - 1
 LONGEST_LEAST = 86_400
 """Seconds of a Min-SE that are heeded; a longer session would hold a vanished call for more than a day."""
@@ -137,11 +143,13 @@ def _required(tags: Iterable[str]) -> list[Header]:
 class Watch:
     """Over one call that was answered."""
 
-    __slots__ = ("agreed", "misses", "timer")
+    __slots__ = ("agreed", "check", "misses", "timer")
 
     def __init__(self) -> None:
         self.agreed: Interval | None = None
         self.timer: Timer | None = None
+        self.check: Timer | None = None
+        """Of a call from before a restart: when its ends are asked about it."""
         self.misses: dict[Dialog, int] = {}
 
 
@@ -162,6 +170,7 @@ class Sessions:
         self._core = core
         self._calls = calls
         self._watches: dict[Call, Watch] = {}
+        self._check_at = 0.0
 
     def offer(self, call: Call, request: Message, least: int = 0) -> list[Header]:
         """For a request on its way to the other leg."""
@@ -199,6 +208,26 @@ class Sessions:
         watch = self._watches.pop(call, None)
         if watch is not None:
             self._core.timers.cancel(watch.timer)
+            self._core.timers.cancel(watch.check)
+
+    def state(self, call: Call) -> tuple[Interval | None, float | None]:
+        """What was agreed, and when the session expires, or its ends are asked next."""
+        watch = self._watches.get(call)
+        if watch is None or watch.timer is None:
+            return None, None
+        return watch.agreed, watch.timer.when
+
+    def resume(self, call: Call, agreed: Interval | None, at: float, now: float) -> None:
+        """Go on with a call from before a restart. Its ends are asked soon, one call after the other."""
+        watch = self._watches[call] = Watch()
+        watch.agreed = agreed
+        timers = self._core.timers
+        if agreed is not None:
+            watch.timer = timers.set(max(at, now + GRACE), lambda then: self._expired(call, then))
+        else:
+            watch.timer = timers.set(max(at, now + GRACE), lambda then: self._probe(call, watch, then))
+        self._check_at = max(self._check_at + 1 / CHECKS_PER_SECOND, now + FIRST_CHECK)
+        watch.check = timers.set(self._check_at, lambda then: self._ask_both(call, then))
 
     def _expired(self, call: Call, now: float) -> None:
         """RFC 4028 10: nobody refreshed it."""
@@ -213,6 +242,9 @@ class Sessions:
     def _probe(self, call: Call, watch: Watch, now: float) -> None:
         """OPTIONS in the dialogs of both legs (RFC 3261 11.2): any answer but 481 and 408 says that it is known."""
         self._wait_to_probe(call, watch, now)
+        self._ask_both(call, now)
+
+    def _ask_both(self, call: Call, now: float) -> None:
         if call.pair is None:
             return
         for leg in (call.pair, call.pair.other):
@@ -221,7 +253,7 @@ class Sessions:
     def _ask(self, probe: Probe, credentials: list[Header], now: float) -> None:
         leg, wire = probe.leg, self._core.wire
         self._calls.reach(leg, now)
-        seq = leg.next_seq()
+        seq = self._calls.next_seq(leg)
 
         def over(flow: Flow, branch: str) -> bytes:
             return leg.request(wire, "OPTIONS", branch, seq, [*credentials], flow=flow)

@@ -39,12 +39,14 @@ class Settings:
     """Nonces whose counter is remembered, the newest."""
 
     upstream_rate: float = 50.0
-    """REGISTER requests per second to one PBX address."""
+    """Registrations sent per second to one PBX address; the answer to a challenge is part of one."""
     upstream_total_rate: float = 500.0
-    """REGISTER requests per second of the node, to all PBXs."""
+    """Registrations sent per second by the node, to all PBXs."""
     retry_first: float = 5.0
     """First wait after an upstream failure; doubles up to `retry_cap`."""
     retry_cap: float = 600.0
+    options_interval: float = 30.0
+    """How often each PBX address in use is asked with OPTIONS whether it is there; 0: never."""
 
     mute_after: int = 20
     """Refusals as unknown source from one address and port within `mute_window` before it is not answered."""
@@ -55,6 +57,9 @@ class Settings:
     """Whether messages and decisions are kept for people (`sipd.trace`)."""
     trace_sample: float = 1.0
     """Share of calls that are traced, 0 to 1."""
+
+    metrics_tenants: int = 100
+    """Tenants that have metrics of their own; the others are counted together."""
 
     caller_timeout: float = 180.0
     """Timer C (RFC 3261 16.6): an outbound call without any answer newer than this ends."""

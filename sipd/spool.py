@@ -7,11 +7,14 @@ every id that it ever gave, and a panel that asks after its old cursor misses no
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from sipd.disk import Database
+from sipd.disk import Database, summed, unsummed
+
+log = logging.getLogger("sipd.spool")
 
 Event = dict[str, Any]
 
@@ -28,6 +31,11 @@ READ_LIMIT = 500
 """Most events in one answer."""
 FORGET_LIMIT = 10_000
 """Most events deleted at one time; the next `forget` goes on."""
+
+ID_LIMIT = 2**53
+"""Ids are below: what every JSON reader takes as a whole number."""
+FUTURE_SECONDS = 86_400.0
+"""An id is the time in microseconds at most, and this much later; higher ones were never given."""
 
 
 class Mark(NamedTuple):
@@ -49,23 +57,32 @@ class Spool:
         limit: int = EVENT_LIMIT,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._database = database
+        """`clock` gives the wall clock's time."""
         self._counters = counters
-        self._limit = limit
         self._clock = clock
-        counters.setdefault("spool.dropped", 0)
+        for name in ("spool.dropped", "spool.unreadable", "spool.renumbered"):
+            counters.setdefault(name, 0)
+        self.use(database, limit)
+
+    def use(self, database: Database, limit: int = EVENT_LIMIT) -> None:
+        """Go on in another file."""
+        self._database = database
+        self._limit = limit
         self.mark = self.find_mark()
+        self._began = self.mark.next
+        self._given = self.mark.next - 1
+        """The highest id that was read since then."""
 
     def find_mark(self) -> Mark:
         """Read from the file where the spool stands; a new file gets its first id."""
         with self._database.transaction() as connection:
             row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()
+            first, last = connection.execute("SELECT min(id), max(id) FROM event").fetchone()
             if row is None:
-                last = int(self._clock() * 1_000_000)
+                last = max(last or 0, int(self._clock() * 1_000_000))
                 connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('event', ?)", (last,))
             else:
-                last = row[0]
-            (first,) = connection.execute("SELECT min(id) FROM event").fetchone()
+                last = max(last or 0, row[0] if isinstance(row[0], int) else 0)
         return Mark(first or last + 1, last + 1)
 
     def append(self, events: Sequence[Event]) -> None:
@@ -82,17 +99,58 @@ class Spool:
             following += len(bodies)
             excess = following - first - self._limit
             if excess > min(TRIM, self._limit // 10):
-                first += excess
+                gone, first = first, first + excess
                 connection.execute("DELETE FROM event WHERE id < ?", (first,))
+                said = dropped(self._clock(), excess, "nobody came for them", first=gone, last=first - 1)
+                connection.execute("INSERT INTO event (id, body) VALUES (?, ?)", (following, encode(said)))
+                following += 1
                 self._counters["spool.dropped"] += excess
         self.mark = Mark(first, following)
+
+    def answer(self, after: int, limit: int) -> tuple[list[Event], int]:
+        """To who has stored all up to `after`: what comes next, and the id up to which this goes."""
+        self._stay_above(after)
+        self.forget(after)
+        events = self.read(after, limit)
+        return events, events[-1]["id"] if events else after
 
     def read(self, after: int, limit: int) -> list[Event]:
         """Up to `limit` events with ids above `after`, in order."""
         rows = self._database.connection.execute(
-            "SELECT id, body FROM event WHERE id > ? ORDER BY id LIMIT ?", (after, max(0, min(limit, READ_LIMIT)))
-        )
-        return [{"id": event_id, **json.loads(body)} for event_id, body in rows]
+            "SELECT id, CAST(body AS BLOB) FROM event WHERE id > ? ORDER BY id LIMIT ?",
+            (after, max(0, min(limit, READ_LIMIT))),
+        ).fetchall()
+        if rows:
+            self._given = max(self._given, rows[-1][0])
+        return [self._decoded(number, body) for number, body in rows]
+
+    def _decoded(self, number: int, body: bytes) -> Event:
+        text = unsummed(body)
+        try:
+            found = json.loads(text) if text is not None else None
+        except ValueError:
+            found = None
+        if isinstance(found, dict):
+            return {"id": number, **found}
+        self._counters["spool.unreadable"] += 1
+        return {"id": number, **dropped(self._clock(), 1, "the disk spoilt it", first=number, last=number)}
+
+    def _stay_above(self, after: int) -> None:
+        """Who has stored ids that this file never gave has them from before it lost its end: ours come behind those."""
+        if not max(self._given, self._began - 1) < after <= int((self._clock() + FUTURE_SECONDS) * 1_000_000):
+            return
+        shift = after + 1 - self._began
+        first, following = self.mark
+        with self._database.transaction() as connection:
+            ours = connection.execute("SELECT id, body FROM event WHERE id >= ?", (self._began,)).fetchall()
+            connection.execute("DELETE FROM event WHERE id >= ?", (self._began,))
+            connection.executemany("INSERT INTO event VALUES (?, ?)", [(number + shift, body) for number, body in ours])
+            connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'event'", (following + shift - 1,))
+        self._counters["spool.renumbered"] += len(ours)
+        log.warning("events are numbered anew, as higher ids were given before after=%d events=%d", after, len(ours))
+        self.mark = Mark(first if first < self._began else first + shift, following + shift)
+        self._began += shift
+        self._given = after
 
     def forget(self, upto: int) -> None:
         """Events up to this id are stored elsewhere."""
@@ -105,9 +163,14 @@ class Spool:
         self.mark = Mark(end, following)
 
 
+def dropped(at: float, count: int, why: str, **more: int) -> Event:
+    """The event that says that events were lost."""
+    return {"at": round(at, 3), "kind": "events.dropped", "detail": {"count": count, "reason": why, **more}}
+
+
 def encode(event: Event) -> str:
     """An event as it is stored. Raises TypeError or ValueError for what is no JSON."""
     body = json.dumps(event, separators=(",", ":"))
     if len(body) > EVENT_BYTES:
-        return json.dumps({**event, "detail": {"cut": f"more than {EVENT_BYTES} bytes"}}, separators=(",", ":"))
-    return body
+        body = json.dumps({**event, "detail": {"cut": f"more than {EVENT_BYTES} bytes"}}, separators=(",", ":"))
+    return summed(body)

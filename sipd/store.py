@@ -11,13 +11,14 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sipd import spool
-from sipd.disk import Database, is_broken
+from sipd import salvage, spool
+from sipd.disk import BrokenFile, Database, is_broken, summed, unsummed
 
 log = logging.getLogger("sipd.store")
 
@@ -33,6 +34,11 @@ CREATE TABLE IF NOT EXISTS state (
 """
     + spool.SCHEMA
 )
+STATE_ROWS = salvage.Rows(
+    "SELECT CAST(kind AS BLOB), CAST(key AS BLOB), CAST(record AS BLOB) FROM state", ("kind", "key")
+)
+EVENT_ROWS = salvage.Rows("SELECT id, CAST(body AS BLOB) FROM event", ("id",))
+SEQUENCE_ROWS = salvage.Rows("SELECT seq FROM sqlite_sequence WHERE name = 'event'", ("seq",))
 RETRY_SECONDS = 5.0
 """After disk trouble the store waits this long before it tries again."""
 WAITING_CHANGES = 500_000
@@ -44,38 +50,89 @@ WAITING_EVENTS = 100_000
 class Store:
     """State and events of the node in one file, committed together.
 
-    Disk trouble stops nothing: what could not be written waits in memory, and is tried again.
+    Disk trouble stops nothing. What could not be written waits in memory, and is tried again; where there can be no
+    file, or no longer, one in memory takes its place until there can be one. What can be read of a broken file is kept.
     """
 
     def __init__(self, path: Path, counters: dict[str, int], clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises OSError or sqlite3.Error when the directory cannot be written at all."""
-        self._database = Database(path, STATE_SCHEMA)
+        """Never raises for what is wrong with the disk, or with the file; `state` says so."""
+        self.path = path
         self._counters = counters
         self._clock = clock
         self._changes: dict[tuple[str, str], str | None] = {}
         self._events: deque[str] = deque()
         self._retry_at = 0.0
-        self._failing = False
-        for name in ("store.commits", "store.failures", "store.dropped"):
+        self._error = ""
+        """Why the disk fails; empty: it does not."""
+        self._since = 0.0
+        self.lacking = False
+        """Whether the file lacks what was stored before it broke: who knows it is asked to note it once more."""
+        for name in ("store.commits", "store.failures", "store.dropped", "store.unreadable"):
             counters.setdefault(name, 0)
-        self.spool = spool.Spool(self._database, counters)
+        try:
+            self._database = Database(path, STATE_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            self._say(error)
+            self._database = Database(None, STATE_SCHEMA)
+            self._save_from(path)
+        else:
+            if self._database.aside is not None:
+                self._save_from(self._database.aside)
+        self.spool = spool.Spool(self._database, counters, self._limit)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether there is no file now."""
+        return self._database.path is None
+
+    @property
+    def _limit(self) -> int:
+        """Of events."""
+        return WAITING_EVENTS if self.in_memory else spool.EVENT_LIMIT
+
+    @property
+    def to_be_filled(self) -> bool:
+        """Whether what it is lacking would be taken now."""
+        return self.lacking and (not self._error or self.in_memory)
+
+    def state(self, now: float) -> Doc:
+        """docs/architecture.md, `status`; `now` is what the clock on the wall says."""
+        changes, events = len(self._changes), len(self._events)
+        if self.in_memory:
+            changes += self._database.connection.execute("SELECT count(*) FROM state").fetchone()[0]
+            events += self.spool.mark.next - self.spool.mark.first
+        return {
+            "state": "failing" if self._error else "ok",
+            "since": round(now - (self._clock() - self._since), 3) if self._error else None,
+            "error": self._error,
+            "file": not self.in_memory,
+            "waiting": {"changes": changes, "events": events},
+        }
 
     def changes(self) -> list[Change]:
-        """All state, for `Edge.restore`. A record that cannot be read is left out, and logged."""
+        """All state, for `Edge.restore`. A record that is not as it was written is left out, counted and logged."""
         found: list[Change] = []
-        for kind, key, record in self._database.connection.execute("SELECT kind, key, record FROM state"):
-            try:
-                found.append((kind, key, json.loads(record)))
-            except ValueError:
-                log.error("stored record left out kind=%s key=%r", kind, key)
+        try:
+            for kind, key, body in self._database.connection.execute(STATE_ROWS.select):
+                record = _record(body)
+                if record is None:
+                    self._counters["store.unreadable"] += 1
+                    log.error("stored record left out kind=%r key=%r", kind, key)
+                else:
+                    found.append((kind.decode(), key.decode(), record))
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            log.error("stored records cannot be read on path=%s read=%d error=%r", self.path, len(found), str(error))
         return found
 
     def commit(self, changes: Iterable[Change], events: Iterable[Doc]) -> bool:
         """Store a batch; whether it is on disk. Never raises for disk trouble."""
         self._take(changes, events)
+        waiting = self._error and self._clock() < self._retry_at
+        if self.in_memory and not waiting:
+            self._come_back()
         if not self._changes and not self._events:
-            return True
-        if self._failing and self._clock() < self._retry_at:
+            return not self.in_memory
+        if waiting and not self.in_memory:
             self._bound()
             return False
         before = self.spool.mark
@@ -89,23 +146,43 @@ class Store:
         self._changes.clear()
         self._events.clear()
         self._counters["store.commits"] += 1
-        if self._failing:
-            self._failing = False
-            log.warning("store works again path=%s", self._database.path)
-        return True
+        if self._error and not self.in_memory:
+            self._works()
+        return not self.in_memory
+
+    def events(self, after: int, limit: int) -> tuple[list[Doc], int]:
+        """`Spool.answer`. A file that is found broken by this is replaced. Raises sqlite3.Error."""
+        try:
+            return self.spool.answer(after, limit)
+        except sqlite3.Error as error:
+            if not is_broken(error):
+                raise
+            self._failed(error)
+            return self.spool.answer(after, limit)
+
+    def look(self) -> None:
+        """Whether the file is still there: what is written into one that was removed is lost with the process."""
+        if not self.in_memory and not self.path.exists():
+            self._failed(BrokenFile("the file was removed"))
+
+    @property
+    def failing(self) -> bool:
+        """Whether state could not be written, and waits in memory."""
+        return bool(self._error)
 
     def close(self) -> None:
         """Write what waits, if the disk takes it, and close the file."""
         self._retry_at = 0.0
         if not self.commit((), ()):
-            log.error("state lost at stop changes=%d events=%d", len(self._changes), len(self._events))
+            waiting = self.state(0.0)["waiting"]
+            log.error("state lost at stop changes=%d events=%d", waiting["changes"], waiting["events"])
         self._database.close()
 
     def _take(self, changes: Iterable[Change], events: Iterable[Doc]) -> None:
         """Encode at once: what is no JSON is a fault of ours, and must not stop what comes after it."""
         for kind, key, record in changes:
             try:
-                self._changes[kind, key] = None if record is None else _text(record)
+                self._changes[kind, key] = None if record is None else summed(_text(record))
             except (TypeError, ValueError):
                 log.exception("record cannot be stored kind=%s key=%r", kind, key)
         for event in events:
@@ -123,19 +200,75 @@ class Store:
             connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", kept)
         self.spool.append_encoded(self._events)
 
+    # Trouble
+
     def _failed(self, error: OSError | sqlite3.Error) -> None:
-        self._counters["store.failures"] += 1
-        self._retry_at = self._clock() + RETRY_SECONDS
-        if not self._failing:
-            self._failing = True
-            log.error("store failed, going on from memory path=%s error=%r", self._database.path, str(error))
+        self._say(error)
         self._bound()
         if is_broken(error):
-            try:
-                self._database.begin_anew(error)
-                self.spool.mark = self.spool.find_mark()
-            except (OSError, sqlite3.Error) as again:
-                log.error("no new state file path=%s error=%r", self._database.path, str(again))
+            self._begin_anew(error)
+
+    def _say(self, error: OSError | sqlite3.Error) -> None:
+        """Count it, and log it once."""
+        self._counters["store.failures"] += 1
+        self._retry_at = self._clock() + RETRY_SECONDS
+        if not self._error:
+            self._since = self._clock()
+            log.error("store failed, going on from memory path=%s error=%r", self.path, str(error))
+        self._error = str(error) or type(error).__name__
+
+    def _works(self) -> None:
+        self._error = ""
+        log.warning("store works again path=%s", self.path)
+
+    def _begin_anew(self, error: OSError | sqlite3.Error) -> None:
+        """In place of a broken file: a new one, or one in memory. What the old one held comes along as far as it can be
+        read; the rest of the state is still known to the core."""
+        old = self._database
+        old.close()
+        try:
+            old.set_aside(error)
+            self._database = Database(self.path, STATE_SCHEMA)
+            self._retry_at = self._clock()
+        except (OSError, sqlite3.Error) as again:
+            self._say(again)
+            self._database = Database(None, STATE_SCHEMA)
+        self._save_from(old.aside or self.path)
+        self.spool.use(self._database, self._limit)
+        self.lacking = True
+
+    def _come_back(self) -> None:
+        """From memory to a file, with all that memory holds; a file that was there before has its events and ours."""
+        memory = self._database
+        try:
+            self._database = Database(self.path, STATE_SCHEMA)
+            with self._database.transaction() as connection:
+                connection.execute("DELETE FROM state")
+                _move(memory.connection, connection)
+            self.spool.use(self._database, self._limit)
+        except (OSError, sqlite3.Error) as error:
+            if self._database is not memory:
+                self._database.close()
+            self._database = memory
+            self.spool.use(memory, self._limit)
+            self._say(error)
+        else:
+            memory.close()
+            self._works()
+
+    def _save_from(self, path: Path) -> None:
+        """Into the new file, what can be read of another one."""
+        if not path.is_file():
+            return
+        states, events, sequence = salvage.read(path, STATE_ROWS, EVENT_ROWS, SEQUENCE_ROWS)
+        known = [(kind, key, body) for kind, key, body in states if _record(body) is not None]
+        numbered = [(number, body) for number, body in events if 0 < number < spool.ID_LIMIT]
+        last = max([number for (number,) in sequence if isinstance(number, int) and number < spool.ID_LIMIT], default=0)
+        try:
+            with self._database.transaction() as connection:
+                _put(connection, known, numbered[-self._limit :], last)
+        except sqlite3.Error as error:
+            log.error("what was read cannot be stored path=%s error=%r", self.path, str(error))
 
     def _bound(self) -> None:
         """Keep what waits within its limits."""
@@ -147,9 +280,44 @@ class Store:
             if isinstance(waiting, dict):
                 for place in list(waiting)[:excess]:
                     del waiting[place]
+                self.lacking = True
             else:
                 for _ in range(excess):
                     waiting.popleft()
+
+
+def _move(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """All rows of one file into another one."""
+    states, events, sequence = (
+        source.execute(rows.select).fetchall() for rows in (STATE_ROWS, EVENT_ROWS, SEQUENCE_ROWS)
+    )
+    _put(target, states, events, max((number for (number,) in sequence), default=0))
+
+
+def _put(
+    connection: sqlite3.Connection,
+    states: Sequence[tuple[bytes, bytes, bytes]],
+    events: Sequence[tuple[int, bytes]],
+    last: int,
+) -> None:
+    """Rows as `salvage` reads them; `last` is the highest id of an event that was ever given."""
+    state = "INSERT OR REPLACE INTO state VALUES (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT))"
+    connection.executemany(state, states)
+    connection.executemany("INSERT OR IGNORE INTO event VALUES (?, CAST(? AS TEXT))", events)
+    if last:
+        ever = connection.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'event'").fetchone()[0] or 0
+        connection.execute("DELETE FROM sqlite_sequence WHERE name = 'event'")
+        connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('event', ?)", (max(ever, last),))
+
+
+def _record(body: bytes) -> Doc | None:
+    """A stored record, None when it is not as it was written."""
+    text = unsummed(body)
+    try:
+        record = json.loads(text) if text is not None else None
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 TABLE_SCHEMA = """
@@ -162,6 +330,14 @@ CREATE TABLE IF NOT EXISTS refused (
     one INTEGER PRIMARY KEY CHECK (one = 1), hash TEXT NOT NULL, release TEXT NOT NULL, problems TEXT NOT NULL
 );
 """
+KEEP_REFUSED = "INSERT OR REPLACE INTO refused VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT))"
+PART_ROWS = salvage.Rows("SELECT CAST(hash AS BLOB), CAST(body AS BLOB) FROM part", ("hash",))
+LIVE_ROWS = salvage.Rows(
+    "SELECT one, version, since, CAST(release AS BLOB), CAST(manifest AS BLOB) FROM live", ("one",)
+)
+REFUSED_ROWS = salvage.Rows(
+    "SELECT one, CAST(hash AS BLOB), CAST(release AS BLOB), CAST(problems AS BLOB) FROM refused", ("one",)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,44 +365,96 @@ class Refused:
 
 
 class TableStore:
-    """The last good table and the last refused one. Raises sqlite3.Error; for one thread at a time."""
+    """The last good table and the last refused one; for one thread at a time.
+
+    Where there can be no file, they are kept in memory until there can be one. Methods raise OSError or sqlite3.Error
+    when the disk does not do its part.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, TABLE_SCHEMA, synchronous="FULL")
+        """Never raises for what is wrong with the disk, or with the file."""
+        self._path = path
+        try:
+            self._database = Database(path, TABLE_SCHEMA, synchronous="FULL")
+        except (OSError, sqlite3.Error) as error:
+            log.error("tables are kept in memory path=%s error=%r", path, str(error))
+            self._database = Database(None, TABLE_SCHEMA)
+            self._save_from(path)
+        else:
+            if self._database.aside is not None:
+                self._save_from(self._database.aside)
 
     def read(self) -> StoredTable | None:
-        """The last good table."""
+        """The last good table. Raises TypeError or ValueError as well, for what is not as it was written."""
         connection = self._database.connection
         row = connection.execute("SELECT version, since, release, manifest FROM live").fetchone()
         if row is None:
             return None
         version, since, release, manifest = row
-        return StoredTable(version, since, release, manifest, dict(connection.execute("SELECT hash, body FROM part")))
+        parts = dict(connection.execute("SELECT CAST(hash AS TEXT), CAST(body AS BLOB) FROM part"))
+        return StoredTable(int(version), float(since), str(release), bytes(manifest), parts)
+
+    def missing(self, names: Iterable[str]) -> set[str]:
+        """Which of these parts are not stored."""
+        return set(names) - self._names()
 
     def keep(self, table: StoredTable, names: set[str]) -> None:
         """Make a table the last good one: `names` are all its parts, `table.parts` those that may not be stored yet."""
-        with self._database.transaction() as connection:
-            stored = {name for (name,) in connection.execute("SELECT hash FROM part")}
+        with self._transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO part VALUES (?, ?)", table.parts.items())
-            connection.executemany("DELETE FROM part WHERE hash = ?", [(name,) for name in stored - names])
+            gone = [(name,) for name in self._names() - names]
+            connection.executemany("DELETE FROM part WHERE hash = ?", gone)
             connection.execute(
                 "INSERT OR REPLACE INTO live VALUES (1, ?, ?, ?, ?)",
                 (table.version, table.since, table.release, table.manifest),
             )
 
     def remember_refused(self, refused: Refused) -> None:
-        with self._database.transaction() as connection:
+        with self._transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO refused VALUES (1, ?, ?, ?)",
                 (refused.hash, refused.release, _text(refused.problems)),
             )
 
     def refused(self) -> Refused | None:
+        """Raises TypeError or ValueError as well, for what is not as it was written."""
         row = self._database.connection.execute("SELECT hash, release, problems FROM refused").fetchone()
-        return Refused(row[0], row[1], json.loads(row[2])) if row else None
+        return Refused(str(row[0]), str(row[1]), list(json.loads(row[2]))) if row else None
+
+    def open_again(self) -> None:
+        """From memory to a file, if there can be one now; what is to be in it must be kept again. Raises."""
+        if self._database.path is None:
+            self._database = Database(self._path, TABLE_SCHEMA, synchronous="FULL")
 
     def close(self) -> None:
         self._database.close()
+
+    def _names(self) -> set[str]:
+        return {name for (name,) in self._database.connection.execute("SELECT hash FROM part")}
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """In a file that is found broken nothing is left: a new one is begun, and the error raised all the same."""
+        try:
+            with self._database.transaction() as connection:
+                yield connection
+        except sqlite3.Error as error:
+            if is_broken(error):
+                self._database.begin_anew(error)
+            raise
+
+    def _save_from(self, path: Path) -> None:
+        """Into the new file, what can be read of another one; whether it is whole shows when it is loaded."""
+        if not path.is_file():
+            return
+        parts, live, refused = salvage.read(path, PART_ROWS, LIVE_ROWS, REFUSED_ROWS)
+        try:
+            with self._database.transaction() as connection:
+                connection.executemany("INSERT OR REPLACE INTO part VALUES (CAST(? AS TEXT), ?)", parts)
+                connection.executemany("INSERT OR REPLACE INTO live VALUES (?, ?, ?, CAST(? AS TEXT), ?)", live)
+                connection.executemany(KEEP_REFUSED, refused)
+        except (sqlite3.Error, OverflowError) as error:
+            log.error("what was read cannot be stored path=%s error=%r", self._path, str(error))
 
 
 def _text(value: object) -> str:

@@ -32,7 +32,7 @@ from sipd.routing.model import Connection, User
 from sipd.sending import Sending
 from sipd.timers import Timer
 from sipd.transaction.layer import T1, ClientTransaction, ServerTransaction
-from sipd.upstream import connection_hop, contact_of
+from sipd.wayout import contact_of
 from sipd.wire import bracketed
 
 PER_USER = 300
@@ -252,7 +252,7 @@ class Subscriptions:
         account = account_of(index, user, connection)
         identity = account.username if account else user.extension
         ask = self._ask(subscription, uri, f"<{at_pbx(connection, identity)}>", f"<{uri}>", account)
-        hop, ask.route = connection_hop(connection)
+        ask.route = self._core.ways.route(index.tenant.id, user.id, connection)
         domain = index.tenant.primary_domain
 
         def ready(flows: Sequence[Flow], then: float) -> None:
@@ -263,7 +263,7 @@ class Subscriptions:
 
         mode, wire = connection.multi_tenant, self._core.wire
         ask.contact_over = lambda flow: contact_of(user.extension, domain, mode, wire, flow)
-        wire.find(*hop, ready, now, verify=connection.tls_verify)
+        self._core.ways.find(index.tenant.id, connection, ready, now)
 
     def to_user(
         self, tx: ServerTransaction, index: TenantIndex, user: User, connection: Connection | None, now: float

@@ -35,10 +35,12 @@ NUMBERS: Mapping[str, Range] = {
     "mute_after": Range(1, 100_000, "refusals of an unknown source before it gets no answer"),
     "mute_window": Range(1, DAY, "the time in which they are counted, seconds"),
     "mute_time": Range(1, DAY, "how long it gets no answer, seconds"),
-    "upstream_rate": Range(0.1, 100_000, "REGISTER requests a second to one PBX", whole=False),
-    "upstream_total_rate": Range(0.1, 100_000, "REGISTER requests a second to all PBXs", whole=False),
+    "upstream_rate": Range(0.1, 100_000, "registrations sent a second to one PBX", whole=False),
+    "upstream_total_rate": Range(0.1, 100_000, "registrations sent a second to all PBXs", whole=False),
     "retry_first": Range(1, 3600, "first wait after a PBX refused a registration, seconds"),
     "retry_cap": Range(1, DAY, "longest wait after that, seconds"),
+    "metrics_tenants": Range(0, 1000, "tenants with metrics of their own; the others are counted together"),
+    "options_interval": Range(0, 3600, "how often a PBX is asked with OPTIONS whether it is there, seconds; 0: never"),
 }
 """By their names in `Settings`."""
 USER_AGENT = re.compile(r"[A-Za-z0-9.!%*_+`'~/-]{1,64}")

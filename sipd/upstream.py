@@ -1,217 +1,58 @@
 """Registrations that the edge keeps at PBXs on behalf of users (wire.md, RFC 3261 section 10.2).
 
 One registration per user and connection, whatever number of phones the user has: always the same
-Call-ID, a rising CSeq, and a Contact that says where the tenant's calls go.
+Call-ID, a rising CSeq, and a Contact that says where the tenant's calls go. It stands at one place of the PBX at a
+time, the preferred one that serves. `pace` says when it may be sent, `health` what is known of each place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Set
+from typing import Any
 
-from sipd.auth import PbxAccount, Proof, account_of
+from sipd.auth import Proof
 from sipd.events import Events, legible
-from sipd.flow import DEFAULT_PORTS, Flow
+from sipd.flow import Flow
+from sipd.health import Health, PbxAddress
 from sipd.message import build
-from sipd.message.address import Address
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
-from sipd.message.uri import Uri, same_uri
-from sipd.routing.lookup import Compiled, TenantIndex
-from sipd.routing.model import Connection, User
+from sipd.message.uri import Uri
+from sipd.pace import Pace
+from sipd.registration import Home, Pbx, Registration, Sent, Wanted, key_of, same_home, wanted_of_tenant
+from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
-from sipd.sending import Sender, Sending, retry_after
+from sipd.sending import OTHER_SECONDS, Place, Sender, Sending, retry_after
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import ClientTransaction
-from sipd.wire import Wire, bracketed, next_hop, transport_param
+from sipd.wayout import WayOut, connection_hop, contact_of, granted_of, service_route_of
+from sipd.wire import Groups, Hop, Wire, bracketed
 
-REFRESH_EARLIEST, REFRESH_SPREAD = 0.75, 0.15
-"""A refresh is sent after 75 to 90 % of the granted time, so that registrations do not move together."""
+__all__ = ["Upstream", "connection_hop", "contact_of"]
+
+REFRESH_EARLIEST, REFRESH_LATEST = 0.5, 0.9
+"""Shares of the granted time between which a refresh is sent: wide enough that many begun at once are level soon."""
 REFRESH_AT_LEAST = 5.0
 """Seconds between two refreshes, however little a PBX grants."""
-SLOT_MEMORY = 10_000
-"""PBX addresses whose pace is remembered."""
-
-
-Place = tuple[str, str, tuple[str, int, str]]
-"""Registrar, user and hop."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the table asks for: all that is in a REGISTER but its numbers."""
-
-    account: PbxAccount
-    registrar: str
-    """Host of Request-URI, To and From."""
-    contact_user: str
-    contact_domain: str
-    multi_tenant: bool
-    hop: tuple[str, int, str]
-    """Host, port (0: default), transport."""
-    route: str
-    """Route header value for a loose-routing outbound proxy, or empty."""
-    expires: int
-    tls_verify: bool = True
-    """Whether the PBX's certificate is checked."""
-
-    @property
-    def key(self) -> str:
-        return _key(self.account.tenant, self.account.user, self.account.connection)
-
-    @property
-    def place(self) -> Place:
-        """Which address of record at which PBX."""
-        return self.registrar, self.account.username, self.hop
-
-
-def _key(tenant: str, user: str, connection: str) -> str:
-    """Name in the store."""
-    return f"{tenant} {user} {connection}"
-
-
-def wanted_of(index: TenantIndex, user: User, account: PbxAccount, connection: Connection) -> Wanted:
-    """The registration that one account of a user asks for."""
-    hop, route = connection_hop(connection)
-    return Wanted(
-        account=account,
-        registrar=connection.registrar_domain,
-        contact_user=user.extension,
-        contact_domain=index.tenant.primary_domain,
-        multi_tenant=connection.multi_tenant,
-        hop=hop,
-        route=route,
-        expires=connection.expires,
-        tls_verify=connection.tls_verify,
-    )
-
-
-def connection_hop(connection: Connection) -> tuple[tuple[str, int, str], str]:
-    """Where requests for this PBX go, and the Route value if the outbound proxy is a loose router."""
-    if not connection.outbound_proxy:
-        return (connection.host, connection.port, connection.transport), ""
-    hop = next_hop(connection.outbound_proxy, connection.transport)
-    loose = "lr" in Uri.parse(connection.outbound_proxy).params
-    return hop, f"<{connection.outbound_proxy}>" if loose else ""
-
-
-def contact_of(extension: str, domain: str, multi_tenant: bool, wire: Wire, flow: Flow) -> str:
-    """The Contact rule: the tenant's domain as host with the mode on, as parameter with it off."""
-    user = Uri.build(extension, "x")
-    name = str(user)[len("sip:") : -len("@x")]
-    listener = wire.listener(flow)
-    if not multi_tenant:
-        return f"<sip:{name}@{wire.hostport(flow)};local-domain={domain}>"
-    own = DEFAULT_PORTS[flow.transport]
-    port = f":{listener.advertised_port}" if listener.advertised_port != own else ""
-    return f"<sip:{name}@{domain}{port}{transport_param(flow.transport)}>"
-
-
-class Sent(NamedTuple):
-    """What a REGISTER says, also when it is sent once more with credentials."""
-
-    wanted: Wanted
-    contact: str
-    expires: int
-    """0 takes the Contact back."""
-
-
-class Registration:
-    """One upstream registration and how it stands."""
-
-    __slots__ = (
-        "attempts",
-        "call_id",
-        "code",
-        "contact",
-        "cseq",
-        "expires_at",
-        "flow",
-        "from_tag",
-        "granted",
-        "held",
-        "lengthened",
-        "min_expires",
-        "next_at",
-        "proof",
-        "reason",
-        "removing",
-        "sending",
-        "sent",
-        "since",
-        "state",
-        "timer",
-        "waiting",
-        "wanted",
-    )  # fmt: skip
-
-    def __init__(self, wanted: Wanted, call_id: str, from_tag: str, now: float) -> None:
-        self.wanted = wanted
-        self.call_id = call_id
-        self.from_tag = from_tag
-        self.cseq = 0
-        self.contact = ""
-        """As last sent to be bound, with angle brackets."""
-        self.held = ""
-        """The Contact that the PBX has, or may have, accepted: to be taken back before another takes its place."""
-        self.state = "trying"
-        self.code = 0
-        self.reason = ""
-        self.since = now
-        """When the state last changed."""
-        self.next_at: float | None = None
-        self.expires_at: float | None = None
-        """When the PBX forgets it, if nothing more comes."""
-        self.granted = 0
-        self.min_expires = 0
-        self.lengthened = False
-        """A 423 was answered with a longer time, and the PBX has not granted any since."""
-        self.attempts = 0
-        """Failures in a row."""
-        self.sent: Sent | None = None
-        """What the REGISTER under way says."""
-        self.sending: Sending | None = None
-        self.proof: Proof | None = None
-        """Of the REGISTER under way."""
-        self.removing = False
-        """No longer wanted: to be taken back, and then forgotten."""
-        self.waiting = False
-        """A REGISTER, or the look-up for it, is under way: one at a time, as they share Call-ID and CSeq."""
-        self.flow: Flow | None = None
-        """How the last REGISTER went out; a stream is also how the PBX's calls come in."""
-        self.timer: Timer | None = None
-
-    def record(self) -> dict[str, Any]:
-        """For the store: enough to go on with the same Call-ID and a rising CSeq."""
-        names = ("call_id", "from_tag", "cseq", "contact", "state", "code", "reason", "since", "expires_at", "granted")
-        wanted = self.wanted
-        account = wanted.account
-        who = {"tenant": account.tenant, "user": account.user, "connection": account.connection}
-        where = {"registrar": wanted.registrar, "username": account.username, "hop": list(wanted.hop)}
-        last = {"next_at": self.next_at, "contact_key": list(_contact_key(wanted))}
-        return {name: getattr(self, name) for name in names} | who | where | last
-
-    def state_dict(self) -> dict[str, Any]:
-        """For people: docs/architecture.md, `registrations`."""
-        account = self.wanted.account
-        return {
-            "tenant": account.tenant,
-            "user": account.user,
-            "connection": account.connection,
-            "state": "removing" if self.removing else self.state,
-            "code": self.code,
-            "reason": self.reason,
-            "contact": self.contact,
-            "since": self.since,
-            "next": self.next_at,
-            "expires": self.expires_at,
-        }
+BATCH = 500
+"""Registrations that are looked at in one turn of the loop when many are due at once."""
+BATCH_PAUSE = 0.02
+"""Seconds between two of these turns."""
+FORGOTTEN = frozenset((403, 404, 481))
+"""Answers to the refresh of what stood that mean: the PBX does not know it any more."""
+SUSPECTS = 3
+"""Registrations at a PBX that are renewed at once when it has forgotten another."""
+DOUBT_SECONDS = 60.0
+"""How long after that no others are suspected."""
+DOUBTS = 10_000
+"""Places that are remembered for it."""
+STALE = 2
+"""Times in a row that a nonce may be stale before no REGISTER is signed unasked any more."""
 
 
 class Upstream:
-    """All upstream registrations of a node, paced per PBX."""
+    """All upstream registrations of a node."""
 
     def __init__(
         self,
@@ -230,12 +71,20 @@ class Upstream:
         self._events = events
         self._cipher = cipher
         self._random = random_bytes
+        self.health = Health(settings, wire, sender, timers, events, self._fraction)
+        self.health.told = self
+        self.ways = WayOut(wire, self.health)
+        self._pace: Pace[Registration] = Pace(settings, timers, self._fraction, self._turn)
+        self._pbxs: dict[tuple[tuple[Hop, ...], bool], Pbx] = {}
         self._registrations: dict[str, Registration] = {}
-        self._leaving: dict[tuple[str, Place], Registration] = {}
+        self._leaving: dict[tuple[str, Home], Registration] = {}
         """No longer wanted, not yet taken back."""
-        self._slots: dict[tuple[str, int, str], float] = {}
-        self._next_of_node = 0.0
+        self._backlog: dict[Registration, None] = {}
+        """Due at once, to be looked at in batches."""
+        self._backlog_timer: Timer | None = None
         self._by_stream: dict[Flow, set[Registration]] = {}
+        self._doubts: dict[Place, float] = {}
+        """Places that have forgotten a registration, and until when no others are suspected."""
         self._kept: dict[str, dict[str, Any]] = {}
 
     def __iter__(self) -> Iterator[Registration]:
@@ -249,19 +98,19 @@ class Upstream:
 
     def restore(self, record: dict[str, Any], key: str = "") -> None:
         """Keep a record, `key` in the store, from before a restart until the table says whether it is still wanted."""
-        name = _key(record["tenant"], record["user"], record["connection"])
+        name = key_of(record["tenant"], record["user"], record["connection"])
         self._kept[name] = record
         if key not in ("", name):  # as an earlier release named it
             self._events.change("upstream", key, None)
 
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
         """In the tenants that changed: register what is new, renew what changed, remove what is gone."""
-        wanted = {w.key: w for tenant in changed for w in _wanted_of_tenant(compiled.tenants.get(tenant))}
+        wanted = {w.key: w for tenant in changed for w in wanted_of_tenant(compiled.tenants.get(tenant))}
         ours = [r for r in self._registrations.values() if r.wanted.account.tenant in changed]
         for registration in ours:
             if registration.wanted.key not in wanted:
                 del self._registrations[registration.wanted.key]
-                self._leave(registration, now)
+                self._leave(registration)
         for key, new in wanted.items():
             known = self._registrations.get(key)
             if known is None:
@@ -272,76 +121,101 @@ class Upstream:
             for key in self._kept:
                 self._events.change("upstream", key, None)
             self._kept.clear()
+        self._work_on()
 
     def _begin(self, wanted: Wanted, now: float) -> None:
-        leaving = self._leaving.pop((wanted.key, wanted.place), None)
+        leaving = self._leaving.pop((wanted.key, wanted.home), None)
         if leaving is not None:  # wanted again before it was gone
             leaving.removing = False
             self._registrations[wanted.key] = leaving
-            self._renew(leaving, wanted, now)
+            self._renew(leaving, wanted)
             return
-        registration = Registration(wanted, self._wire.token(16), self._wire.token(), now)
+        registration = Registration(wanted, self._pbx(wanted), self._wire.token(16), self._wire.token(), now)
+        registration.pbx.registrations[registration] = None
         self._registrations[wanted.key] = registration
         record = self._kept.pop(wanted.key, None)
         at = now
         if record is not None:
             for name in ("call_id", "from_tag", "cseq"):
                 setattr(registration, name, record[name])
-            if _same_place(record, wanted):
-                at = self._resume(registration, record, now)
-        self._schedule(registration, at, now)
-
-    def _resume(self, registration: Registration, record: dict[str, Any], now: float) -> float:
-        """Go on as before the restart; when to send. What is still registered at the PBX is not registered again."""
-        for name in ("contact", "state", "code", "reason", "since", "expires_at", "granted"):
-            setattr(registration, name, record[name])
-        if record["state"] != "registered" or (record["expires_at"] or 0) <= now + 1:
-            registration.state = "trying"
-            return now
-        registration.held = record["contact"]
-        unchanged = tuple(record["contact_key"]) == _contact_key(registration.wanted)
-        over_stream = registration.wanted.hop[2] != "udp"  # the old one ended with the old process
-        return max(now, record["next_at"] or now) if unchanged and not over_stream else now
+            if same_home(record, wanted):
+                at = registration.resume(record, now)
+                self._keep_service_route(registration, registration.service_route)
+        if at > now and registration.held_at is not None:
+            self._plan_for(registration, registration.held_at, at)
+        elif at > now:
+            self._schedule(registration, at, now)
+        else:
+            self._soon(registration)
 
     def _change(self, registration: Registration, new: Wanted, now: float) -> None:
         """Another place or user at the PBX: leave there, and begin here. Else go on with what is wanted now."""
-        if registration.wanted.place == new.place:
-            self._renew(registration, new, now)
+        if registration.wanted.home == new.home:
+            self._renew(registration, new)
             return
         del self._registrations[new.key]
-        self._leave(registration, now)
+        self._leave(registration)
         self._begin(new, now)
 
-    def _renew(self, registration: Registration, wanted: Wanted, now: float) -> None:
+    def _renew(self, registration: Registration, wanted: Wanted) -> None:
+        if registration.wanted.account != wanted.account:
+            registration.nonces = None
         registration.wanted = wanted
+        pbx = self._pbx(wanted)
+        if pbx is not registration.pbx:
+            self._forget_at_pbx(registration)
+            registration.pbx = pbx
+            pbx.registrations[registration] = None
         registration.attempts = 0
-        self._schedule(registration, now, now)
+        self._soon(registration)
 
-    def _leave(self, registration: Registration, now: float) -> None:
+    def _leave(self, registration: Registration) -> None:
         """Have the PBX forget what it holds; once, and without insisting."""
         wanted = registration.wanted
         self._events.change("upstream", wanted.key, None)
-        self._timers.cancel(registration.timer)
-        registration.timer = None
+        self._keep_service_route(registration, "")
+        self._unschedule(registration)
         registration.removing = True
-        if registration.held or registration.waiting:
-            self._leaving[wanted.key, wanted.place] = registration
+        if not registration.held and not registration.waiting:
+            self._left(registration)
+            return
+        self._leaving[wanted.key, wanted.home] = registration
         if registration.held:
-            self._schedule(registration, now, now)
+            self._soon(registration)
 
     def _left(self, registration: Registration) -> None:
         """Nothing more is known of it."""
-        self._timers.cancel(registration.timer)
-        key = registration.wanted.key, registration.wanted.place
+        self._unschedule(registration)
+        self._goes_over(registration, None)
+        self._forget_at_pbx(registration)
+        key = registration.wanted.key, registration.wanted.home
         if self._leaving.get(key) is registration:
             del self._leaving[key]
+
+    def _pbx(self, wanted: Wanted) -> Pbx:
+        key = wanted.hops, wanted.tls_verify
+        pbx = self._pbxs.get(key)
+        if pbx is None:
+            pbx = self._pbxs[key] = Pbx(*key)
+        return pbx
+
+    def _forget_at_pbx(self, registration: Registration) -> None:
+        pbx = registration.pbx
+        pbx.registrations.pop(registration, None)
+        if not pbx.registrations:
+            self.health.unwatch(pbx)
+            self._pbxs.pop((pbx.hops, pbx.verify), None)
+
+    # -- what makes many due at once
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream to a PBX ended, and with it the way that calls came in: register again, at the pace."""
         for registration in self._by_stream.pop(flow, ()):
             current = self._registrations.get(registration.wanted.key) is registration
             if current and registration.flow == flow and registration.state == "registered":
-                self._schedule(registration, now, now)
+                self._soon(registration)
+        self.health.ask(flow[:3], now)
+        self._work_on()
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these again now, at the PBX's pace; how many."""
@@ -352,84 +226,274 @@ class Upstream:
         ]
         for registration in chosen:
             registration.attempts = 0
-            self._schedule(registration, now, now)
+            self._soon(registration)
+        self._work_on()
         return len(chosen)
 
-    # -- sending
+    def pbx_is_down(self, address: PbxAddress, now: float) -> None:
+        """What stands there and has another place to go to, goes there."""
+        place = address.place
+        self._renew_all(r for r in _those_at(address) if r.stands_at(place) and _others_than(r, place))
+
+    def pbx_is_up(self, address: PbxAddress, now: float) -> None:
+        """Back after it was down: it may have forgotten all that stood there, and can take what could not reach it."""
+        for registration in _those_at(address):
+            if registration.state == "unreachable":
+                registration.attempts = 0
+                self._soon(registration)
+            elif registration.stands_at(address.place):
+                self._soon(registration)
+        self._work_on()
+
+    def try_pbx(self, address: PbxAddress, now: float) -> None:
+        """One of those that would rather be there than where they stand finds out for all."""
+        away = [r for r in _those_at(address) if _better(r, address.place)]
+        if away and not any(r.canary == address.place for r in away):
+            away[0].canary = address.place
+            self._soon(away[0])
+            self._work_on()
+
+    def _come_back(self, address: PbxAddress) -> None:
+        """It serves again: those that stand elsewhere for its sake return."""
+        self._renew_all(r for r in _those_at(address) if _better(r, address.place))
+
+    def _forgot(self, registration: Registration, place: Place, response: Message, now: float) -> None:
+        """The PBX does not know what it had granted: register anew, and see whether it knows the others."""
+        registration.again = True
+        registration.waiting = False
+        registration.held, registration.held_at, registration.expires_at = "", None, None
+        self._events.count("upstream.forgotten")
+        self._move(registration, "trying", response.status, response.reason, now)
+        self._schedule(registration, now, now)
+        others = (r for pbx in self._pbxs.values() if pbx.flow_to(place) for r in pbx.registrations)
+        if registration.suspect:
+            registration.suspect = False
+            self._renew_all(r for r in others if r.stands_at(place))
+        elif self._doubts.get(place, 0.0) <= now:
+            if len(self._doubts) >= DOUBTS:
+                self._doubts = {there: until for there, until in self._doubts.items() if until > now}
+            self._doubts[place] = now + DOUBT_SECONDS
+            self._renew_some(r for r in others if r.stands_at(place))
+
+    def _renew_some(self, registrations: Iterable[Registration]) -> None:
+        for _, registration in zip(range(SUSPECTS), registrations, strict=False):
+            registration.suspect = True
+            self._soon(registration)
+        self._work_on()
+
+    def _renew_all(self, registrations: Iterable[Registration]) -> None:
+        for registration in registrations:
+            self._soon(registration)
+        self._work_on()
+
+    def _soon(self, registration: Registration) -> None:
+        """It is due now; `_work_on` is to be called when all are named."""
+        if registration not in self._pace:
+            self._backlog[registration] = None
+
+    def _work_on(self) -> None:
+        """Look at what is due in the next turns of the loop, so that ten thousand do not hold it up."""
+        if self._backlog and self._backlog_timer is None:
+            self._backlog_timer = self._timers.set(0.0, self._work)
+
+    def _work(self, now: float) -> None:
+        self._backlog_timer = None
+        for registration in [r for _, r in zip(range(BATCH), self._backlog, strict=False)]:
+            del self._backlog[registration]
+            self._schedule(registration, now, now)
+        if self._backlog:
+            self._backlog_timer = self._timers.set(now + BATCH_PAUSE, self._work)
+
+    # -- when
+
+    def _unschedule(self, registration: Registration) -> None:
+        """Neither a timer, nor a turn, nor a plan is left."""
+        self._timers.cancel(registration.timer)
+        registration.timer = None
+        self._pace.leave(registration)
+        self._backlog.pop(registration, None)
+        self._forget_plan(registration)
+
+    def _forget_plan(self, registration: Registration) -> None:
+        if registration.planned is not None:
+            self._pace.forget(*registration.planned)
+            registration.planned = None
+
+    def _is_scheduled(self, registration: Registration) -> bool:
+        return registration.timer is not None or registration in self._pace or registration in self._backlog
 
     def _schedule(self, registration: Registration, at: float, now: float) -> None:
-        """Send at `at`; the pace of the PBX may make it later."""
-        if registration.timer is not None:
-            self._timers.cancel(registration.timer)
-        if at <= now:
-            at = self._slot(registration.wanted.hop, now)
+        """Have it sent at `at`, or, where that is now, when it is its turn at the PBX. A turn is not lost."""
+        if at <= now and registration in self._pace:
+            return
+        self._unschedule(registration)
+        if at > now:
+            registration.next_at = at
+            registration.timer = self._timers.set(at, lambda fired: self._due(registration, fired))
+        else:
+            self._due(registration, now)
+
+    def _plan(self, registration: Registration, place: Place, now: float) -> None:
+        """The refresh: at a moment, of those that are early enough, when few others are due."""
+        granted = registration.granted
+        begun = (registration.expires_at or now) - granted
+        earliest = max(now, begun + max(REFRESH_AT_LEAST, REFRESH_EARLIEST * granted))
+        latest = max(earliest, begun + REFRESH_LATEST * granted)
+        self._plan_for(registration, place, self._pace.choose(place, earliest, latest))
+
+    def _plan_for(self, registration: Registration, place: Place, at: float) -> None:
+        self._unschedule(registration)
+        self._pace.note(place, at)
+        registration.planned = place, at
         registration.next_at = at
         registration.timer = self._timers.set(at, lambda fired: self._due(registration, fired))
 
-    def _slot(self, hop: tuple[str, int, str], now: float) -> float:
-        """The next free moment at this PBX, and of this node."""
-        if len(self._slots) > SLOT_MEMORY:
-            self._slots = {h: at for h, at in self._slots.items() if at > now}
-        at = max(now, self._next_of_node, self._slots.get(hop, 0.0))
-        self._slots[hop] = at + 1.0 / self._settings.upstream_rate
-        self._next_of_node = max(now, self._next_of_node) + 1.0 / self._settings.upstream_total_rate
-        return at
-
     def _due(self, registration: Registration, now: float) -> None:
         registration.timer = None
+        refresh = registration.planned is not None or registration.suspect or registration.canary is not None
+        self._forget_plan(registration)
         if registration.waiting:  # the answer to the last one comes first
             self._schedule(registration, now + 1.0, now)
             return
         registration.waiting = True
-        registration.proof = Proof(registration.wanted.account, self._cipher)
+        pbx = registration.pbx
 
-        def ready(flows: Sequence[Flow], then: float) -> None:
-            if not flows:
-                self._failed(registration, "unreachable", 0, "No address for the PBX", then)
+        def ready(groups: Groups, then: float) -> None:
+            registration.waiting = False
+            if pbx.groups != groups:
+                pbx.groups = groups
+            pbx.found_at = then
+            self.health.watch(pbx, pbx.flows, then)
+            self._wait_for_turn(registration, then, refresh=refresh)
+
+        if pbx.found_at == now:
+            ready(pbx.groups, now)
+        else:
+            self._wire.find_groups(pbx.hops, ready, now, verify=pbx.verify)
+
+    def _wait_for_turn(self, registration: Registration, now: float, *, refresh: bool) -> None:
+        if registration.removing and not registration.held:
+            self._left(registration)
+            return
+        flow = registration.target = self._target(registration, now)
+        if flow is None:
+            self._failed(registration, "unreachable", 0, "No address for the PBX", now)
+            return
+        self._join(registration, flow, now, refresh=refresh)
+
+    def _join(self, registration: Registration, flow: Flow, now: float, *, refresh: bool) -> None:
+        turn = self._pace.join(flow[:3], registration, now, refresh=refresh)
+        if registration in self._pace:
+            registration.next_at = turn
+
+    # -- where
+
+    def _target(self, registration: Registration, now: float) -> Flow | None:
+        """Where the next REGISTER goes: to the best place that serves, after it was taken back from another."""
+        canary = registration.pbx.flow_to(registration.canary) if registration.canary is not None else None
+        registration.moving = False
+        if canary is not None:
+            return canary
+        registration.canary = None
+        goal, registration.goal = registration.goal, None
+        if goal is not None and not registration.held and goal not in registration.tried:
+            flow = registration.pbx.flow_to(goal)
+            if flow is not None:
+                return flow
+        flows = self._in_order(registration, now)
+        here = registration.flow_held(self._settings) if registration.held else None
+        if here is None or (flows and flows[0][:3] == here[:3]):
+            return flows[0] if flows else None
+        if here[:3] in registration.tried or self._sender.is_down(here[:3], now):
+            return flows[0] if flows else here
+        registration.moving = True
+        registration.goal = flows[0][:3] if flows else None
+        return here
+
+    def _in_order(self, registration: Registration, now: float) -> list[Flow]:
+        """Flows not tried yet, best first; a place that failed lately only when it has proved to serve again."""
+        pbx, tried, held_at = registration.pbx, registration.tried, registration.held_at
+        flows = [flow for flow in pbx.flows if flow[:3] not in tried]
+        if len(flows) < 2:
+            return flows
+
+        def cost(flow: Flow) -> tuple[bool, bool, int]:
+            place = flow[:3]
+            unproved = registration.registered and place != held_at and not self.health.trusts(place)
+            stays = place == held_at and not registration.stray
+            return unproved, not stays, pbx.rank(place)
+
+        return self._sender.in_order(sorted(flows, key=cost), now)
+
+    # -- sending
+
+    def _turn(self, registration: Registration, place: Place, now: float) -> None:
+        """It is its turn at a PBX."""
+        flow = registration.target
+        if flow is None:
+            raise LookupError("a turn without a target")
+        if self.health.is_down(place) and registration.canary is None and not registration.moving:
+            other = self._target(registration, now)
+            if other is not None and other[:3] != place:
+                registration.target = other
+                self._join(registration, other, now, refresh=False)
                 return
-            if registration.removing:  # first where it was left
-                flows = sorted(flows, key=lambda flow: flow != registration.flow)
-            self._send(registration, flows, [], then)
+        registration.waiting = True
+        registration.next_at = None
+        registration.proof = Proof(registration.wanted.account, self._cipher)
+        self._send(registration, self._next(registration, flow), flow, self._ahead(registration, flow), now)
 
+    def _next(self, registration: Registration, flow: Flow) -> Sent:
+        """What there is to say there: another Contact comes only after the old one was taken back."""
         wanted = registration.wanted
-        self._wire.find(*wanted.hop, ready, now, verify=wanted.tls_verify)
-
-    def _next(self, registration: Registration, wanted: Wanted, flow: Flow) -> Sent:
-        """What there is to say now: another Contact comes only after the old one was taken back."""
         contact = contact_of(wanted.contact_user, wanted.contact_domain, wanted.multi_tenant, self._wire, flow)
-        if registration.removing or registration.held not in ("", contact):
+        there = registration.held_at in (None, flow[:3])
+        other_contact = there and registration.held not in ("", contact)
+        if registration.removing or registration.moving or other_contact:
             return Sent(wanted, registration.held or contact, 0)
         return Sent(wanted, contact, max(wanted.expires, registration.min_expires))
 
+    def _ahead(self, registration: Registration, flow: Flow) -> list[build.Header]:
+        """Credentials by the nonce of the last time, while the PBX takes such: half the messages (RFC 7616 3.6)."""
+        place, nonces = registration.nonces or (None, {})
+        if registration.proof is None or not nonces or place != flow[:3] or registration.stale >= STALE:
+            return []
+        uri = self._request_uri(registration.wanted)
+        return [*registration.proof.ahead(nonces, "REGISTER", uri, self._wire.token())]
+
     def _send(
-        self, registration: Registration, flows: Sequence[Flow], credentials: list[tuple[str, str]], now: float
+        self, registration: Registration, sent: Sent, flow: Flow, credentials: list[build.Header], now: float
     ) -> None:
-        """To one target after the other under the same CSeq; the Contact says how each of them reaches us.
-
-        Without `credentials` it is a new request; with them it says the same as the one that was challenged.
-        """
-        again, sent_over = registration.sent if credentials else None, registration.flow
-        wanted = again.wanted if again is not None else registration.wanted
         registration.cseq += 1
+        registration.sent = sent
+        self._goes_over(registration, flow)
+        if sent.expires:
+            registration.contact = sent.contact
 
-        def over(flow: Flow, branch: str) -> bytes:
-            sent = again if again is not None and flow == sent_over else self._next(registration, wanted, flow)
-            registration.sent, registration.flow = sent, flow
-            if sent.expires:
-                registration.contact = sent.contact
-            if flow.reliable:
-                self._by_stream.setdefault(flow, set()).add(registration)
-            return self._register_over(registration, sent, flow, branch, credentials)
+        def over(there: Flow, branch: str) -> bytes:
+            return self._register_over(registration, sent, there, branch, credentials)
 
         # However large, it stays on the transport that its Contact names.
-        owner = self, registration
-        registration.sending = self._sender.request("REGISTER", flows, over, owner, now, switch=False)
-        if registration.sent is not None and registration.sent.expires and registration.state != "registered":
+        patience = OTHER_SECONDS if _others_than(registration, flow[:3]) else 0.0
+        registration.sending = self._sender.request(
+            "REGISTER", [flow], over, (self, registration), now, switch=False, patience=patience
+        )
+        if sent.expires and registration.state != "registered":
             self._move(registration, "trying", registration.code, registration.reason, now)
         self._save(registration)
 
+    def _goes_over(self, registration: Registration, flow: Flow | None) -> None:
+        """The stream that it needs now, if it needs one."""
+        old, registration.flow = registration.flow, flow
+        if old is not None and old != flow and old in self._by_stream:
+            self._by_stream[old].discard(registration)
+            if not self._by_stream[old]:
+                del self._by_stream[old]
+        if flow is not None and flow.reliable:
+            self._by_stream.setdefault(flow, set()).add(registration)
+
     def _register_over(
-        self, registration: Registration, sent: Sent, flow: Flow, branch: str, credentials: list[tuple[str, str]]
+        self, registration: Registration, sent: Sent, flow: Flow, branch: str, credentials: list[build.Header]
     ) -> bytes:
         wanted, contact, expires = sent
         identity = f"<{Uri.build(wanted.account.username, wanted.registrar)}>"
@@ -452,6 +516,7 @@ class Upstream:
                 ("CSeq", f"{registration.cseq} REGISTER"),
                 ("Contact", f"{contact};expires={expires}"),
                 ("Expires", str(expires)),
+                ("Supported", "path"),
                 *credentials,
                 ("User-Agent", self._settings.user_agent),
             ],
@@ -463,38 +528,68 @@ class Upstream:
     # -- answers
 
     def on_response(self, tx: ClientTransaction, registration: Registration, response: Message, now: float) -> None:
-        if response.status < 200:
+        status, place, sent = response.status, tx.flow[:3], registration.sent
+        if status < 200 or sent is None:
             return
-        if response.status in (401, 407) and self._answer(tx, registration, response, now):
+        self.health.heard(place, now)
+        if status in (401, 407) and self._answer(tx, registration, sent, response, now):
             return
-        ok = 200 <= response.status < 300
-        if registration.sent is not None and registration.sent.expires == 0:
+        self._note_nonces(registration, place, status)
+        if sent.expires == 0:
             self._taken_back(registration, now)
-        elif response.status == 423 and self._lengthen(registration, response, now):
+        elif 200 <= status < 300:
+            self._granted(registration, sent, place, response, now)
+        elif registration.canary is not None:
+            self._canary_failed(registration, now)
+        elif status == 423 and self._lengthen(registration, response, now):
             return
-        elif ok and registration.sent is not None:
-            self._granted(registration, registration.sent, response, now)
-        else:
-            self._failed(registration, "refused", response.status, response.reason, now, retry_after(response))
+        elif status in FORGOTTEN and registration.stands_at(place) and not registration.again:
+            self._forgot(registration, place, response, now)
+        elif status != 503 or not self._try_next(registration, place, status, response.reason, now):
+            self._failed(registration, "refused", status, response.reason, now, retry_after(response))
 
     def on_failure(self, sending: Sending, registration: Registration, reason: str, now: float) -> None:
         """Time-out or transport error."""
-        if registration.sent is not None and registration.sent.expires == 0:
-            self._taken_back(registration, now)
+        sent, flow = registration.sent, registration.flow
+        if sent is None or flow is None:
             return
-        if registration.sent is not None and not registration.removing:
-            registration.held = registration.sent.contact  # the answer may have been lost, and not the request
-        self._failed(registration, "unreachable", 408, reason, now)
+        if sent.expires == 0:
+            self.health.failed(flow[:3], now)
+            self._taken_back(registration, now)
+        elif registration.canary is not None:
+            self._canary_failed(registration, now)
+        else:
+            if not registration.removing and not registration.held:
+                # The answer may have been lost, and not the request.
+                registration.held, registration.held_at = sent.contact, flow[:3]
+            if not self._try_next(registration, flow[:3], 408, reason, now):
+                self._failed(registration, "unreachable", 408, reason, now)
 
-    def _answer(self, tx: ClientTransaction, registration: Registration, response: Message, now: float) -> bool:
+    def _answer(
+        self, tx: ClientTransaction, registration: Registration, sent: Sent, response: Message, now: float
+    ) -> bool:
         """Answer a challenge; a second one with the same nonce is a refusal (wire.md)."""
-        if registration.proof is None or registration.sent is None or registration.sending is None:
+        if registration.proof is None:
             return False
-        uri = self._request_uri(registration.sent.wanted)
+        if registration.proof.went_ahead:
+            registration.stale += 1
+        uri = self._request_uri(sent.wanted)
         found = registration.proof.headers(response, "REGISTER", uri, self._wire.token())
         if found is not None:
-            self._send(registration, registration.sending.onward, found, now)
+            self._send(registration, sent, tx.flow, [*found], now)
         return found is not None
+
+    def _note_nonces(self, registration: Registration, place: Place, status: int) -> None:
+        """After the last answer: what may serve the next time."""
+        proof = registration.proof
+        if proof is None or not 200 <= status < 300:
+            registration.nonces = None
+            return
+        if proof.went_ahead:
+            registration.stale = 0
+            self._events.count("upstream.unchallenged")
+        nonces = proof.nonces
+        registration.nonces = (place, nonces) if nonces else None
 
     def _lengthen(self, registration: Registration, response: Message, now: float) -> bool:
         """423: ask for as long as the PBX demands (RFC 3261 10.2.8), once at once; one that goes on to demand more
@@ -513,52 +608,85 @@ class Upstream:
 
     def _taken_back(self, registration: Registration, now: float) -> None:
         """The PBX forgot a Contact, or could not be asked to: what is wanted comes next."""
-        registration.waiting = False
-        registration.held = ""
+        registration.waiting = registration.moving = False
+        registration.held, registration.held_at, registration.expires_at = "", None, None
         if registration.removing:
             self._left(registration)
             return
         self._move(registration, "trying", 0, "", now)
         self._schedule(registration, now, now)
 
-    def _granted(self, registration: Registration, sent: Sent, response: Message, now: float) -> None:
-        granted = self._lifetime(sent, response)
+    def _granted(self, registration: Registration, sent: Sent, place: Place, response: Message, now: float) -> None:
+        granted = granted_of(response, sent.contact, sent.expires)
         if granted == 0:
             self._failed(registration, "refused", response.status, "The PBX granted no time", now)
             return
-        registration.waiting = False
-        registration.held = sent.contact
+        registration.waiting = registration.again = registration.suspect = registration.lengthened = False
+        registration.tried = frozenset()
+        registration.attempts = 0
+        back = self.health.granted(place)
+        canary, registration.canary = registration.canary, None
+        if canary is None or not registration.held:  # else it is still to be taken back where it stood
+            registration.held, registration.held_at = sent.contact, place
+            registration.stray = registration.pbx.rank(place) > 0
         if registration.removing:
             self._schedule(registration, now, now)
             return
         registration.granted = granted
-        registration.attempts = 0
-        registration.lengthened = False
         registration.expires_at = now + granted
+        self._take_service_route(registration, response)
         self._move(registration, "registered", response.status, response.reason, now)
-        share = REFRESH_EARLIEST + REFRESH_SPREAD * self._fraction()
-        if registration.timer is None:  # else a change is waiting to be sent
-            self._schedule(registration, now + max(REFRESH_AT_LEAST, granted * share), now)
+        if back is not None:
+            self._come_back(back)
+        if canary is not None:
+            self._renew_all([registration])
+        if not self._is_scheduled(registration):  # else a change is waiting to be sent
+            self._plan(registration, place, now)
         self._save(registration)
 
-    def _lifetime(self, sent: Sent, response: Message) -> int:
-        """Seconds that the PBX granted to our Contact (RFC 3261 10.2.4)."""
+    def _canary_failed(self, registration: Registration, now: float) -> None:
+        """The better place does not serve yet. It stays where it is."""
+        registration.waiting = False
+        registration.canary = None
+        if registration.held_at is None or registration.expires_at is None or registration.removing:
+            self._schedule(registration, now, now)
+        elif not self._is_scheduled(registration):
+            self._plan(registration, registration.held_at, now)
+
+    def _try_next(self, registration: Registration, place: Place, code: int, reason: str, now: float) -> bool:
+        """Go on at another place of this PBX, if there is one that was not tried."""
+        self.health.failed(place, now)
+        registration.tried |= {place}
+        if registration.removing or all(flow[:3] in registration.tried for flow in registration.pbx.flows):
+            return False
+        self._events.count("upstream.next_place")
+        registration.waiting = False
+        self._move(registration, "trying", code, reason, now)
+        self._schedule(registration, now, now)
+        return True
+
+    def _take_service_route(self, registration: Registration, response: Message) -> None:
+        """Of each 2xx the route that it names, or none (RFC 3608 6.1); one that cannot be followed is as none."""
         try:
-            ours = _ours_among(response.contacts, Uri.parse(sent.contact[1:-1]))
-            text = (ours.params.get("expires") or "").strip('"') if ours is not None else ""
-            if text.isascii() and text.isdigit():
-                return min(int(text), sent.expires) if len(text) < 10 else sent.expires
-            return min(response.expires or sent.expires, sent.expires)
+            route = service_route_of(response)
         except BadMessage:
-            return sent.expires
+            self._events.count("upstream.bad_service_route")
+            route = ""
+        self._keep_service_route(registration, route)
+
+    def _keep_service_route(self, registration: Registration, route: str) -> None:
+        account = registration.wanted.account
+        registration.service_route = route
+        self.ways.keep_service_route(account.tenant, account.user, account.connection, route)
 
     def _failed(
         self, registration: Registration, state: str, code: int, reason: str, now: float, retry_after: int = 0
     ) -> None:
         """Wait longer after each failure, up to the cap, or as long as the PBX says."""
-        registration.waiting = False
+        registration.waiting = registration.suspect = registration.again = False
+        registration.tried = frozenset()
         if registration.removing:
-            if registration.timer is None:  # else what it holds is still to be taken back
+            if not self._is_scheduled(registration):  # else what it holds is still to be taken back
                 self._left(registration)
             return
         first, cap = self._settings.retry_first, self._settings.retry_cap
@@ -566,8 +694,9 @@ class Upstream:
         wait = max(wait * (0.8 + 0.4 * self._fraction()), float(retry_after))
         registration.attempts += 1
         registration.expires_at = None
+        self._keep_service_route(registration, "")
         self._move(registration, state, code, reason, now)
-        if registration.timer is None:
+        if not self._is_scheduled(registration):
             self._schedule(registration, now + wait, now)
         self._save(registration)
 
@@ -595,33 +724,18 @@ class Upstream:
         return int.from_bytes(self._random(2)) / 65535
 
 
-def _wanted_of_tenant(index: TenantIndex | None) -> Iterator[Wanted]:
-    if index is None or index.tenant.suspended:
-        return
-    for user in index.users_by_id.values():
-        for entry in user.upstream:
-            connection = index.connections.get(entry.connection)
-            if connection is None or connection.strategy != "on_behalf":
-                continue
-            account = account_of(index, user, connection)
-            if account is not None:
-                yield wanted_of(index, user, account, connection)
+def _those_at(address: PbxAddress) -> Iterator[Registration]:
+    """All that stand there, or could."""
+    pbxs = [using for using in address.used_by if isinstance(using, Pbx)]
+    return (r for pbx in pbxs for r in pbx.registrations if not r.removing)
 
 
-def _ours_among(contacts: Sequence[Address], sent: Uri) -> Address | None:
-    """Our Contact among all that a PBX has for the address of record (RFC 3261 10.3, step 8).
-
-    Some write there what they saw in place of what we said: the only one is ours, and the only one with our user part.
-    """
-    same = [contact for contact in contacts if same_uri(contact.uri, sent)]
-    named = same or [contact for contact in contacts if contact.uri.user == sent.user]
-    found = named or contacts
-    return found[0] if same or len(found) == 1 else None
+def _better(registration: Registration, place: Place) -> bool:
+    """Whether it stands at a place that is less preferred than this one."""
+    rank = registration.pbx.rank
+    return registration.registered and registration.stray and rank(place) < rank(registration.held_at)
 
 
-def _contact_key(wanted: Wanted) -> tuple[str, str, bool]:
-    return wanted.contact_user, wanted.contact_domain, wanted.multi_tenant
-
-
-def _same_place(record: dict[str, Any], wanted: Wanted) -> bool:
-    return (record["registrar"], record["username"], tuple(record["hop"])) == wanted.place
+def _others_than(registration: Registration, place: Place) -> bool:
+    """Whether its PBX has another place that it has not tried."""
+    return any(flow[:3] != place and flow[:3] not in registration.tried for flow in registration.pbx.flows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -15,6 +15,10 @@ from sipd.settings import Settings
 
 Ready = Callable[[tuple[Flow, ...], float], None]
 """Called with the flows there, best first, none when there is no way; and the time."""
+Hop = tuple[str, int, str]
+"""Host, port (0: default) and transport, before any look-up."""
+Groups = tuple[tuple[Flow, ...], ...]
+"""The flows at each of several hops, in order of preference."""
 
 MIN_TTL, MAX_TTL = 10.0, 3600.0
 """Seconds for which an answer is used, whatever its records say."""
@@ -115,6 +119,37 @@ class Wire:
             self._waiting[query].append(found)
             self._waiting_total += 1
 
+    def find_groups(
+        self, hops: Sequence[Hop], ready: Callable[[Groups, float], None], now: float, *, verify: bool | None = None
+    ) -> None:
+        """Call `ready` with the flows at each of `hops`, once the first that has any is known.
+
+        Those behind it count as far as they are known by then, so that nobody waits for the name of an alternate.
+        """
+        first, *others = hops
+
+        def found(flows: tuple[Flow, ...], then: float) -> None:
+            if not flows and others:
+                self.find_groups(others, lambda groups, at: ready(((), *groups), at), then, verify=verify)
+            else:
+                ready((flows, *(self._known_at(hop, then, verify) for hop in others)), then)
+
+        self.find(*first, found, now, verify=verify)
+
+    def _known_at(self, hop: Hop, now: float, verify: bool | None) -> tuple[Flow, ...]:
+        """The flows there without waiting; a name that is not known is looked up for the next time."""
+        host, port, transport = hop
+        targets = self._at(host, port, transport) if is_address(host) else ()
+        if not is_address(host):
+            query = Query(host.lower(), port, transport)
+            known = self._known.get(query)
+            if (known is None or known.until <= now) and query not in self._waiting:
+                self._waiting[query] = deque()
+                self.lookups.append(query)
+            if known is not None and known.stale_until > now:
+                targets = known.targets
+        return self._named(self._flows(targets, 0), host, verify, None)
+
     def expect(self, flow: Flow, name: str, verify: bool) -> Flow:
         """The flow, with who is at its other end if it is one over TLS; also for the places that it will name."""
         return self._remember(flow, TlsName(name.lower(), verify)) if flow.transport in ("tls", "wss") else flow
@@ -190,7 +225,7 @@ def transport_param(transport: str) -> str:
     return "" if transport == "udp" else ";transport=ws" if transport in WEB else f";transport={transport}"
 
 
-def next_hop(uri: str, default_transport: str = "udp") -> tuple[str, int, str]:
+def next_hop(uri: str, default_transport: str = "udp") -> Hop:
     """Host, port (0: default) and transport that a SIP URI leads to. Raises BadMessage for what is no SIP URI."""
     parsed = Uri.parse(uri)
     if parsed.scheme not in ("sip", "sips"):

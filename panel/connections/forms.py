@@ -14,6 +14,7 @@ from sipd.routing.model import MAX_CALLS, MAX_CALLS_PER_SECOND, MAX_DOMAIN, MAX_
 
 MAX_SOURCES_TEXT = 4000
 MAX_PROXY = 300
+MAX_ALTERNATES_TEXT = 2400
 
 
 def checked(text: str) -> str:
@@ -25,6 +26,11 @@ def checked(text: str) -> str:
 def checked_lines(text: str) -> str:
     checked(" ".join(text.split()))
     return text
+
+
+def listed(text: str) -> list[str]:
+    """One per line, or with commas or spaces between."""
+    return text.replace(",", " ").split()
 
 
 Text = AfterValidator(checked)
@@ -44,7 +50,10 @@ class ConnectionInput(Input):
     outbound_proxy: Annotated[str, Field(max_length=MAX_PROXY), Text] = ""
     sources: Annotated[str, Field(max_length=MAX_SOURCES_TEXT), AfterValidator(checked_lines)] = ""
     """Empty: `host`, where that is an IP address."""
-    strategy: Literal["on_behalf", "none"] = "on_behalf"
+    alternates: Annotated[str, Field(max_length=MAX_ALTERNATES_TEXT), AfterValidator(checked_lines)] = ""
+    """In the order in which they are tried."""
+    media: Literal["direct", "relay"] = "direct"
+    strategy: Literal["on_behalf", "relay", "none"] = "on_behalf"
     expires: Annotated[int, Field(ge=MIN_EXPIRES, le=MAX_EXPIRES)] = 600
     internal_calls: Literal["through_pbx", "direct_when_possible", "always_direct"] = "through_pbx"
     caller_id: Literal["account", "from", "asserted", "both"] = "account"
@@ -56,13 +65,14 @@ class ConnectionInput(Input):
     def row(self) -> dict[str, Any]:
         """The values as the row takes them."""
         host = self.host.lower()
-        sources = list(dict.fromkeys(self.sources.replace(",", " ").split()))
+        sources = list(dict.fromkeys(listed(self.sources)))
         return {
             **self.model_dump(),
             "port": self.port or 0,
             "host": host,
             "tls_client": self.tls_client.lower(),
             "registrar_domain": (self.registrar_domain or host).lower(),
+            "alternates": [each.lower() for each in listed(self.alternates)],
             "sources": sources or ([host] if is_address(host) else []),
         }
 
@@ -77,5 +87,6 @@ def values_of(connection: Connection) -> dict[str, Any]:
     """A saved connection as the form shows it."""
     values = {name: getattr(connection, name) for name in ConnectionInput.model_fields}
     values["sources"] = "\n".join(connection.sources)
+    values["alternates"] = "\n".join(connection.alternates)
     values["port"] = connection.port or ""
     return values

@@ -1,6 +1,7 @@
 """The tables, and nothing else: rules live in services, checks of input in forms."""
 
 from panel.models.history import AuditEntry, CallRecord, Event, EventCursor
+from panel.models.installation import InstallationGuard, SourceRule
 from panel.models.people import (
     Account,
     AccountSession,
@@ -16,6 +17,7 @@ from panel.models.tenancy import (
     Domain,
     Group,
     GroupMember,
+    Guard,
     Number,
     OutboundRule,
     Schedule,
@@ -36,6 +38,8 @@ __all__ = [
     "EventCursor",
     "Group",
     "GroupMember",
+    "Guard",
+    "InstallationGuard",
     "Membership",
     "Node",
     "NodeApplied",
@@ -46,6 +50,7 @@ __all__ = [
     "Publication",
     "Schedule",
     "SetupToken",
+    "SourceRule",
     "SupportSession",
     "Tenant",
     "UpstreamAccount",

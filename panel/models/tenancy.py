@@ -1,4 +1,4 @@
-"""Tenants and what is theirs: domains, users, connections, ring groups, business hours, numbers, outbound rules.
+"""Tenants and what is theirs: domains, users, connections, ring groups, business hours, numbers, rules, guards.
 
 The rows behind the routing table; what a field means is said in `sipd.routing.model`.
 """
@@ -18,6 +18,7 @@ from sipd.routing.model import (
     MAX_DOMAIN,
     MAX_NAME,
     MAX_USER_PART,
+    MEDIA,
     STRATEGIES,
     TRANSPORTS,
 )
@@ -123,6 +124,7 @@ class Connection(TenantRow, table=True):
         one_of("strategy", STRATEGIES),
         one_of("internal_calls", INTERNAL_CALLS),
         one_of("caller_id", CALLER_IDS),
+        one_of("media", MEDIA),
     )
 
     name: str = Field(max_length=MAX_NAME)
@@ -144,6 +146,9 @@ class Connection(TenantRow, table=True):
     tls_verify: bool = True
     tls_client: str = Field(default="", max_length=MAX_DOMAIN)
     caller_id: str = Field(default="account", max_length=16)
+    alternates: list[str] = Field(default_factory=list, sa_type=JSON)
+    """Where else the PBX is, in order: `host`, `host:port`, `2001:db8::1` or `[2001:db8::1]:port`."""
+    media: str = Field(default="direct", max_length=16)
     limit_calls: int | None = None
     limit_calls_per_second: int | None = None
     created_at: datetime = created_at()
@@ -253,3 +258,17 @@ class OutboundRule(TenantRow, table=True):
     connection_id: str = Field(max_length=ID_LENGTH, index=True)
     fallback_id: str | None = Field(default=None, max_length=ID_LENGTH, index=True)
     """Tried when the first one fails."""
+
+
+class Guard(TenantRow, table=True):
+    """A guard against toll fraud: how often one user may call numbers that begin so."""
+
+    __tablename__ = "guards"
+    __table_args__ = (UniqueConstraint("tenant_id", "prefix"), hours())
+
+    prefix: str = Field(max_length=MAX_NUMBER)
+    calls_per_hour: int
+    """0: such calls are refused."""
+    schedule_id: str | None = Field(default=None, max_length=ID_LENGTH, index=True)
+    """Out of these hours such calls are refused."""
+    created_at: datetime = created_at()

@@ -8,8 +8,8 @@ from dataclasses import replace
 from panel.errors import Invalid
 from panel.models import Connection
 from panel.publishing import at_hand, store
-from panel.publishing.rows import tenant_rows
-from panel.publishing.snapshot import TenantRows, installation_part, tenant_part
+from panel.publishing.rows import installation_of, tenant_rows
+from panel.publishing.snapshot import TenantRows, tenant_part
 from panel.scope import TenantScope, system_scope
 from panel.secrets import vault
 from sipd.routing import validate
@@ -37,9 +37,8 @@ def problems_with(scope: TenantScope, connection: Connection) -> list[Problem]:
 
 
 def _problems(scope: TenantScope, rows: TenantRows) -> list[Problem]:
-    config = at_hand.config()
     part = tenant_part(rows, vault())
-    problems = validate.check_tenant(part, installation_part(config.platform_domain, config.edge_hosts))
+    problems = validate.check_tenant(part, installation_of(scope.session, at_hand.config()))
     with system_scope(scope.session, "compare a tenant with all others"):
         live = store.live(scope.session)
         others = store.contributions(scope.session, live.tenants) if live else {}

@@ -8,25 +8,37 @@ from typing import TypeVar
 
 from sqlmodel import Session, col, select
 
+from panel.config import Config
 from panel.models import (
     Connection,
     Domain,
     Group,
     GroupMember,
+    Guard,
+    InstallationGuard,
     Number,
     OutboundRule,
     Schedule,
+    SourceRule,
     Tenant,
     UpstreamAccount,
     User,
 )
 from panel.models.base import TenantRow
-from panel.publishing.snapshot import TenantRows
+from panel.publishing.snapshot import TenantRows, installation_part
+from sipd.routing import model
 
 R = TypeVar("R", bound=TenantRow)
 
 CHUNK = 500
 """Tenants per query: databases bound the number of parameters."""
+
+
+def installation_of(session: Session, config: Config) -> model.Installation:
+    """The part that belongs to no tenant, as it is saved now."""
+    guards = session.exec(select(InstallationGuard)).all()
+    rules = session.exec(select(SourceRule)).all()
+    return installation_part(config.platform_domain, config.edge_hosts, guards, rules)
 
 
 def tenant_rows(session: Session, tenant_ids: Collection[str]) -> Iterator[TenantRows]:
@@ -42,7 +54,7 @@ def _chunk(session: Session, ids: list[str]) -> Iterator[TenantRows]:
     connections, accounts = _by_tenant(session, Connection, ids), _by_tenant(session, UpstreamAccount, ids)
     numbers, rules = _by_tenant(session, Number, ids), _by_tenant(session, OutboundRule, ids)
     groups, members = _by_tenant(session, Group, ids), _by_tenant(session, GroupMember, ids)
-    schedules = _by_tenant(session, Schedule, ids)
+    schedules, guards = _by_tenant(session, Schedule, ids), _by_tenant(session, Guard, ids)
     for tenant in tenants:
         key = tenant.id
         yield TenantRows(
@@ -56,6 +68,7 @@ def _chunk(session: Session, ids: list[str]) -> Iterator[TenantRows]:
             groups=groups[key],
             members=members[key],
             schedules=schedules[key],
+            guards=guards[key],
         )
 
 

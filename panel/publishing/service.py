@@ -20,8 +20,8 @@ from panel.errors import Invalid, NotFound
 from panel.models import AuditEntry, Part, Publication, Tenant
 from panel.publishing import admission, diff, store
 from panel.publishing.delivery import Delivery, Outcome
-from panel.publishing.rows import tenant_rows
-from panel.publishing.snapshot import Sealer, installation_part, tenant_part
+from panel.publishing.rows import installation_of, tenant_rows
+from panel.publishing.snapshot import Sealer, tenant_part
 from panel.scope import TenantScope, system_scope
 from sipd.routing import codec, model, validate
 from sipd.routing.problem import Problem
@@ -166,6 +166,13 @@ def publish_tenants(
     return replace(published, outcomes=delivery.deliver())
 
 
+def publish_installation(
+    session: Session, actor: Actor, vault: Sealer, config: Config, delivery: Delivery, reason: str = ""
+) -> Published:
+    """Make what belongs to no tenant live at once, and nothing that tenants saved."""
+    return publish_tenants(session, actor, vault, config, delivery, [], reason)
+
+
 def publish_status(session: Session, actor: Actor, delivery: Delivery, tenant_id: str, reason: str = "") -> Published:
     """Make a tenant's suspension, or the end of it, live at once; none of its other saved changes, and whatever
     problems those may have."""
@@ -245,7 +252,7 @@ def _roll_back(session: Session, actor: Actor, version: int, reason: str) -> Pub
 
 def _draft(session: Session, vault: Sealer, config: Config, tenant_ids: Collection[str] | None) -> Draft:
     live = store.live(session)
-    installation = installation_part(config.platform_domain, config.edge_hosts)
+    installation = installation_of(session, config)
     before = store.installation(session, live.installation) if live else None
     parts = _changed_parts(session, vault, live, _candidates(session, live) if tenant_ids is None else tenant_ids)
     verdict = _judge(session, live, before, installation, parts)

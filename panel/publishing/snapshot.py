@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from panel import models
+from panel.models.base import Row
 from sipd.routing import model
+
+MAX_PORT_DIGITS = 5
 
 
 class Sealer(Protocol):
@@ -37,11 +40,23 @@ class TenantRows:
     groups: Sequence[models.Group] = ()
     members: Sequence[models.GroupMember] = ()
     schedules: Sequence[models.Schedule] = ()
+    guards: Sequence[models.Guard] = ()
 
 
-def installation_part(platform_domain: str, edge_hosts: Iterable[str]) -> model.Installation:
+def installation_part(
+    platform_domain: str,
+    edge_hosts: Iterable[str],
+    guards: Iterable[models.InstallationGuard] = (),
+    rules: Sequence[models.SourceRule] = (),
+) -> model.Installation:
     """The part that belongs to no tenant."""
-    return model.Installation(platform_domain, tuple(sorted(set(edge_hosts))))
+    return model.Installation(
+        platform_domain,
+        tuple(sorted(set(edge_hosts))),
+        guards=tuple(model.Guard(row.id, row.prefix, row.calls_per_hour) for row in sorted(guards, key=_id)),
+        allowed=tuple(sorted(rule.network for rule in rules if rule.kind == "allowed")),
+        blocked=tuple(sorted(rule.network for rule in rules if rule.kind == "blocked")),
+    )
 
 
 def tenant_part(rows: TenantRows, vault: Sealer) -> model.Tenant:
@@ -49,6 +64,7 @@ def tenant_part(rows: TenantRows, vault: Sealer) -> model.Tenant:
     tenant = rows.tenant
     primary = next((domain.name for domain in rows.domains if domain.is_primary), "")
     accounts: dict[str, list[models.UpstreamAccount]] = defaultdict(list)
+    relayed = {connection.id for connection in rows.connections if connection.strategy == "relay"}
     for account in rows.accounts:
         accounts[account.user_id].append(account)
     members: dict[str, list[models.GroupMember]] = defaultdict(list)
@@ -61,7 +77,7 @@ def tenant_part(rows: TenantRows, vault: Sealer) -> model.Tenant:
         suspended=tenant.status == "suspended",
         primary_domain=primary,
         alias_domains=tuple(sorted(domain.name for domain in rows.domains if not domain.is_primary)),
-        users=tuple(_user(user, primary, accounts[user.id], vault) for user in sorted(rows.users, key=_id)),
+        users=tuple(_user(user, primary, accounts[user.id], relayed, vault) for user in sorted(rows.users, key=_id)),
         connections=tuple(_connection(connection) for connection in sorted(rows.connections, key=_id)),
         groups=tuple(_group(group, members[group.id]) for group in sorted(rows.groups, key=_id)),
         schedules=tuple(schedule_of(schedule) for schedule in sorted(rows.schedules, key=_id)),
@@ -70,6 +86,7 @@ def tenant_part(rows: TenantRows, vault: Sealer) -> model.Tenant:
         default_connection=tenant.default_connection_id or "",
         caller_id=tenant.caller_id,
         limits=model.Limits(tenant.limit_calls, tenant.limit_calls_per_second),
+        guards=tuple(guard_of(guard) for guard in sorted(rows.guards, key=_id)),
     )
 
 
@@ -79,11 +96,17 @@ def ha1(algorithm: str, username: str, realm: str, password: str) -> str:
     return hashlib.new(algorithm, text, usedforsecurity=False).hexdigest()
 
 
-def _id(row: models.User | models.Connection | models.Number | models.Group | models.Schedule) -> str:
+def _id(row: Row) -> str:
     return row.id
 
 
-def _user(user: models.User, realm: str, accounts: Iterable[models.UpstreamAccount], vault: Sealer) -> model.User:
+def _user(
+    user: models.User,
+    realm: str,
+    accounts: Iterable[models.UpstreamAccount],
+    relayed: Collection[str],
+    vault: Sealer,
+) -> model.User:
     password = vault.unseal((user.tenant_id, user.id, "sip_password"), user.sip_password)
     return model.User(
         id=user.id,
@@ -93,7 +116,10 @@ def _user(user: models.User, realm: str, accounts: Iterable[models.UpstreamAccou
         ha1_md5=_sealed_ha1("md5", user, realm, password, vault),
         ha1_sha256=_sealed_ha1("sha256", user, realm, password, vault),
         aliases=tuple(sorted(user.aliases)),
-        upstream=tuple(_account(account, vault) for account in sorted(accounts, key=lambda a: a.connection_id)),
+        upstream=tuple(
+            _account(account, account.connection_id in relayed, vault)
+            for account in sorted(accounts, key=lambda a: a.connection_id)
+        ),
         forward_always=user.forward_always,
         forward_busy=user.forward_busy,
         forward_no_answer=user.forward_no_answer,
@@ -118,9 +144,10 @@ def _sealed_ha1(algorithm: str, user: models.User, realm: str, password: str, va
     return vault.seal(place, ha1(algorithm, user.extension, realm, password))
 
 
-def _account(account: models.UpstreamAccount, vault: Sealer) -> model.UpstreamAccount:
+def _account(account: models.UpstreamAccount, relayed: bool, vault: Sealer) -> model.UpstreamAccount:
+    """Where the phone has the password, the engine needs none, though the row may keep one from before."""
     place = (account.tenant_id, account.user_id, account.connection_id)
-    password = vault.unseal((*place, "upstream_password"), account.password)
+    password = "" if relayed else vault.unseal((*place, "upstream_password"), account.password)
     return model.UpstreamAccount(
         connection=account.connection_id,
         username=account.username,
@@ -147,8 +174,27 @@ def _connection(connection: models.Connection) -> model.Connection:
         tls_verify=connection.tls_verify,
         tls_client=connection.tls_client,
         caller_id=connection.caller_id,
+        alternates=tuple(alternate_of(text, turn) for turn, text in enumerate(connection.alternates)),
+        media=connection.media,
         limits=model.Limits(connection.limit_calls, connection.limit_calls_per_second),
     )
+
+
+def alternate_of(text: str, position: int) -> model.Alternate:
+    """`host`, `host:port`, an IPv6 address alone, or `[address]:port`; without a port it is 0.
+
+    What is after the last colon and no number stays in the host, for the checks to find.
+    """
+    host, colon, port = text.rpartition(":")
+    if (
+        colon
+        and port.isascii()
+        and port.isdigit()
+        and len(port) <= MAX_PORT_DIGITS
+        and (":" not in host or "]" in host)
+    ):
+        return model.Alternate(position, host.removeprefix("[").removesuffix("]"), int(port))
+    return model.Alternate(position, text.removeprefix("[").removesuffix("]"), 0)
 
 
 def _group(group: models.Group, members: Iterable[models.GroupMember]) -> model.Group:
@@ -185,6 +231,11 @@ def _opening(text: str) -> model.Opening:
     day, _, hours = text.partition(" ")
     opens, _, closes = hours.partition("-")
     return model.Opening(int(day), opens, closes)
+
+
+def guard_of(guard: models.Guard) -> model.Guard:
+    """A tenant's guard as the table has it."""
+    return model.Guard(guard.id, guard.prefix, guard.calls_per_hour, guard.schedule_id or "")
 
 
 def _number(number: models.Number) -> model.Number:

@@ -89,14 +89,16 @@ def account_field(connection_id: str, name: str) -> str:
 
 
 def account_inputs(sent: Mapping[str, str], connections: Iterable[Connection]) -> list[AccountInput]:
-    """The accounts that were sent. Connections are the tenant's own; what is sent for others is not looked at."""
+    """The accounts that were sent. Connections are the tenant's own; what is sent for others is not looked at, and
+    neither is a password that is the phone's alone."""
     found = []
     for connection in connections:
         values = {
             name: sent.get(account_field(connection.id, name), "") for name in ("username", "auth_username", "password")
         }
         username, auth_username = values["username"].strip(), values["auth_username"].strip()
-        found.append(AccountInput(connection.id, username, auth_username, values["password"]))
+        password = "" if connection.strategy == "relay" else values["password"]
+        found.append(AccountInput(connection.id, username, auth_username, password))
     return found
 
 

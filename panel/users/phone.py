@@ -25,15 +25,22 @@ class PhoneSettings:
     user: str
     domain: str
     password: str = ""
+    extension: str = ""
+    """What others call; empty: the user name."""
+    pbx: str = ""
+    """Name of the connection to the PBX whose account the phone uses; empty: ours. Realm and password are the PBX's."""
+    sign_in: str = ""
+    """User name of the digest, where it is another one."""
 
     @property
     def realm(self) -> str:
-        return self.domain
+        """Empty: what the PBX says."""
+        return "" if self.pbx else self.domain
 
     @property
     def address(self) -> str:
         """The user's SIP address, as others call it."""
-        return f"{self.user}@{self.domain}"
+        return f"{self.extension or self.user}@{self.domain}"
 
     @property
     def proxy(self) -> str:

@@ -57,6 +57,16 @@ def accounts(scope: TenantScope, user: User) -> list[UpstreamAccount]:
     return scope.all(scope.select(UpstreamAccount).where(UpstreamAccount.user_id == user.id))
 
 
+def relayed_account(scope: TenantScope, user: User) -> tuple[Connection, UpstreamAccount] | None:
+    """The account that the user's phone has itself, where its REGISTER goes through to the PBX."""
+    places = {connection.id: connection for connection in connections(scope)}
+    for account in sorted(accounts(scope, user), key=lambda account: places[account.connection_id].name):
+        connection = places[account.connection_id]
+        if connection.enabled and connection.strategy == "relay":
+            return connection, account
+    return None
+
+
 def primary_domain(scope: TenantScope) -> str:
     domain = scope.first(scope.select(Domain).where(col(Domain.is_primary)))
     return domain.name if domain else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flask import Blueprint, request, session, url_for
 from werkzeug.wrappers import Response
 
@@ -121,7 +123,19 @@ def phone(scope: TenantScope, user_id: str) -> str:
 def _settings(scope: TenantScope, user: User, password: str) -> PhoneSettings:
     config = at_hand.config()
     server = config.edge_hosts[0] if config.edge_hosts else service.primary_domain(scope)
-    return PhoneSettings(server, config.sip_port, "udp", user.extension, service.primary_domain(scope), password)
+    ours = PhoneSettings(server, config.sip_port, "udp", user.extension, service.primary_domain(scope), password)
+    relayed = service.relayed_account(scope, user)
+    if relayed is None:
+        return ours
+    connection, account = relayed
+    return replace(
+        ours,
+        user=account.username,
+        sign_in=account.auth_username,
+        password="",
+        extension=user.extension,
+        pbx=connection.name,
+    )
 
 
 def _verdict(scope: TenantScope, user_id: str) -> str:

@@ -292,7 +292,10 @@ class Streams:
         counters: dict[str, int],
         make_framer: Callable[[], Framer] = Framer,
         security: Security | None = None,
+        limit: int | None = None,
     ) -> None:
+        """`limit` is of open connections; None: `limits.CONNECTION_LIMIT`."""
+        self.limit = limits.CONNECTION_LIMIT if limit is None else limit
         self._loop = loop
         self._user = user
         self._hosts = hosts
@@ -375,7 +378,7 @@ class Streams:
         """An inbound connection is up. Over a limit, it is cut, and nobody hears of it."""
         source, now = connection.flow.host, self._loop.time()
         refused = ""
-        if len(self._connections) >= limits.CONNECTION_LIMIT:
+        if len(self._connections) >= self.limit:
             refused = "refused_full"
         elif self._by_source[source] >= limits.SOURCE_LIMIT:
             refused = "refused_source"
@@ -508,7 +511,7 @@ class Streams:
         key = (flow[:3], name.name if name and name.verify else "")
         opening = self._opening.get(key)
         if opening is None:
-            full = len(self._opening) >= limits.OPENING_LIMIT or len(self._connections) >= limits.CONNECTION_LIMIT
+            full = len(self._opening) >= limits.OPENING_LIMIT or len(self._connections) >= self.limit
             if full or (name is not None and self._security.certificates is None):
                 self.count(flow, "open_failed")
                 self._loop.call_soon(self._user.stream_lost, flow)

@@ -61,6 +61,11 @@ class UdpListener:
         for name in ("udp.received", "udp.sent", "udp.dropped", "udp.send_errors"):
             counters.setdefault(name, 0)
 
+    @property
+    def waiting(self) -> int:
+        """Datagrams that wait for the socket."""
+        return len(self._waiting)
+
     def start(self) -> None:
         """Read from now on."""
         self._loop.add_reader(self._sock, self._drain)

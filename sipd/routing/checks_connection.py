@@ -198,7 +198,8 @@ def _check_believed(spot: Spot, connection: Connection) -> Problems:
                 spot.entry("alternates", host, index)
                 .at("host")
                 .warning(
-                    f"{show(host)} is none of the sources, so what this PBX sends from there is refused. Add it to them."
+                    f"{show(host)} is none of the sources, so what this PBX sends from there is refused. "
+                    "Add it to them."
                 )
             )
 

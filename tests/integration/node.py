@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 from sipd import commands
 from sipd.routing import codec
 from sipd.routing.model import Table
+from tests.peers.wire import free_port
 
 ROOT = Path(__file__).parents[2]
 Doc = dict[str, Any]
@@ -44,7 +44,7 @@ class Node:
         """Start and wait until it answers."""
         self.flags = flags
         listen = [f"--listen={transport}:{self.host}:{self.port}" for transport in ("udp", "tcp")]
-        command = [sys.executable, "-m", "sipd", "run", "--state", str(self.path), *listen, *flags]
+        command = [sys.executable, "-m", "sipd", "run", "--state", str(self.path), "--drain=0", *listen, *flags]
         with (self.path / "log").open("a") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, text=True)
         wait_for(lambda: self.control.exists() and self._answers())
@@ -91,19 +91,6 @@ class Node:
         if self.process is not None:
             self.end(signal.SIGTERM)
         assert "Traceback" not in self.log, self.log
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that is free over UDP and TCP now."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            udp.bind((host, 0))
-            port: int = udp.getsockname()[1]
-            try:
-                tcp.bind((host, port))
-            except OSError:
-                continue
-            return port
 
 
 def wait_for(condition: Callable[[], object], patience: float = PATIENCE) -> None:

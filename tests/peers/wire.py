@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import random
 import re
 import socket
 import ssl
@@ -15,6 +16,8 @@ from tests.peers.sip import MAX_MESSAGE
 
 MAX_CONNECTIONS = 1000
 PORT_TRIES = 20
+PORTS = range(10_000, 32_000)
+"""Below those that the system gives to whoever asks for any (Linux: from 32768 on), so that what is free stays free."""
 
 
 class Hop(NamedTuple):
@@ -202,7 +205,11 @@ def bind_both(host: str, port: int = 0) -> tuple[socket.socket, socket.socket]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that was free for UDP and TCP a moment ago."""
-    udp, tcp = bind_both(host)
-    with udp, tcp:
-        return int(udp.getsockname()[1])
+    """A port that was free for UDP and TCP a moment ago, and that the system gives to nobody by itself."""
+    for _ in range(PORT_TRIES):
+        port = random.choice(PORTS)
+        with contextlib.suppress(OSError):
+            udp, tcp = bind_both(host, port)
+            with udp, tcp:
+                return port
+    raise OSError(f"no port is free for UDP and TCP on {host}")

@@ -90,3 +90,44 @@ def test_rows_from_before_groups_and_hours_stay_and_mean_the_same(url: str) -> N
         assert len(connection.execute(text("SELECT * FROM upstream_accounts")).all()) == 1
     migrate.downgrade(engine)
     engine.dispose()
+
+
+def test_rows_from_before_relaying_stay_and_a_relay_is_disabled_on_the_way_back(url: str) -> None:
+    engine = make_engine(url)
+    migrate.upgrade(engine, "0001")
+    with engine.begin() as connection:
+        for statement in ROWS_OF_BEFORE:
+            connection.execute(text(statement))
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        (pbx,) = connection.execute(text("SELECT * FROM connections")).mappings()
+        assert (pbx["media"], pbx["alternates"] in ("[]", []), pbx["enabled"]) == ("direct", True, 1)
+        connection.execute(text("UPDATE connections SET strategy = 'relay', media = 'relay'"))
+        connection.execute(
+            text(
+                "INSERT INTO guards (id, tenant_id, prefix, calls_per_hour, created_at) "
+                f"VALUES ('g', 't', '00882', 5, {THEN})"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO source_rules (id, network, kind, note, created_at) "
+                f"VALUES ('s', '192.0.2.0/24', 'blocked', '', {THEN})"
+            )
+        )
+    for statement in (
+        "UPDATE connections SET media = 'x'",
+        "UPDATE source_rules SET kind = 'x'",
+        f"INSERT INTO guards (id, tenant_id, prefix, calls_per_hour, created_at) VALUES ('h', 't', '00882', 1, {THEN})",
+    ):
+        with pytest.raises(IntegrityError), engine.begin() as connection:
+            connection.execute(text(statement))
+    migrate.downgrade(engine, "0003")
+    assert "guards" not in tables(engine)
+    with engine.connect() as connection:
+        (pbx,) = connection.execute(text("SELECT * FROM connections")).mappings()
+        assert (pbx["strategy"], pbx["enabled"]) == ("on_behalf", 0)
+        assert len(connection.execute(text("SELECT * FROM upstream_accounts")).all()) == 1
+    migrate.upgrade(engine)
+    assert migrate.differences(engine) == []
+    engine.dispose()

@@ -40,6 +40,8 @@ class FakeCore:
         self.changes: list[Change] = []
         self.timers: list[tuple[float, bytes, Flow]] = []
         self.asking: dict[Query, Flow] = {}
+        self.in_progress = 1
+        self.ahead = 0.0
         self.tls_names: dict[tuple[str, str, int], TlsName] = {}
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
@@ -89,6 +91,20 @@ class FakeCore:
     def restore(self, changes: list[Change], now: float) -> None:
         self.told += [("restore", key) for _, key, _ in changes]
 
+    def restate(self) -> None:
+        self.told.append(("restate",))
+
+    def set_wall(self, ahead: float) -> None:
+        self.ahead = ahead
+
+    def refuse_calls(self, retry_after: int) -> None:
+        self.told.append(("refuse_calls", retry_after))
+
+    def hang_up_all(self, reason: str, now: float) -> int:
+        self.told.append(("hang_up_all", reason))
+        self.in_progress = 0
+        return 1
+
     def datagrams_to_send(self) -> list[tuple[bytes, Flow]]:
         taken, self.out = self.out, []
         return taken
@@ -116,7 +132,7 @@ class FakeCore:
         return name if name == "c1" and tenant in (None, "t-acme") else ""
 
     def vitals(self) -> dict[str, int]:
-        return {"calls": 1}
+        return {"calls": self.in_progress, "client_transactions": 0}
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         self.told.append(("renew", tenant, connection))

@@ -82,6 +82,7 @@ def test_hello_and_status(tmp_path: Path) -> None:
         assert set(status) == {
             "ok", "version", "hash", "since", "problems", "refused_hash", "uptime", "counters", "spool", "vitals",
             "node", "release", "pid", "listeners", "loop_lag", "memory", "queues", "traces_on_disk", "limits",
+            "store", "drain", "clock", "ready", "not_ready", "load_ms", "stale",
         }  # fmt: skip
         assert (status["version"], status["hash"], status["refused_hash"], status["problems"]) == (0, "", "", [])
         assert status["counters"]["received"] == 0
@@ -295,7 +296,7 @@ def test_many_requests_in_one_write_and_one_in_many(tmp_path: Path) -> None:
         await asyncio.sleep(0.02)
         client.writer.write(b'tus"}\n{"do":"calls"}\n')
         answers = [json.loads(await client.reader.readline()) for _ in range(3)]
-        assert [min(answer) for answer in answers] == ["format", "counters", "calls"]
+        assert ["format" in answers[0], "counters" in answers[1], "calls" in answers[2]] == [True] * 3
 
     run(config(tmp_path, "udp:127.0.0.1:0"), body)
 

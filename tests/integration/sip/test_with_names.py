@@ -75,7 +75,7 @@ def test_registered_and_called_by_srv_with_the_first_target_dead(tmp_path: Path,
             await on.acme.calls[-1].ended()
             assert faults(on.node) == 0
             counters = on.node.ask("status")["counters"]
-            assert counters["sending.next_target"] >= 1
+            assert counters["upstream.next_place"] >= 1
             assert counters["resolve.failed"] == 0
 
     asyncio.run(play())

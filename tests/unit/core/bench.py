@@ -82,7 +82,7 @@ class Bench:
         self.now = START
         self._random = itertools.count()
         listeners = tuple(Listener(t, *EDGE, *EDGE) for t in ("udp", "tcp"))
-        self.settings = settings or Settings(listeners, nat_ping=0)
+        self.settings = settings or Settings(listeners, nat_ping=0, options_interval=0)
         self.edge = Edge(self.settings, CIPHER, self.random)
         self.sent: list[tuple[bytes, Flow]] = []
         if routing is not None:

@@ -39,7 +39,7 @@ class Town:
     def __init__(
         self, seed: int, network: Mapping[str, float], transport: str, settings: Settings | None = None
     ) -> None:
-        self.bench = Bench(table(tenant("acme"), tenant("globex")), settings)
+        self.bench = self.node(settings)
         self.net = Network(self.bench, seed, **network)
         self.phones = [
             self.phone("203.0.113.1", "101", "acme.example", transport),
@@ -49,6 +49,9 @@ class Town:
         ]
         self.pbx = Agent(self.net, self.flow(PBX, 5060, transport))
         self.pbx.plan = lambda leg: self.take(self.pbx, leg)
+
+    def node(self, settings: Settings | None) -> Bench:
+        return Bench(table(tenant("acme"), tenant("globex")), settings)
 
     def flow(self, host: str, port: int, transport: str) -> Flow:
         return Flow(transport, host, port, 0 if transport == "udp" else 1)

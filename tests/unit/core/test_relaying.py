@@ -496,7 +496,7 @@ def test_nothing_of_the_phone_s_but_its_credentials_reaches_the_pbx() -> None:
     assert len(asked.vias) == 1
     assert set(asked.names()) == {
         "via", "max-forwards", "from", "to", "call-id", "cseq", "contact", "expires", "authorization", "user-agent",
-        "content-length",
+        "content-length", "supported",
     }  # fmt: skip
 
 

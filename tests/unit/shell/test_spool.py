@@ -63,14 +63,18 @@ def test_the_oldest_are_dropped_and_counted(tmp_path: Path) -> None:
     _, found, counters = opened(tmp_path, limit=5)
     found.append(events(4))
     found.append(events(4))
-    assert [event["id"] for event in found.read(0, 10)] == [4, 5, 6, 7, 8]
-    assert (found.mark, counters["spool.dropped"]) == ((4, 9), 3)
+    *_, last = kept = found.read(0, 10)
+    assert [event["id"] for event in kept] == [4, 5, 6, 7, 8, 9]
+    assert (found.mark, counters["spool.dropped"]) == ((4, 10), 3)
+    assert (last["kind"], last["detail"]) == (
+        "events.dropped", {"count": 3, "reason": "nobody came for them", "first": 1, "last": 3}
+    )  # fmt: skip
 
 
 def test_a_batch_longer_than_the_limit(tmp_path: Path) -> None:
     _, found, counters = opened(tmp_path, limit=5)
     found.append(events(20))
-    assert [event["id"] for event in found.read(0, 100)] == [16, 17, 18, 19, 20]
+    assert [event["id"] for event in found.read(0, 100)] == [16, 17, 18, 19, 20, 21]
     assert counters["spool.dropped"] == 15
 
 

@@ -145,19 +145,30 @@ def test_what_waits_for_the_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.
     assert [event["kind"] for event in store.spool.read(0, 10)] == ["3", "4"]
 
 
-def test_a_file_that_breaks_at_run_time_is_replaced(tmp_path: Path) -> None:
-    clock = Clock()
-    store, _ = opened(tmp_path, clock)
-    store.commit([("binding", "1", {})], [{"kind": "x"}])
-    before = store.spool.mark.next
+def broken() -> sqlite3.DatabaseError:
     error = sqlite3.DatabaseError("database disk image is malformed")
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def test_a_file_that_breaks_at_run_time_is_replaced_with_what_can_be_read(tmp_path: Path) -> None:
+    clock = Clock()
+    store, _ = opened(tmp_path, clock)
+    store.commit([("binding", "1", {"a": 1})], [{"kind": "x"}])
+    before = store.spool.mark
     store._changes["binding", "2"] = "{}"
-    store._failed(error)
+    store._failed(broken())
+    assert store.lacking
+    assert not store.to_be_filled
     clock.now += RETRY_SECONDS
     assert store.commit([], [{"kind": "y"}])
-    assert store.changes() == [("binding", "2", {})]
-    assert store.spool.read(0, 1)[0]["id"] >= before
+    assert sorted(store.changes()) == [("binding", "1", {"a": 1}), ("binding", "2", {})]
+    assert [(event["id"], event["kind"]) for event in store.spool.read(0, 9)] == [
+        (before.first, "x"),
+        (before.next, "y"),
+    ]
+    assert store.state(0.0)["state"] == "ok"
+    assert store.to_be_filled
 
 
 def test_the_last_good_table(tmp_path: Path) -> None:

@@ -78,6 +78,13 @@ def test_without_sources_an_address_is_its_own(host: str, sources: list[str]) ->
         ({"outbound_proxy": "http://x"}, "outbound_proxy"),
         ({"expires": "1"}, "expires"),
         ({"limit_calls": "0"}, "limit_calls"),
+        ({"strategy": "proxy"}, "strategy"),
+        ({"media": "x"}, "media"),
+        ({"alternates": "not_a_host"}, "alternates"),
+        ({"alternates": "192.0.2.10"}, "alternates"),
+        ({"alternates": "b.example:70000"}, "alternates"),
+        ({"alternates": "192.0.2.1"}, "alternates"),
+        ({"alternates": " ".join(f"b{n}.example" for n in range(9))}, "alternates"),
     ],
 )
 def test_what_cannot_be_is_said_beside_its_field(
@@ -101,6 +108,38 @@ def test_the_same_checks_while_typing(cast: Cast, alice: Browser) -> None:
     assert "Contact: &lt;sip:101@acme.tenantry.example&gt;" in text
     with cast.scope() as scope:
         assert scope.count(Connection) == 0
+
+
+def test_relay_media_and_further_addresses_are_saved_in_their_order(cast: Cast, alice: Browser) -> None:
+    sent = fields(strategy="relay", media="relay", alternates="Second.example:5070\n[2001:db8::2]:5060, third.example")
+    assert alice.post("/t/acme/connections/new", data=sent).status_code == 303
+    made = one(cast)
+    assert (made.strategy, made.media) == ("relay", "relay")
+    assert made.alternates == ["second.example:5070", "[2001:db8::2]:5060", "third.example"]
+    page = alice.get(f"/t/acme/connections/{made.id}").text
+    assert "second.example:5070\n[2001:db8::2]:5060\nthird.example" in page
+    assert "once its phone has registered" in page
+    entry = next(entry for entry in cast.audit() if entry.action == "connection.created")
+    assert (entry.after["media"], entry.after["alternates"]) == ("relay", made.alternates)
+
+
+def test_what_relaying_leads_to_is_said_while_typing(alice: Browser) -> None:
+    sent = fields(strategy="relay", internal_calls="always_direct", alternates="192.0.2.77")
+    text = alice.htmx("/t/acme/connections/new", query_string=sent).text
+    assert "always go through the PBX" in text
+    assert "is none of the sources" in text
+
+
+def test_relayed_registrations_are_shown_and_cannot_be_renewed_by_us(
+    cast: Cast, alice: Browser, node: FakeNode
+) -> None:
+    connection, user = cast.add_connection(strategy="relay"), cast.user_id("acme")
+    row = {"tenant": cast.tenant_id("acme"), "user": user, "connection": connection, "state": "registered"}
+    node.upstream = [{**row, "code": 200, "contact": "sip:101@acme.tenantry.example"}]
+    text = alice.htmx(f"/t/acme/connections/{connection}").text
+    assert "registered" in text
+    assert "Renew now" not in text
+    assert "1 of 1" in alice.htmx("/t/acme/connections").text
 
 
 def test_edit(cast: Cast, alice: Browser) -> None:

@@ -48,7 +48,7 @@ def sipd(cast: Cast, port: int) -> Iterator[subprocess.Popen[bytes]]:
     load_key(cast.config.key_file)
     control = cast.config.control.removeprefix("unix:")
     options = ["--listen", f"udp:127.0.0.1:{port}", "--state", str(state(cast)), "--control", control]
-    command = [sys.executable, "-m", "sipd", "run", *options, "--key-file", str(cast.config.key_file)]
+    command = [sys.executable, "-m", "sipd", "run", "--drain=0", *options, "--key-file", str(cast.config.key_file)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with NodeClient(cast.config.control) as client:

@@ -193,3 +193,30 @@ def test_no_csrf_token_no_change(cast: Cast, alice: Browser) -> None:
     alice.with_csrf = False
     assert alice.post("/t/acme/users/new", data=fields()).status_code == 400
     assert not rows(cast, "150")
+
+
+def test_a_phone_that_registers_itself_has_the_account_of_the_pbx(cast: Cast, alice: Browser) -> None:
+    connection = cast.add_connection(strategy="relay")
+    page = alice.get("/t/acme/users/new").text
+    assert f'name="upstream-{connection}-username"' in page
+    assert f'name="upstream-{connection}-password"' not in page
+    sent = {f"upstream-{connection}-username": "2150", f"upstream-{connection}-auth_username": "acme-2150"}
+    answer = alice.post("/t/acme/users/new", data=fields(**sent, **{f"upstream-{connection}-password": "hush hush"}))
+    with cast.scope() as scope:
+        (account,) = scope.all(scope.select(UpstreamAccount))
+        assert (account.username, account.auth_username, account.password) == ("2150", "acme-2150", "")
+    phone = alice.get(answer.location).text
+    assert "registers at Main itself" in phone
+    for value in ("2150", "acme-2150", "acme.tenantry.example", "192.0.2.1", "150@acme.tenantry.example"):
+        assert f'data-copy="{value}"' in phone
+    assert "the one of this user at Main" in phone
+    assert "Make a new password" not in phone
+    assert "The password is shown now" not in phone
+
+
+def test_a_disabled_relay_leaves_the_phone_with_our_account(cast: Cast, alice: Browser) -> None:
+    connection = cast.add_connection(strategy="relay", enabled=False)
+    answer = alice.post("/t/acme/users/new", data=fields(**{f"upstream-{connection}-username": "2150"}))
+    phone = alice.get(answer.location).text
+    assert "The password is shown now" in phone
+    assert 'data-copy="2150"' not in phone

@@ -5,7 +5,7 @@ import pytest
 from panel.connections.wire import wire
 from sipd.flow import Flow, Listener
 from sipd.settings import Settings
-from sipd.upstream import contact_of
+from sipd.wayout import contact_of
 from sipd.wire import Wire
 
 pytestmark = pytest.mark.unit

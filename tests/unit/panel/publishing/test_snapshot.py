@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from panel import models
-from panel.publishing.snapshot import TenantRows, ha1, installation_part, tenant_part
+from panel.publishing.snapshot import TenantRows, alternate_of, ha1, installation_part, tenant_part
 from panel.secrets import Vault
 from sipd.routing import codec, model
 from sipd.routing.seal import SealError
@@ -163,3 +163,46 @@ def test_a_bare_tenant_has_a_part() -> None:
 
 def test_the_installation() -> None:
     assert installation_part("hosted.example", ["b", "a", "b"]).edge_hosts == ("a", "b")
+
+
+def test_the_protection_of_the_installation() -> None:
+    guards = [models.InstallationGuard(id=f"w{n}", prefix=f"00{n}", calls_per_hour=n) for n in (2, 1)]
+    rules = [
+        models.SourceRule(network="192.0.2.0/24", kind="blocked", note="a scanner"),
+        models.SourceRule(network="10.0.0.9", kind="allowed"),
+        models.SourceRule(network="10.0.0.8", kind="allowed"),
+    ]
+    made = installation_part("hosted.example", [], guards, rules)
+    assert made.guards == (model.Guard("w1", "001", 1), model.Guard("w2", "002", 2))
+    assert (made.allowed, made.blocked) == (("10.0.0.8", "10.0.0.9"), ("192.0.2.0/24",))
+
+
+def test_relay_guards_and_further_addresses_arrive_and_no_password_that_is_the_phones() -> None:
+    relay = connection("c1", strategy="relay", media="relay", alternates=["b.example:5070", "192.0.2.6"])
+    guard = models.Guard(id="w1", tenant_id="t1", prefix="00882", calls_per_hour=5, schedule_id="s1")
+    part = tenant_part(replace(ROWS, connections=[relay, connection("c2")], guards=[guard]), VAULT)
+    made = part.connections[0]
+    assert (made.strategy, made.media) == ("relay", "relay")
+    assert made.alternates == (model.Alternate(0, "b.example", 5070), model.Alternate(1, "192.0.2.6", 0))
+    assert part.guards == (model.Guard("w1", "00882", 5, "s1"),)
+    assert [(account.username, bool(account.password)) for account in part.users[0].upstream] == [
+        ("2101", False),
+        ("2101", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("b.example", "b.example", 0),
+        ("192.0.2.6:5080", "192.0.2.6", 5080),
+        ("2001:db8::1", "2001:db8::1", 0),
+        ("[2001:db8::1]", "2001:db8::1", 0),
+        ("[2001:db8::1]:5080", "2001:db8::1", 5080),
+        ("b.example:99999", "b.example", 99999),
+        ("b.example:sip", "b.example:sip", 0),
+        ("b.example:١", "b.example:١", 0),
+    ],
+)
+def test_a_further_address_is_host_and_perhaps_port(text: str, host: str, port: int) -> None:
+    assert alternate_of(text, 3) == model.Alternate(3, host, port)

@@ -14,6 +14,13 @@ def test_the_uri_that_phones_scan() -> None:
     assert SETTINGS.realm == "acme.example"
 
 
+def test_a_phone_that_registers_at_the_pbx_has_its_account_and_our_domain() -> None:
+    settings = PhoneSettings("edge.example", 5060, "udp", "2101", "acme.example", extension="101", pbx="Main")
+    assert settings.uri == "sip:2101@acme.example;transport=udp"
+    assert settings.address == "101@acme.example"
+    assert (settings.realm, settings.proxy) == ("", "edge.example")
+
+
 def test_a_password_is_escaped() -> None:
     settings = PhoneSettings("edge.example", 5060, "tcp", "a b", "acme.example", "p:@;w")
     assert settings.uri == "sip:a%20b:p%3A%40%3Bw@acme.example;transport=tcp"

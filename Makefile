@@ -37,8 +37,8 @@ help: ## list what make can do
 setup: $(RUN) $(VENDOR) ## install what running needs; the targets below do it by themselves
 	@:
 
-run: setup ## start panel and sipd on this machine, until Ctrl-C (PANEL=host:port SIP=host:port VAR=folder)
-	@exec $(PY) ops/run.py --panel $(PANEL) --sip $(SIP) --state $(VAR) $(if $(TLS),--tls $(TLS)) $(if $(WSS),--wss $(WSS))
+run: setup ## start panel and sipd on this machine, until Ctrl-C (PANEL=host:port SIP=host:port VAR=folder MEDIA=udp:host:port)
+	@exec $(PY) ops/run.py --panel $(PANEL) --sip $(SIP) --state $(VAR) $(if $(TLS),--tls $(TLS)) $(if $(WSS),--wss $(WSS)) $(MEDIA:%=--media %)
 
 demo: setup ## the whole story with real SIP on loopback, in under a minute
 	@exec $(PY) ops/demo.py

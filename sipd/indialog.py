@@ -6,9 +6,11 @@ ACK, BYE, re-INVITE, UPDATE, PRACK, INFO, MESSAGE, NOTIFY, REFER, OPTIONS (RFC 3
 from __future__ import annotations
 
 from sipd.auth import Proof
+from sipd.bridging import Bridge, Line, bridge_of
 from sipd.calls import Calls, Core
 from sipd.dialogs import TARGET_REFRESH, Dialog, lines_to_pass
 from sipd.flow import Flow
+from sipd.media import Failure, Result
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
@@ -32,7 +34,9 @@ MAX_USAGES = 8
 class Relay:
     """One request on its way from one leg to the other."""
 
-    __slots__ = ("_service", "cancelled", "proof", "sending", "seq", "source", "target", "timer", "tx")
+    __slots__ = (
+        "_service", "body", "bridge", "cancelled", "line", "proof", "sending", "seq", "source", "target", "timer", "tx",
+    )  # fmt: skip
 
     def __init__(self, service: InDialog, tx: ServerTransaction, source: Dialog, target: Dialog, proof: Proof) -> None:
         self._service = service
@@ -44,6 +48,11 @@ class Relay:
         self.seq = 0
         """CSeq on the other leg."""
         self.cancelled = False
+        self.body = tx.request.body
+        """As the other leg gets it."""
+        self.bridge: Bridge | None = None
+        self.line: Line | None = None
+        """Answers that wait until the media relay has rewritten them; None: media is not relayed."""
         self.timer: Timer | None = None
         """How long an INVITE may stay without news (RFC 3261 16.6, timer C)."""
 
@@ -116,9 +125,36 @@ class InDialog:
             return
         if dialog.pinned:
             self._calls.moved(dialog, flow)
-        rest = lines_to_pass(request, from_phone=dialog.pinned) + _proof(request, dialog.peer)  # RFC 3261 22.1
-        self._calls.send_ack(dialog.peer, rest, request.body)
+        bridge = bridge_of(dialog)
+        if bridge is None or not self._ack_in_turn(bridge, request, dialog, now):
+            self._acknowledge(dialog, request, request.body, now)
+
+    def _acknowledge(self, dialog: Dialog, ack: Message, body: bytes, now: float) -> None:
+        rest = lines_to_pass(ack, from_phone=dialog.pinned) + _proof(ack, dialog.other)  # RFC 3261 22.1
+        self._calls.send_ack(dialog.other, rest, body)
         self._calls.acknowledged(dialog, now)
+
+    def _ack_in_turn(self, bridge: Bridge, ack: Message, dialog: Dialog, now: float) -> bool:
+        """An ACK with the answer to a late offer waits until that is rewritten; it may come again meanwhile."""
+        ok = dialog.ok
+        if ok is not None and bridge.acking is ok:
+            return True
+
+        def rewritten(result: Result, at: float) -> None:
+            bridge.acking = None
+            if dialog.ok is not ok:  # hung up, or answered in another way
+                return
+            if isinstance(result, Failure):
+                self._acknowledge(dialog, ack, b"", at)
+                self._calls.hang_up(dialog.call, result.status, result.reason, at)
+            else:
+                self._acknowledge(dialog, ack, result, at)
+                self._calls.keep_media(dialog.call, bridge)
+
+        bridge.acking = ok
+        waits = self._calls.bridging.within(bridge, ack, dialog, dialog.other, rewritten, now)
+        bridge.acking = bridge.acking if waits else None
+        return waits
 
     def _bye(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
         call, peer = dialog.call, dialog.peer
@@ -201,7 +237,29 @@ class InDialog:
             self._wait(relay, now)
         elif tx.method == "UPDATE":
             peer.updating = relay
-        self._send(relay, [], now)
+        bridge = relay.bridge = bridge_of(peer)
+        if bridge is None or not self._bridge(relay, bridge, now):
+            self._send(relay, [], now)
+
+    def _bridge(self, relay: Relay, bridge: Bridge, now: float) -> bool:
+        """Send a request when the media relay has rewritten what it offers; False: it says nothing of media."""
+
+        def rewritten(result: Result, at: float) -> None:
+            if relay.cancelled:
+                return
+            if relay.target.call.ended:
+                self._settled(relay)
+                self._relay_status(relay, 481, "Call/Transaction Does Not Exist", [], b"", at)
+            elif isinstance(result, Failure):
+                self._settled(relay)
+                self._relay_status(relay, result.status, result.reason, [result.headers], b"", at)
+            else:
+                relay.body = result
+                self._send(relay, [], at)
+                self._calls.keep_media(relay.target.call, bridge)
+
+        relay.line = Line()
+        return self._calls.bridging.within(bridge, relay.tx.request, relay.source, relay.target, rewritten, now)
 
     def _send(self, relay: Relay, credentials: list[Header], now: float) -> None:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
@@ -216,7 +274,7 @@ class InDialog:
 
         def over(flow: Flow, branch: str) -> bytes:
             hops = request.max_forwards
-            return peer.request(wire, request.method, branch, seq, headers, request.body, rest, flow, hops)
+            return peer.request(wire, request.method, branch, seq, headers, relay.body, rest, flow, hops)
 
         flows = relay.sending.onward if relay.sending is not None else peer.flows
         relay.sending = self._core.sender.request(request.method, flows, over, (self, relay), now, pinned=peer.pinned)
@@ -236,6 +294,42 @@ class InDialog:
         return f"{words[0]} {seq} INVITE" if words and words[0].isascii() and words[0].isdigit() else "0 0 INVITE"
 
     def on_response(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:
+        if relay.bridge is None or relay.line is None:
+            self._heard(tx, relay, response, now)
+        else:
+            self._heard_in_turn(tx, relay, relay.bridge, relay.line, response, now)
+
+    def _heard_in_turn(
+        self, tx: ClientTransaction, relay: Relay, bridge: Bridge, line: Line, received: Message, now: float
+    ) -> None:
+        """What the other end says, in its order, with its session description rewritten."""
+
+        def rewrites(response: Message, at: float) -> bool:
+            if tx.method == "INVITE" and relay.target.pending is not relay:
+                return False
+
+            def rewritten(result: Result, then: float) -> None:
+                try:
+                    if isinstance(result, Failure):
+                        self._unusable(relay, response, result, then)
+                    else:
+                        self._heard(tx, relay, response.with_body(result), then)
+                finally:
+                    line.free(then)
+
+            source, target = relay.source, relay.target
+            return self._calls.bridging.back(bridge, relay.tx.request, response, source, target, rewritten, at)
+
+        if not line.pass_on(received, rewrites, lambda response, at: self._heard(tx, relay, response, at), now):
+            self._core.events.count("media.dropped")
+
+    def _unusable(self, relay: Relay, response: Message, failure: Failure, now: float) -> None:
+        """An answer without a way for its media, to an end that has taken the change: the call ends."""
+        if relay.tx.method == "INVITE" and response.status >= 200:
+            relay.target.unacked = response.cseq.number
+        self._calls.hang_up(relay.target.call, failure.status, failure.reason, now)
+
+    def _heard(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:
         status = response.status
         peer = relay.target
         if tx.method == "INVITE" and peer.pending is not relay:
@@ -356,9 +450,14 @@ class InDialog:
 
     def on_cancel(self, relay: Relay, now: float, reason: bytes = b"") -> None:
         """CANCEL of a re-INVITE: the other leg's is cancelled, and its 487 comes back by itself."""
-        if relay.sending is not None and not relay.cancelled:
-            relay.cancelled = True
+        if relay.cancelled:
+            return
+        relay.cancelled = True
+        if relay.sending is not None:
             self._core.sender.cancel(relay.sending, [reason], now)
+        else:  # it waits for the media relay, and is not sent
+            self._settled(relay)
+            self._relay_status(relay, 487, "Request Terminated", [], b"", now)
 
 
 def _proof(request: Message, leg: Dialog) -> bytes:

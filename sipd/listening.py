@@ -6,7 +6,7 @@ import errno
 import socket
 from collections.abc import Sequence
 
-from sipd.config import Config, ConfigError, ListenOn, advertised_of
+from sipd.config import Address, Config, ConfigError, ListenOn, advertised_of
 from sipd.flow import Listener
 from sipd.net.streams import bind_tcp
 from sipd.net.udp import bind_udp
@@ -53,3 +53,9 @@ def shown(listener: Listener) -> str:
     """`udp:127.0.0.1:5060`, for the log."""
     host = f"[{listener.host}]" if ":" in listener.host else listener.host
     return f"{listener.transport}:{host}:{listener.port}"
+
+
+def shown_media(relay: Address) -> str:
+    """`udp:127.0.0.1:2223`: the name of a media relay in `sipd status` and events."""
+    host = f"[{relay.host}]" if ":" in relay.host else relay.host
+    return f"udp:{host}:{relay.port}"

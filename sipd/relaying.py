@@ -16,6 +16,7 @@ from typing import Any
 from sipd.calls import Core
 from sipd.events import legible
 from sipd.flow import Flow, may_go
+from sipd.guard import Guard
 from sipd.message import build
 from sipd.message.auth import Credentials, parse_challenges
 from sipd.message.build import Header
@@ -169,8 +170,9 @@ class Asked:
 class Relaying:
     """Passes phones' REGISTERs to PBXs, and answers back."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, guard: Guard) -> None:
         self._core = core
+        self._guard = guard
         self._registrations: dict[str, RelayedRegistration] = {}
 
     def __len__(self) -> int:
@@ -375,6 +377,7 @@ class Relaying:
             self._answer(asked, 503, None, [("Retry-After", str(RETRY_AFTER))], now)
             return
         registration.nonce = ""
+        self._guard.prove(asked.tx.source, now)
         if asked.seconds is not None:
             granted = granted_of(response, asked.contact, asked.seconds)
             registration.held = asked.contact if granted else ""
@@ -413,14 +416,29 @@ class Relaying:
         if status == 423:
             registration.least = _seconds(response.get("min-expires"))
         told = not registration.stands(now) or self._is_known(asked, now)  # strangers do not change what people see
-        if self._says_no(asked, response) and told:
+        no = self._says_no(asked, response)
+        if no and told:
             self._move(registration, "refused", status, response.reason, now)
             self._save(registration)
-        if status < 400:
+        if not self._is_heard(asked, no and status in (401, 403, 404, 407), now):
+            self._drop(asked)
+        elif status < 400:
             self._answer(asked, 480, None, [], now)
         else:
             headers: list[Header] = [response.lines(name) for name in PASSED]
             self._answer(asked, status, response.reason, headers, now)
+
+    def _is_heard(self, asked: Asked, wrong: bool, now: float) -> bool:
+        """Whether who asked gets an answer: not who has guessed at passwords, or names, too often."""
+        source, line = asked.tx.source, asked.line
+        if wrong:
+            return self._guard.wrong(source, asked.index.tenant.id, line.user.extension, now)
+        return self._guard.blame(source, "challenge", now)
+
+    def _drop(self, asked: Asked) -> None:
+        self._core.timers.cancel(asked.timer)
+        asked.tx.rule = "muted"
+        self._core.layer.destroy(asked.tx)
 
     def _is_known(self, asked: Asked, now: float) -> bool:
         registration = asked.registration
@@ -463,7 +481,10 @@ class Relaying:
         self._core.timers.cancel(asked.timer)
         tag, source = self._core.wire.token(), asked.tx.source[1:3]
         data = build.response(asked.request, status, reason, tag, headers, b"", source)
+        asked.tx.rule = "relay"
         self._core.layer.respond(asked.tx, status, data, now)
+        if status >= 300 and self._guard.is_stranger(asked.tx.source):  # nothing is kept for who has proved nothing
+            self._core.layer.destroy(asked.tx)
 
     # -- what people see, and what is stored
 

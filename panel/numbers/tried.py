@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from panel.publishing import checks
+from panel.publishing import at_hand, checks
+from panel.publishing.rows import installation_of
 from panel.scope import TenantScope
 from sipd.routing.decision import Destination, destination, outbound_routes
 from sipd.routing.lookup import TenantIndex
-from sipd.routing.model import Connection, OutboundRule
+from sipd.routing.model import Connection, Guard, OutboundRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Tried:
     rule_id: str = ""
     """The outbound rule that takes it."""
     sent: tuple[Sent, ...] = ()
+    guards: tuple[str, ...] = ()
+    """What guards against toll fraud have to say, as sentences."""
 
 
 def tried(scope: TenantScope, number: str) -> Tried:
@@ -45,11 +48,12 @@ def tried(scope: TenantScope, number: str) -> Tried:
         index = TenantIndex(checks.part_of(scope))
     except ValueError:
         return Tried("The rules cannot be tried while something that is saved has errors. See what Publish says of it.")
-    return decided(index, number, time.time())
+    with_all = installation_of(scope.session, at_hand.config()).guards
+    return decided(index, number, time.time(), with_all)
 
 
-def decided(index: TenantIndex, number: str, at: float) -> Tried:
-    """The same, of a table; pure."""
+def decided(index: TenantIndex, number: str, at: float, guards_of_all: tuple[Guard, ...] = ()) -> Tried:
+    """The same, of a table; pure. `guards_of_all` are the installation's."""
     found = destination(index, number, at)
     if found is not None:
         return Tried(_inside(found, number))
@@ -61,7 +65,33 @@ def decided(index: TenantIndex, number: str, at: float) -> Tried:
         said = f"No rule takes {number}: it goes out as other calls do."
     else:
         said = f"The rule at position {rule.position} takes {number}: {_what(rule)}."
-    return Tried(said, rule.id if rule else "", tuple(Sent(connection, sent) for connection, sent in routes))
+    sent = tuple(Sent(connection, changed) for connection, changed in routes)
+    numbers = (number, *(each.number for each in sent))
+    own = (_guarded(index, guard, at, "Your guard") for guard in index.tenant.guards if _meant(guard, numbers))
+    theirs = (_guarded(index, guard, at, "Your provider’s guard") for guard in guards_of_all if _meant(guard, numbers))
+    return Tried(said, rule.id if rule else "", sent, (*own, *theirs))
+
+
+def _meant(guard: Guard, numbers: tuple[str, ...]) -> bool:
+    """As it is dialled, or as it goes out."""
+    return any(number.startswith(guard.prefix) for number in numbers)
+
+
+def _guarded(index: TenantIndex, guard: Guard, at: float, whose: str) -> str:
+    """What a guard does to a call now, as a sentence."""
+    if guard.calls_per_hour == 0:
+        return f"{whose} for {guard.prefix} refuses it."
+    often = "once an hour" if guard.calls_per_hour == 1 else f"{guard.calls_per_hour} times an hour"
+    allowed = f"lets each user call such numbers {often}, and refuses more"
+    if not guard.schedule:
+        return f"{whose} for {guard.prefix} {allowed}."
+    if not index.open(guard.schedule, at):
+        return f"{whose} for {guard.prefix} refuses it now: such calls are for {_hours(index, guard)} only."
+    return f"{whose} for {guard.prefix} {allowed}, in {_hours(index, guard)} only."
+
+
+def _hours(index: TenantIndex, guard: Guard) -> str:
+    return next((hours.name for hours in index.tenant.schedules if hours.id == guard.schedule), "business hours")
 
 
 def _rule(index: TenantIndex, number: str) -> OutboundRule | None:

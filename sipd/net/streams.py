@@ -29,7 +29,7 @@ PONG = b"\r\n"
 TRANSPORTS = ("tcp", "tls", "ws", "wss")
 COUNTED = (
     "accepted", "opened", "open_failed", "received", "sent", "dropped", "bad_frames", "refused_full", "refused_source",
-    "cut_slow", "cut_idle", "cut_unread", "cut_handshake",
+    "cut_slow", "cut_idle", "cut_unread", "cut_handshake", "shut_out",
 )  # fmt: skip
 NAMES: Mapping[str, Mapping[str, str]] = {t: {what: f"{t}.{what}" for what in COUNTED} for t in TRANSPORTS}
 """Names of the counters, by transport."""
@@ -67,6 +67,8 @@ class Security(NamedTuple):
     """Who shall be at the other end of a connection that we open; None: the host of the flow itself, verified."""
     origins: Sequence[str] = ()
     """Values of Origin that WebSockets may come with; none given: any."""
+    shuts_out: Callable[[str, str], bool] = lambda host, transport: False
+    """Whether nothing from an address over a transport is to be looked at."""
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:
@@ -135,7 +137,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand on the whole messages; answer pings here, as they are of no interest to the core."""
-        if self.closing:
+        if self.closing or self._streams.shut_out(self):
             return
         try:
             if self._tls is not None:
@@ -378,6 +380,8 @@ class Streams:
         """An inbound connection is up. Over a limit, it is cut, and nobody hears of it."""
         source, now = connection.flow.host, self._loop.time()
         refused = ""
+        if self.shut_out(connection):
+            return False
         if len(self._connections) >= self.limit:
             refused = "refused_full"
         elif self._by_source[source] >= limits.SOURCE_LIMIT:
@@ -392,6 +396,15 @@ class Streams:
         if shaking:
             self._shaking.start(connection, now)
         return True
+
+    def shut_out(self, connection: Connection) -> bool:
+        """Cut a connection with whom nothing is to be said, whether it is new or not; whether it is one."""
+        flow = connection.flow
+        shut = self._security.shuts_out(flow.host, flow.transport)
+        if shut:
+            self.count(flow, "shut_out")
+            connection.cut()
+        return shut
 
     def _keep(self, connection: Connection, counted: str, now: float) -> None:
         self.count(connection.flow, counted)

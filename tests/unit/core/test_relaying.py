@@ -438,15 +438,15 @@ def test_a_phone_whose_stream_ended_is_not_bound() -> None:
 
 def test_unknown_users_look_like_those_whom_the_edge_knows_and_no_pbx_hears_of_them() -> None:
     relay = Relay(relayed_acme("103"))
-    stranger = relay.end("103")
     answers = []
-    for extension in ("103", "999"):
+    for place, extension in enumerate(("103", "999")):
+        stranger = relay.bench.end(f"203.0.113.{100 + place}")
         relay.ask(stranger, extension)
         answers.append(stranger.take(401))
     shapes = [[value.partition("nonce")[0] for value in answer.all("www-authenticate")] for answer in answers]
     assert shapes[0] == shapes[1] != []
     relay.pbx.nothing()
-    stranger.register(extension="103")  # as ever
+    relay.end("103").register(extension="103")  # as ever
 
 
 def test_a_suspended_tenant_is_refused_by_the_edge() -> None:
@@ -533,6 +533,27 @@ def test_what_a_stranger_gets_refused_does_not_change_what_people_see() -> None:
     assert [row["state"] for row in relay.states()] == ["registered"]
 
 
+def test_who_guesses_at_a_password_is_heard_no_more_and_the_pbx_is_left_alone() -> None:
+    relay = Relay()
+    stranger = relay.end("101", transport="tcp")
+    tried = 0
+    for _ in range(100):
+        relay.ask(stranger, Authorization=proof())
+        for asked in relay.pbx.taken():
+            tried += 1
+            relay.pbx.answer(asked, 403, "p")
+    assert tried < 50
+    assert len(stranger.taken()) < 50
+
+
+def test_nothing_is_kept_of_what_a_stranger_was_refused() -> None:
+    relay = Relay()
+    relay.ask(relay.phone)
+    relay.pbx.answer(relay.pbx.take("REGISTER"), 401, "p", WWW_Authenticate=CHALLENGE.format("n1"))
+    relay.phone.take(401)
+    assert relay.bench.edge.layer.servers == 0
+
+
 def test_a_registration_that_nobody_refreshes_is_over_without_a_word() -> None:
     relay = Relay()
     relay.register()
@@ -578,10 +599,11 @@ def test_after_a_restart_the_phone_is_known_and_the_numbers_go_on() -> None:
 def test_strangers_are_no_writes_to_disk() -> None:
     relay = Relay()
     relay.bench.edge.take_changes()
+    stranger = relay.end("101", transport="tcp")
     for _ in range(50):
-        relay.ask(relay.phone)
+        relay.ask(stranger)
         relay.pbx.answer(relay.pbx.take("REGISTER"), 401, "p", WWW_Authenticate=CHALLENGE.format("n1"))
-        relay.phone.take(401)
+        stranger.take(401)
     assert len(relay.bench.edge.take_changes()) == 1
 
 

@@ -93,7 +93,11 @@ class Daemon:
         """Start, serve until `stop`, end cleanly. Raises ConfigError when it cannot start."""
         lock = lock_state(self._config)
         try:
-            self._open()
+            gc.disable()  # it would look at all that is restored again and again, and find nothing
+            try:
+                self._open()
+            finally:
+                gc.enable()
             try:
                 await self._start()
                 await self._stop.wait()
@@ -168,7 +172,7 @@ class Daemon:
         draw = random.SystemRandom().randrange
         self._resolver = Resolver(self._resolved, self._counters, self.listeners, draw, config.dns_servers)
         hosts = {index: listener.host for index, listener in enumerate(self.listeners)}
-        security = Security(self._certificates, self._tls_name, config.ws_origins)
+        security = Security(self._certificates, self._tls_name, config.ws_origins, self._core.shuts_out)
         self._streams = Streams(
             asyncio.get_running_loop(), self, hosts, self._counters, security=security, limit=allow_files()
         )
@@ -189,6 +193,7 @@ class Daemon:
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         sys.setswitchinterval(SWITCH_SECONDS)
+        gc.freeze()
         gc.set_threshold(*GARBAGE)
         await self._watch.serve(self._core, self._certificates.expiries, self._counters, self._faults)
         await self._listen_control()
@@ -200,7 +205,7 @@ class Daemon:
                 raise ConfigError(unusable("control-tcp", f"{address.host}:{address.port}", error)) from error
         for index, sock in enumerate(self._sockets):
             if sock.type == socket.SOCK_DGRAM:
-                self._udp[index] = UdpListener(loop, sock, index, self._received, self._counters)
+                self._udp[index] = UdpListener(loop, sock, index, self._received, self._counters, self._core.shuts_out)
                 self._udp[index].start()
             else:
                 await self._streams.listen(sock, index, self.listeners[index].transport)

@@ -132,6 +132,16 @@ class FakeCore:
         self.told.append(("hang_up", name, tenant, code, reason))
         return name if name == "c1" and tenant in (None, "t-acme") else ""
 
+    def shuts_out(self, host: str, transport: str) -> bool:
+        return False
+
+    def bans(self) -> list[dict[str, Any]]:
+        return [{"source": "192.0.2.9", "since": 1.0, "until": 61.0, "reason": "malformed", "times": 1}]
+
+    def unban(self, source: str, now: float) -> bool:
+        self.told.append(("unban", source))
+        return source == "192.0.2.9"
+
     def media_received(self, data: bytes, instance: int, now: float) -> None:
         """What a relay says goes back to it the other way round."""
         self.told.append(("media_received", data, instance))

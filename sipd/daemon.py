@@ -93,7 +93,11 @@ class Daemon:
         """Start, serve until `stop`, end cleanly. Raises ConfigError when it cannot start."""
         lock = lock_state(self._config)
         try:
-            self._open()
+            gc.disable()  # it would look at all that is restored again and again, and find nothing
+            try:
+                self._open()
+            finally:
+                gc.enable()
             try:
                 await self._start()
                 await self._stop.wait()
@@ -189,6 +193,7 @@ class Daemon:
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         sys.setswitchinterval(SWITCH_SECONDS)
+        gc.freeze()
         gc.set_threshold(*GARBAGE)
         await self._watch.serve(self._core, self._certificates.expiries, self._counters, self._faults)
         await self._listen_control()

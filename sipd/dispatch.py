@@ -307,6 +307,7 @@ class Dispatcher:
         checked = self._authenticator.check(tx.request, index, place_of(source.host), now)
         if checked.username and self._has_guessed(tx, index, checked.username, now):
             self._core.events.count("auth.guessed")
+            self._guard.blame(source, "wrong-credentials", now, proven=True)
             self._drop(tx)
         elif checked.user is not None:
             self._guard.prove(source, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sipd.dialogs import target_of
@@ -82,11 +82,15 @@ class Binding:
         return f"{self.tenant} {self.user} {f'{instance} {number}' if instance else self.contact}"
 
     def record(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in FIELDS}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Binding:
         return cls(**{**record, "flow": Flow(*record["flow"]), "path": tuple(record.get("path", ()))})
+
+
+FIELDS = tuple(field.name for field in fields(Binding))
+"""Of a record."""
 
 
 class Refused(Exception):
@@ -305,14 +309,15 @@ class Registrar:
         if len(self._moved) > MAX_MOVES:
             del self._moved[next(iter(self._moved))]
 
-    def _keep(self, binding: Binding, now: float) -> None:
+    def _keep(self, binding: Binding, now: float, *, stored: bool = False) -> None:
         of_user = self._bindings.setdefault(binding.owner, {})
         if binding.key in of_user:
             self._leave_flow(of_user[binding.key])
         of_user[binding.key] = binding
         self._flows.setdefault(binding.flow[:3], {})[binding.key] = binding
         self._lost.pop((binding.owner, binding.flow[:3]), None)
-        self._events.change("binding", binding.key, binding.record())
+        if not stored:
+            self._events.change("binding", binding.key, binding.record())
         self._cancel_expiry(binding)
         self._expiries[binding.key] = self._timers.set(binding.expires, lambda at: self._expire(binding, at))
         if self._keepalive is not None:
@@ -402,7 +407,8 @@ class Registrar:
         if transport not in WEB:  # a browser connects anew, and registers then (RFC 7118)
             flow = self._settings.flow_to(host, port, transport, listener)  # there may be other listeners now
         if binding.expires > now and flow is not None:
-            self._keep(replace(binding, flow=flow), now)
+            same = flow == binding.flow and key == binding.key
+            self._keep(binding if same else replace(binding, flow=flow), now, stored=same)
         else:
             self._events.change("binding", binding.key, None)
 

@@ -651,8 +651,9 @@ class Upstream:
         back = self.health.granted(place)
         canary, registration.canary = registration.canary, None
         if canary is None or not registration.held:  # else it is still to be taken back where it stood
+            moved = registration.held_at != place
             registration.held, registration.held_at = sent.contact, place
-            registration.stray = registration.pbx.rank(place) > 0
+            registration.stray = (moved or registration.stray) and registration.pbx.rank(place) > 0
         if registration.removing:
             self._schedule(registration, now, now)
             return

@@ -52,6 +52,8 @@ class ScriptedPbx:
         if method == "OPTIONS":
             self.options += 1
             return (200, {}) if self.answers_options else None
+        if method != "REGISTER":
+            return None if method == "ACK" else (486, {})
         self.requests = [*self.requests[-99:], headers]
         call_id, expires = headers["call-id"], int(headers["expires"])
         self.registers.append((now, call_id, expires))

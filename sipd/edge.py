@@ -29,6 +29,7 @@ from sipd.message.message import Message
 from sipd.message.scanner import scan
 from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
+from sipd.relaying import Relaying
 from sipd.resuming import Resuming
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
@@ -89,7 +90,10 @@ class Edge:
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
         hunting, passing = Hunting(core, self.calls_, self.tolls), Passing(core, self.calls_)
-        self._dispatcher = Dispatcher(core, hunting, passing, self.subscriptions, authenticator, self.guard)
+        self.relaying = Relaying(core, self.guard)
+        self._dispatcher = Dispatcher(
+            core, hunting, passing, self.subscriptions, authenticator, self.guard, self.relaying
+        )
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 
@@ -220,6 +224,7 @@ class Edge:
         self.guard.load(compiled, now)
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
+        self.relaying.load(compiled, changed, now)
         self.subscriptions.load(compiled, changed, now)
         self._guarded(lambda: self._resuming.load(now))
         self.media.begin(now)
@@ -244,6 +249,8 @@ class Edge:
             self.registrar.restore(record, now, key)
         elif kind == "upstream":
             self.upstream.restore(record, key)
+        elif kind == "relayed":
+            self.relaying.restore(record)
         elif kind == "media":
             self.media.restore(key, record)
         elif kind == tollguard.KIND:
@@ -258,6 +265,7 @@ class Edge:
         for registration in self.upstream:
             if not registration.removing:
                 self.events.change("upstream", registration.wanted.key, registration.record())
+        self.relaying.restate()
         self.media.restate()
         self.tolls.restate()
         self.calls_.keeping.restate(self.calls_.calls.values())
@@ -315,6 +323,7 @@ class Edge:
     def registrations(self, tenant: str | None, now: float) -> dict[str, list[dict[str, Any]]]:
         """docs/architecture.md, `registrations`."""
         upstream = [r.state_dict() for r in self.upstream if tenant in (None, r.wanted.account.tenant)]
+        upstream += self.relaying.describe(tenant, now)
         bindings = [_binding_dict(b) for b in self.registrar if tenant in (None, b.tenant) and b.expires > now]
         return {"upstream": upstream, "bindings": bindings, "subscriptions": list(self.subscriptions.describe(tenant))}
 
@@ -344,6 +353,7 @@ class Edge:
             "server_transactions": self.layer.servers,
             "bindings": len(self.registrar),
             "upstream": len(self.upstream),
+            "relayed": len(self.relaying),
             "pbx_addresses": len(self.upstream.health),
             "pbx_addresses_down": self.upstream.health.down,
             "subscriptions": len(self.subscriptions),

@@ -38,6 +38,7 @@ from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
 from sipd.message.uri import Uri, called
 from sipd.registrar import Binding
+from sipd.relayed import dial, line_of
 from sipd.replacing import find_replaced
 from sipd.rounds import BUSY as BUSY_ANSWERS
 from sipd.rounds import (
@@ -100,16 +101,17 @@ class Hunting:
 
     def from_phone(self, tx: ServerTransaction, index: TenantIndex, user: User, uri: Uri, now: float) -> None:
         """A call that an authenticated user makes."""
+        if self._calls.resume(tx, index, user, now):
+            return
         call = self._calls.begin(tx, index, "out", now)
         call.caller = user
         call.asked = uri.user or ""
         call.payers = (user,)
-        if self._replace(call, now):
+        if line_of(index, user) is None and self._replace(call, now):
             return
-        if self._is_here(index, uri.host):
-            dialled, foreign = decide_dialled(index, call.asked, self._core.events.wall(now)), None
-        else:  # another domain, also another tenant's: like the public, through the PBX
-            dialled, foreign = decide_outbound(index, call.asked), uri
+        here = self._is_here(index, uri.host)
+        dialled = self._dialled(call, call.asked, now, here=here)
+        foreign = None if here else uri
         tx.rule = dialled.rule
         self._core.events.step(call.id, "decision", f"rule {dialled.rule}")
         if dialled.connection is None:
@@ -121,6 +123,14 @@ class Hunting:
             self._call_out(call, [(through, dialled.user.extension)], now, inside=True)
         else:
             self._to(call, dialled, now, foreign)
+
+    def _dialled(self, call: Call, number: str, now: float, *, here: bool = True) -> Dialled:
+        """Where a number leads; not `here`: of another domain, also another tenant's, which is like the public's."""
+        line = line_of(call.index, call.caller)
+        if line is not None:
+            return dial(call.index, line, number)
+        at = self._core.events.wall(now)
+        return decide_dialled(call.index, number, at) if here else decide_outbound(call.index, number)
 
     def _is_here(self, index: TenantIndex, host: str) -> bool:
         """Whether a host stands for the tenant: its domains, the edge itself, its PBXs."""
@@ -328,7 +338,7 @@ class Hunting:
             call=call.id, by=part, to=target, reason=why.reason,
         )  # fmt: skip
         self._calls.tell_forwarded(call, now)
-        self._to(call, decide_dialled(call.index, target, self._core.events.wall(now)), now)
+        self._to(call, self._dialled(call, target, now), now)
 
     def _call_out(
         self, call: Call, numbers: Sequence[tuple[Connection, str]], now: float, foreign: Uri | None = None,
@@ -339,9 +349,10 @@ class Hunting:
         for connection, number in numbers:
             accounts = [(user, account_of(call.index, user, connection)) for user in call.payers]
             known = [(user, account) for user, account in accounts if account is not None]
-            if known:
-                routes.append(Route(connection, number, *known[0], foreign))
-            elif connection.strategy != "on_behalf":
+            able = [(user, account) for user, account in known if not account.relayed or user is call.caller]
+            if able:
+                routes.append(Route(connection, number, *able[0], foreign))
+            elif connection.strategy == "none":
                 routes.append(Route(connection, number, call.payers[0] if call.payers else None, None, foreign))
         if not routes:
             self._calls.refuse(call, 403, "No Account At The PBX", now, rule="no-account")

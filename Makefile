@@ -15,6 +15,8 @@ ARGS ?=
 TARGET ?= siege
 SECONDS ?= 60
 AGAIN ?=
+# make soak: how much
+TRANSACTIONS ?= 200000
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -26,7 +28,7 @@ PAGES := $(shell find templates panel -name vendor -prune -o \( -name '*.html' -
 export TENANTRY_STATE_DIR := $(VAR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo seed shell test check format lock fuzz bench clean
+.PHONY: help setup run demo seed shell test check format lock fuzz soak bench clean
 .DELETE_ON_ERROR:
 
 help: ## list what make can do
@@ -37,8 +39,8 @@ help: ## list what make can do
 setup: $(RUN) $(VENDOR) ## install what running needs; the targets below do it by themselves
 	@:
 
-run: setup ## start panel and sipd on this machine, until Ctrl-C (PANEL=host:port SIP=host:port METRICS=host:port VAR=folder)
-	@exec $(PY) ops/run.py --panel $(PANEL) --sip $(SIP) --state $(VAR) $(if $(TLS),--tls $(TLS)) $(if $(WSS),--wss $(WSS)) $(if $(METRICS),--metrics $(METRICS))
+run: setup ## start panel and sipd on this machine, until Ctrl-C (PANEL=host:port SIP=host:port METRICS=host:port VAR=folder MEDIA=udp:host:port)
+	@exec $(PY) ops/run.py --panel $(PANEL) --sip $(SIP) --state $(VAR) $(if $(TLS),--tls $(TLS)) $(if $(WSS),--wss $(WSS)) $(if $(METRICS),--metrics $(METRICS)) $(MEDIA:%=--media %)
 
 demo: setup ## the whole story with real SIP on loopback, in under a minute
 	@exec $(PY) ops/demo.py
@@ -62,11 +64,15 @@ format: $(DEV) ## let ruff put the code into shape
 	@$(PY) -m ruff check --fix-only --quiet .
 	@$(PY) -m ruff format .
 
+soak: $(DEV) ## mixed traffic over a bad network for TRANSACTIONS=200000, while memory and open files are watched
+	@exec $(PY) tests/soak/run.py --transactions $(TRANSACTIONS)
+
 fuzz: $(DEV) ## try to break the edge for SECONDS=60 (TARGET=siege, bytes or parsers; AGAIN=file tries one input)
 	@exec $(PY) tests/fuzz/run.py $(TARGET) --seconds $(SECONDS) $(if $(AGAIN),--again $(AGAIN))
 
 bench: $(DEV) ## what the edge costs for each registration and call: alone, and beside Kamailio
 	@$(PY) bench/run.py
+	@$(PY) bench/restart.py
 	@exec $(PY) bench/wire.py $(ARGS)
 
 lock: $(DEV) ## write the lock files anew (UPGRADE=1: with the newest versions)

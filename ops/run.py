@@ -256,6 +256,8 @@ def commands(options: argparse.Namespace, control: Path) -> dict[str, list[str]]
     for transport, place in secure(options).items():
         sipd += ["--listen", f"{transport}:{place}"]
     sipd += ["--metrics", str(options.metrics)] if options.metrics else []
+    for relay in options.media:
+        sipd += ["--media", relay]
     sipd += ["--state", str(options.state / "sipd"), "--control", str(control)]
     sipd += ["--key-file", str(options.state / "installation.key")]
     panel = ["gunicorn", "--config", "ops/gunicorn.conf.py", "--bind", str(options.panel), "panel.app:create_app()"]
@@ -303,6 +305,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--tls", type=address, metavar="HOST:PORT", help="SIP over TLS as well")
     parser.add_argument("--wss", type=address, metavar="HOST:PORT", help="SIP over secure WebSocket as well")
     parser.add_argument("--metrics", type=address, metavar="HOST:PORT", help="metrics and health of sipd over HTTP")
+    parser.add_argument(
+        "--media", action="append", default=[], metavar="udp:HOST:PORT", help="ng port of an rtpengine; many times"
+    )
     parser.add_argument("--state", type=Path, default=Path("var"), metavar="FOLDER")
     parser.add_argument("--prepare", action="store_true", help="make the key and the database, and start nothing")
     return parser.parse_args()

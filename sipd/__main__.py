@@ -81,6 +81,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="ADDRESS[:PORT]",
         help="in place of the system's; may be given many times",
     )
+    run.add_argument(
+        "--media",
+        action="append",
+        metavar="udp:ADDRESS:PORT",
+        help="ng port of an rtpengine, for connections with media relay; may be given many times",
+    )
     run.add_argument("--state", metavar="DIR", help="bindings, events and the last good table")
     run.add_argument("--control", metavar="PATH", help="Unix socket; default: control.sock in the state directory")
     run.add_argument("--control-tcp", metavar="ADDRESS:PORT")
@@ -178,7 +184,7 @@ def add_asking(verbs: Verbs[argparse.ArgumentParser]) -> None:
         verb.add_argument(
             "--watch", metavar="SECONDS", nargs="?", type=float, const=2.0, help="print it again and again"
         )
-        if name != "status":
+        if name not in ("status", "bans"):
             verb.add_argument("--tenant", metavar="TENANT", help="id, short name or domain")
     asking(verbs, "healthy", "exit with 0 when a running node can serve calls, with 1 and why when not", ask_healthy)
     trace = asking(verbs, "trace", "print what was said in calls, and why they went as they did", ask_trace)
@@ -192,6 +198,8 @@ def add_asking(verbs: Verbs[argparse.ArgumentParser]) -> None:
     trace.add_argument("--kind", choices=KINDS)
     trace.add_argument("--limit", metavar="N", type=int, default=20, help="lines of the list; default: 20")
     trace.add_argument("--full", action="store_true", help="print the messages as well")
+    unban = asking(verbs, "unban", "lift the ban of a source", ask_unban)
+    unban.add_argument("source", metavar="ADDRESS", help="as sipd bans prints it, or an address in it")
     hangup = asking(verbs, "hangup", "end a call in progress", ask_hangup)
     hangup.add_argument("call", metavar="CALL", help="its id, or the Call-ID of one of its legs")
     hangup.add_argument("--code", metavar="CODE", type=int, help="what a caller hears who is not answered yet")
@@ -261,7 +269,7 @@ def ask(asked: argparse.Namespace, request: commands.Doc) -> commands.Doc:
 
 
 def ask_node(asked: argparse.Namespace) -> int:
-    """`sipd status`, `registrations` and `calls`."""
+    """`sipd status`, `registrations`, `calls` and `bans`."""
     while True:
         answer = ask(asked, {"do": asked.ask})
         if asked.watch and sys.stdout.isatty():
@@ -314,6 +322,18 @@ def listed(asked: argparse.Namespace) -> commands.Doc:
     if asked.since is not None:
         request["since"] = commands.parse_since(asked.since, time.time())
     return request
+
+
+def ask_unban(asked: argparse.Namespace) -> int:
+    """`sipd unban`: 1 when there is no such ban."""
+    answer = ask(asked, {"do": "unban", "source": asked.source})
+    if asked.json:
+        commands.print_json(answer, sys.stdout)
+    elif answer["unbanned"]:
+        print(f"{commands.cell('source', asked.source)} is not banned any more.")
+    else:
+        print(f"{commands.cell('source', asked.source)} is not banned; sipd bans lists who is.")
+    return commands.OK if answer["unbanned"] else commands.WITH_ERRORS
 
 
 def ask_hangup(asked: argparse.Namespace) -> int:

@@ -29,6 +29,7 @@ UPSTREAM = ("tenant", "user", "connection", "state", "code", "reason", "since", 
 BINDINGS = ("tenant", "user", "contact", "source", "transport", "expires", "user_agent")
 SUBSCRIPTIONS = ("tenant", "user", "connection", "event", "from", "to", "state", "expires")
 CALLS = ("since", "state", "tenant", "direction", "from", "to", "id")
+BANS = ("source", "reason", "times", "since", "until")
 TRACES = ("since", "kind", "from", "to", "code", "rule", "id")
 """Columns, in the order of their printing."""
 MIN_COLUMNS, DEFAULT_COLUMNS, MAX_COLUMNS = 80, 110, 160
@@ -229,6 +230,9 @@ def status(answer: Doc, out: TextIO = sys.stdout) -> None:
     print(f"uptime    {lasting(answer['uptime'])}", file=out)
     for listener in answer.get("listeners", ()):
         print(f"listens   {cell('listener', listener)}", file=out)
+    for relay in answer.get("media", ()):
+        state = f"{'up' if relay['up'] else 'DOWN'} since {when(relay['since'])}, {relay['sessions']} sessions"
+        print(f"media     {cell('media', relay['address'])} {state}", file=out)
     if answer.get("drain", {}).get("draining"):
         print(f"calls     {draining(answer['drain'])}", file=out)
     if answer.get("store", {}).get("state") == "failing":
@@ -298,6 +302,11 @@ def calls(answer: Doc, out: TextIO = sys.stdout) -> None:
     print_rows("calls", CALLS, answer["calls"], out)
 
 
+def bans(answer: Doc, out: TextIO = sys.stdout) -> None:
+    """Print the sources that get no answer for a while."""
+    print_rows("bans", BANS, answer["bans"], out)
+
+
 def traces(answer: Doc, out: TextIO = sys.stdout) -> None:
     """Print what is known of traces, one a line."""
     rows = [{**row, "kind": row["direction"] or row["kind"]} for row in answer["traces"]]
@@ -312,7 +321,9 @@ def trace(answer: Doc, full: bool, out: TextIO = sys.stdout) -> None:
         print(line.rstrip(), file=out)
 
 
-PRINTERS: dict[str, Callable[[Doc], None]] = {"status": status, "registrations": registrations, "calls": calls}
+PRINTERS: dict[str, Callable[[Doc], None]] = {
+    "status": status, "registrations": registrations, "calls": calls, "bans": bans,
+}  # fmt: skip
 """By request."""
 
 

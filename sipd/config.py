@@ -62,11 +62,13 @@ TEXTS: Mapping[str, str] = {
 """Settings that are one text each, with their defaults."""
 LISTEN = ("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")
 DNS_SERVER_LIMIT = 8
+MEDIA_LIMIT = 64
 LISTS: Mapping[str, tuple[str, int]] = {
     "listen": ("udp:127.0.0.1:5060", LISTENER_LIMIT),
     "tls_certificate": ("/etc/tenantry/edge.pem", CERTIFICATE_LIMIT),
     "ws_origin": ("https://phone.example.com", ORIGIN_LIMIT),
     "dns_server": ("127.0.0.1:53", DNS_SERVER_LIMIT),
+    "media": ("udp:127.0.0.1:2223", MEDIA_LIMIT),
     "set": ("session_expires=1800", tuning.LIMIT),
 }
 """Settings that are lists of texts: an example of one, and how many are taken."""
@@ -133,6 +135,8 @@ class Config:
     """Values of Origin that WebSockets may come with; none: any."""
     dns_servers: tuple[Address, ...] = ()
     """Name servers in place of the system's."""
+    media: tuple[Address, ...] = ()
+    """Media relays."""
     trace: bool = True
     """Whether calls are traced at all."""
     trace_sample: float = 1.0
@@ -231,6 +235,22 @@ def parse_dns_server(text: str) -> Address:
     if not found.port:
         raise ConfigError(f'dns-server "{text}" has port 0; leave the port out for 53, or name the one it listens on.')
     return found
+
+
+def parse_media(texts: Sequence[str]) -> tuple[Address, ...]:
+    """`udp:127.0.0.1:2223` or `udp:[2001:db8::7]:2223` each. Raises ConfigError."""
+    found: list[Address] = []
+    for text in texts:
+        transport, _, rest = text.partition(":")
+        if transport != "udp":
+            raise ConfigError(f'media "{text}" does not begin with udp; write it like udp:127.0.0.1:2223.')
+        one = parse_address(rest, "media", text)
+        if not one.port or one.host in WILDCARDS:
+            raise ConfigError(f'media "{text}" is nowhere to send to; give the address and port of --listen-ng.')
+        if one in found:
+            raise ConfigError(f'media "{text}" is given twice; remove one.')
+        found.append(one)
+    return tuple(found)
 
 
 def parse_advertise(text: str, name: str = "advertise", whole: str | None = None) -> Advertised:
@@ -473,6 +493,7 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
         tls=tls,
         ws_origins=tuple(lists["ws_origin"]),
         dns_servers=tuple(map(parse_dns_server, lists["dns_server"])),
+        media=parse_media(lists["media"]),
         trace=parse_switch("trace", found["trace"]),
         trace_sample=parse_number("trace_sample", found["trace_sample"], 0, 1),
         keeping=parse_keeping(found),

@@ -26,8 +26,9 @@ from sipd.drain import Drain
 from sipd.faults import Faults
 from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at
 from sipd.grounds import allow_files, lock_state
-from sipd.listening import advertised, bind_all, bind_metrics, shown, unusable
+from sipd.listening import advertised, bind_all, bind_metrics, shown, shown_media, unusable
 from sipd.message.framing import FramingError
+from sipd.net.relays import RelaySockets
 from sipd.net.resolve import Resolver
 from sipd.net.streams import Security, Streams
 from sipd.net.tls import CertificateError, Certificates
@@ -92,7 +93,11 @@ class Daemon:
         """Start, serve until `stop`, end cleanly. Raises ConfigError when it cannot start."""
         lock = lock_state(self._config)
         try:
-            self._open()
+            gc.disable()  # it would look at all that is restored again and again, and find nothing
+            try:
+                self._open()
+            finally:
+                gc.enable()
             try:
                 await self._start()
                 await self._stop.wait()
@@ -150,7 +155,7 @@ class Daemon:
         self.listeners = advertised(config, self._sockets)
         self._settings = Settings(
             listeners=self.listeners, node=config.node, digest=config.digest, trace=config.trace,
-            trace_sample=config.trace_sample, **config.tuned,  # type: ignore[arg-type]  # `tuning` has checked them
+            trace_sample=config.trace_sample, media=tuple(map(shown_media, config.media)), **config.tuned,  # type: ignore[arg-type]  # `tuning` has checked them
         )  # fmt: skip
         self._reloader = Reloader(
             self._tables, release(), self._settings.own_hosts, self._swap, self._note, self._clock.shown
@@ -168,11 +173,12 @@ class Daemon:
         draw = random.SystemRandom().randrange
         self._resolver = Resolver(self._resolved, self._counters, self.listeners, draw, config.dns_servers)
         hosts = {index: listener.host for index, listener in enumerate(self.listeners)}
-        security = Security(self._certificates, self._tls_name, config.ws_origins)
+        security = Security(self._certificates, self._tls_name, config.ws_origins, self._core.shuts_out)
         self._streams = Streams(
             asyncio.get_running_loop(), self, hosts, self._counters, security=security, limit=allow_files()
         )
         self._udp: dict[int, UdpListener] = {}
+        self._media = RelaySockets(asyncio.get_running_loop(), config.media, self._media_received, self._counters)
         self._watch = Watch(config, watching, self._clock, self._reloader, self._requests.state, self._chores.overdue)
 
     def _restore(self, changes: list[Change]) -> None:
@@ -188,6 +194,7 @@ class Daemon:
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         sys.setswitchinterval(SWITCH_SECONDS)
+        gc.freeze()
         gc.set_threshold(*GARBAGE)
         await self._watch.serve(self._core, self._certificates.expiries, self._counters, self._faults)
         await self._listen_control()
@@ -199,7 +206,7 @@ class Daemon:
                 raise ConfigError(unusable("control-tcp", f"{address.host}:{address.port}", error)) from error
         for index, sock in enumerate(self._sockets):
             if sock.type == socket.SOCK_DGRAM:
-                self._udp[index] = UdpListener(loop, sock, index, self._received, self._counters)
+                self._udp[index] = UdpListener(loop, sock, index, self._received, self._counters, self._core.shuts_out)
                 self._udp[index].start()
             else:
                 await self._streams.listen(sock, index, self.listeners[index].transport)
@@ -236,6 +243,7 @@ class Daemon:
         for listener in self._udp.values():
             listener.close()
         await self._streams.close()
+        self._media.close()
         self._resolver.close()
         for sock in self._sockets:
             sock.close()
@@ -298,6 +306,12 @@ class Daemon:
         """Who shall be there, as the core knows."""
         return expected_at(flow) or self._core.tls_names.get(flow[:3])
 
+    def _media_received(self, batch: list[tuple[bytes, int]]) -> None:
+        now = self._clock.now()
+        for data, number in batch:
+            self._faults.tell("media_received", self._core.media_received, data, number, now)
+        self._settle()
+
     def _resolved(self, query: Query, answer: Answer) -> None:
         self._faults.tell("resolved", self._core.resolved, query, answer, self._clock.now())
         self._soon()
@@ -334,6 +348,8 @@ class Daemon:
             self._watch.take(events)
         for data, flow in core.datagrams_to_send():
             self._send(data, flow)
+        for data, number in core.media_to_send():
+            self._media.send(data, number)
         for query in core.lookups_to_start():
             self._resolver.start(query)
         if core.faults:

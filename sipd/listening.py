@@ -67,3 +67,9 @@ def shown(listener: Listener) -> str:
     """`udp:127.0.0.1:5060`, for the log."""
     host = f"[{listener.host}]" if ":" in listener.host else listener.host
     return f"{listener.transport}:{host}:{listener.port}"
+
+
+def shown_media(relay: Address) -> str:
+    """`udp:127.0.0.1:2223`: the name of a media relay in `sipd status` and events."""
+    host = f"[{relay.host}]" if ":" in relay.host else relay.host
+    return f"udp:{host}:{relay.port}"

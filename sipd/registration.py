@@ -147,7 +147,7 @@ class Registration:
     """One upstream registration and how it stands."""
 
     __slots__ = (
-        "again", "attempts", "call_id", "canary", "code", "contact", "cseq", "expires_at", "flow", "from_tag",
+        "again", "attempts", "bold", "call_id", "canary", "code", "contact", "cseq", "expires_at", "flow", "from_tag",
         "goal", "granted", "held", "held_at", "lengthened", "min_expires", "moving", "next_at", "nonces", "pbx",
         "planned", "proof", "reason", "removing", "sending", "sent", "service_route", "since", "stale", "state",
         "stray", "suspect", "target", "timer", "tried", "waiting", "wanted",
@@ -211,6 +211,8 @@ class Registration:
         """A REGISTER, or the look-up for it, is under way: one at a time, as they share Call-ID and CSeq."""
         self.target: Flow | None = None
         """Where the next REGISTER goes, when it is its turn."""
+        self.bold = False
+        """It goes there although that place does not seem to serve."""
         self.flow: Flow | None = None
         """How the last REGISTER went out; a stream is also how the PBX's calls come in."""
         self.timer: Timer | None = None

@@ -147,7 +147,6 @@ class Reloader:
         else:
             self.running = Running(prepared.compiled, stored.version, stored.since, prepared.parts)
             self._manifest = self._kept = prepared.manifest
-            gc.freeze()
             log.info("last table restored hash=%s version=%d", prepared.compiled.hash, stored.version)
 
     async def load(self, version: int, manifest: object, parts: Mapping[str, object], started: float) -> Doc:
@@ -192,11 +191,13 @@ class Reloader:
         written: Mapping[str, bytes] | None = None,
     ) -> Prepared:
         """Without the cycle collector: it would look at each value of the table again and again, and find nothing."""
+        enabled = gc.isenabled()
         gc.disable()
         try:
             return prepare(manifest, parts, self.running, self._own_hosts, problems_of, self._known_bad, written)
         finally:
-            gc.enable()
+            if enabled:
+                gc.enable()
 
     async def keep_again(self) -> None:
         """Try once more to store the table that runs."""

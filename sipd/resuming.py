@@ -197,6 +197,8 @@ class Resuming:
         call.callee = branch.user if branch.connection is None else call.callee
         call.local_tags.append(a.local_tag)
         branch.dialogs[b.remote_tag] = b
+        if call.media is not None and not call.ended:
+            branch.bridge = self._calls.bridging.resume(call.media, call.id)
         for leg, side in ((a, "a"), (b, "b")):
             self._calls.dialogs[leg.call_id, leg.local_tag] = leg
             leg.usages = answer.get(f"usages_{side}", {})

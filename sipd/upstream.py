@@ -15,10 +15,9 @@ from sipd.events import Events, legible
 from sipd.flow import Flow
 from sipd.health import Health, PbxAddress
 from sipd.message import build
-from sipd.message.address import Address
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
-from sipd.message.uri import Uri, same_uri
+from sipd.message.uri import Uri
 from sipd.pace import Pace
 from sipd.registration import Home, Pbx, Registration, Sent, Wanted, key_of, same_home, wanted_of_tenant
 from sipd.routing.lookup import Compiled
@@ -27,7 +26,7 @@ from sipd.sending import OTHER_SECONDS, Place, Sender, Sending, retry_after
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import ClientTransaction
-from sipd.wayout import WayOut, connection_hop, contact_of, service_route_of
+from sipd.wayout import WayOut, connection_hop, contact_of, granted_of, service_route_of
 from sipd.wire import Groups, Hop, Wire, bracketed
 
 __all__ = ["Upstream", "connection_hop", "contact_of"]
@@ -236,8 +235,12 @@ class Upstream:
         return len(chosen)
 
     def pbx_is_down(self, address: PbxAddress, now: float) -> None:
-        """What stands there and has another place to go to, goes there."""
+        """Nothing more is repeated to it; what stands there and has another place to go to, goes there."""
         place = address.place
+        for registration in [r for r in _those_at(address) if r.waiting and r.flow and r.flow[:3] == place]:
+            if registration.sending is not None and not registration.sending.cancelled:
+                self._sender.abandon(registration.sending, now)
+                self.on_failure(registration.sending, registration, "timeout", now)
         self._renew_all(r for r in _those_at(address) if r.stands_at(place) and _others_than(r, place))
 
     def pbx_is_up(self, address: PbxAddress, now: float) -> None:
@@ -251,10 +254,11 @@ class Upstream:
         self._work_on()
 
     def try_pbx(self, address: PbxAddress, now: float) -> None:
-        """One of those that would rather be there than where they stand finds out for all."""
-        away = [r for r in _those_at(address) if _better(r, address.place)]
-        if away and not any(r.canary == address.place for r in away):
-            away[0].canary = address.place
+        """One of those that would rather be there than where they stand, or stand nowhere, finds out for all."""
+        place, down = address.place, address.down
+        away = [r for r in _those_at(address) if _better(r, place) or (down and r.state == "unreachable")]
+        if away and not any(r.canary == place for r in away):
+            away[0].canary = place
             self._soon(away[0])
             self._work_on()
 
@@ -384,6 +388,7 @@ class Upstream:
         if flow is None:
             self._failed(registration, "unreachable", 0, "No address for the PBX", now)
             return
+        registration.bold = self._sender.is_down(flow[:3], now)
         self._join(registration, flow, now, refresh=refresh)
 
     def _join(self, registration: Registration, flow: Flow, now: float, *, refresh: bool) -> None:
@@ -437,16 +442,32 @@ class Upstream:
         flow = registration.target
         if flow is None:
             raise LookupError("a turn without a target")
-        if self.health.is_down(place) and registration.canary is None and not registration.moving:
-            other = self._target(registration, now)
-            if other is not None and other[:3] != place:
-                registration.target = other
-                self._join(registration, other, now, refresh=False)
-                return
+        if registration.canary is None and self._is_elsewhere_now(registration, place, now):
+            return
         registration.waiting = True
         registration.next_at = None
         registration.proof = Proof(registration.wanted.account, self._cipher)
         self._send(registration, self._next(registration, flow), flow, self._ahead(registration, flow), now)
+
+    def _is_elsewhere_now(self, registration: Registration, place: Place, now: float) -> bool:
+        """While it waited, the place went down: it goes to another one, or waits until somebody is heard there."""
+        down = self.health.is_down(place)
+        if not down and (registration.bold or not self._sender.is_down(place, now)):
+            return False
+        if down and (registration.moving or registration.removing):
+            self._pace.done(registration, now, answered=False)
+            self._taken_back(registration, now)
+            return True
+        other = self._target(registration, now)
+        if other is not None and other[:3] != place:
+            registration.target = other
+            self._pace.done(registration, now, answered=False)
+            self._join(registration, other, now, refresh=False)
+            return True
+        if down:
+            self._pace.done(registration, now, answered=False)
+            self._failed(registration, "unreachable", 408, "The PBX is down", now)
+        return down
 
     def _next(self, registration: Registration, flow: Flow) -> Sent:
         """What there is to say there: another Contact comes only after the old one was taken back."""
@@ -540,12 +561,13 @@ class Upstream:
         if status in (401, 407) and self._answer(tx, registration, sent, response, now):
             return
         self._note_nonces(registration, place, status)
+        self._pace.done(registration, now, answered=True)
         if sent.expires == 0:
             self._taken_back(registration, now)
         elif 200 <= status < 300:
             self._granted(registration, sent, place, response, now)
         elif registration.canary is not None:
-            self._canary_failed(registration, now)
+            self._canary_failed(registration, status, response.reason, now)
         elif status == 423 and self._lengthen(registration, response, now):
             return
         elif status in FORGOTTEN and registration.stands_at(place) and not registration.again:
@@ -558,11 +580,12 @@ class Upstream:
         sent, flow = registration.sent, registration.flow
         if sent is None or flow is None:
             return
+        self._pace.done(registration, now, answered=False)
         if sent.expires == 0:
             self.health.failed(flow[:3], now)
             self._taken_back(registration, now)
         elif registration.canary is not None:
-            self._canary_failed(registration, now)
+            self._canary_failed(registration, 408, reason, now)
         else:
             if not registration.removing and not registration.held:
                 # The answer may have been lost, and not the request.
@@ -622,7 +645,7 @@ class Upstream:
         self._schedule(registration, now, now)
 
     def _granted(self, registration: Registration, sent: Sent, place: Place, response: Message, now: float) -> None:
-        granted = self._lifetime(sent, response)
+        granted = granted_of(response, sent.contact, sent.expires)
         if granted == 0:
             self._failed(registration, "refused", response.status, "The PBX granted no time", now)
             return
@@ -632,8 +655,9 @@ class Upstream:
         back = self.health.granted(place)
         canary, registration.canary = registration.canary, None
         if canary is None or not registration.held:  # else it is still to be taken back where it stood
+            moved = registration.held_at != place
             registration.held, registration.held_at = sent.contact, place
-            registration.stray = registration.pbx.rank(place) > 0
+            registration.stray = (moved or registration.stray) and registration.pbx.rank(place) > 0
         if registration.removing:
             self._schedule(registration, now, now)
             return
@@ -649,12 +673,12 @@ class Upstream:
             self._plan(registration, place, now)
         self._save(registration)
 
-    def _canary_failed(self, registration: Registration, now: float) -> None:
-        """The better place does not serve yet. It stays where it is."""
+    def _canary_failed(self, registration: Registration, code: int, reason: str, now: float) -> None:
+        """That place does not serve yet. It stays where it is, if it is anywhere."""
         registration.waiting = False
         registration.canary = None
-        if registration.held_at is None or registration.expires_at is None or registration.removing:
-            self._schedule(registration, now, now)
+        if registration.held_at is None or not registration.registered:
+            self._failed(registration, "unreachable" if code == 408 else "refused", code, reason, now)
         elif not self._is_scheduled(registration):
             self._plan(registration, registration.held_at, now)
 
@@ -683,17 +707,6 @@ class Upstream:
         account = registration.wanted.account
         registration.service_route = route
         self.ways.keep_service_route(account.tenant, account.user, account.connection, route)
-
-    def _lifetime(self, sent: Sent, response: Message) -> int:
-        """Seconds that the PBX granted to our Contact (RFC 3261 10.2.4)."""
-        try:
-            ours = _ours_among(response.contacts, Uri.parse(sent.contact[1:-1]))
-            text = (ours.params.get("expires") or "").strip('"') if ours is not None else ""
-            if text.isascii() and text.isdigit():
-                return min(int(text), sent.expires) if len(text) < 10 else sent.expires
-            return min(response.expires or sent.expires, sent.expires)
-        except BadMessage:
-            return sent.expires
 
     def _failed(
         self, registration: Registration, state: str, code: int, reason: str, now: float, retry_after: int = 0
@@ -755,15 +768,3 @@ def _better(registration: Registration, place: Place) -> bool:
 def _others_than(registration: Registration, place: Place) -> bool:
     """Whether its PBX has another place that it has not tried."""
     return any(flow[:3] != place and flow[:3] not in registration.tried for flow in registration.pbx.flows)
-
-
-def _ours_among(contacts: Iterable[Address], sent: Uri) -> Address | None:
-    """Our Contact among all that a PBX has for the address of record (RFC 3261 10.3, step 8).
-
-    Some write there what they saw in place of what we said: the only one is ours, and the only one with our user part.
-    """
-    listed = list(contacts)
-    same = [contact for contact in listed if same_uri(contact.uri, sent)]
-    named = same or [contact for contact in listed if contact.uri.user == sent.user]
-    found = named or listed
-    return found[0] if same or len(found) == 1 else None

@@ -38,6 +38,8 @@ class FakeNode:
         self.upstream: list[Json] = []
         self.bindings: list[Json] = []
         self.calls: list[Json] = []
+        self.bans: list[Json] | None = []
+        """None: it knows of none, as a release from before."""
         self.raw_answers: list[bytes] = []
         """Sent instead of an answer, one by one."""
         self._server: socketserver.ThreadingUnixStreamServer | None = None
@@ -137,6 +139,16 @@ class FakeNode:
 
     def _do_renew(self, request: Json) -> Json:
         return {"ok": True, "renewed": len(self._of(self.upstream, request))}
+
+    def _do_bans(self, request: Json) -> Json:
+        return self._unknown(request) if self.bans is None else {"ok": True, "bans": self.bans}
+
+    def _do_unban(self, request: Json) -> Json:
+        if self.bans is None:
+            return self._unknown(request)
+        left = [ban for ban in self.bans if ban["source"] != request["source"]]
+        unbanned, self.bans = len(left) < len(self.bans), left
+        return {"ok": True, "unbanned": unbanned}
 
     @staticmethod
     def _of(rows: list[Json], request: Json) -> list[Json]:

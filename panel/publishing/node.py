@@ -194,6 +194,14 @@ class NodeClient:
             body["connection"] = connection
         return _integer(self._ask(body).get("renewed"))
 
+    def bans(self) -> list[Json]:
+        """Sources that get no answer now: `source`, `since`, `until`, `reason`, `times`."""
+        return _objects(self._ask({"do": "bans"}).get("bans"))
+
+    def unban(self, source: str) -> bool:
+        """End a ban; False if there was none."""
+        return self._ask({"do": "unban", "source": source}).get("unbanned") is True
+
     # How it is asked
 
     def _ask(self, body: Json) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 from sipd.routing.checks_scope import Problems, Scope, check_list
@@ -32,11 +33,11 @@ def check_networks(spot: Spot, installation: Installation) -> Problems:
 
 def check_blocked(spot: Spot, connection: Connection, scope: Scope) -> Problems:
     """Whether a PBX sends from where nothing is answered."""
-    if not connection.enabled or not scope.installation.blocked:
+    installation = scope.installation
+    if not connection.enabled or not installation.blocked:
         return
-    blocked = blocked_sources(scope.installation.blocked)
     for place, source in sources_of(connection):
-        network = next((owner for _, owner in blocked.overlapping(source)), None)
+        network = next(blocking(source, installation.allowed, installation.blocked), None)
         if network is not None:
             yield spot.entry("sources", None, place).warning(
                 f"{show(connection.sources[place])} is where the provider blocks {show(network)}, so what comes from "
@@ -44,8 +45,17 @@ def check_blocked(spot: Spot, connection: Connection, scope: Scope) -> Problems:
             )
 
 
-@lru_cache(maxsize=2)
-def blocked_sources(networks: tuple[str, ...]) -> SourceMap[str]:
+def blocking(source: Source, allowed: tuple[str, ...], blocked: tuple[str, ...]) -> Iterator[str]:
+    """Blocked networks with addresses of the source that no allowed one excepts: the narrower one holds."""
+    around = [each for each, _ in _index(allowed).overlapping(source) if each.prefix <= source.prefix]
+    narrowest = max((each.prefix for each in around), default=-1)
+    for each, text in _index(blocked).overlapping(source):
+        if each.prefix > narrowest:
+            yield text
+
+
+@lru_cache(maxsize=4)
+def _index(networks: tuple[str, ...]) -> SourceMap[str]:
     """The networks without a fault, each with its text; for looking up only, as all tenants are compared with it."""
     found: SourceMap[str] = SourceMap()
     for text in networks:

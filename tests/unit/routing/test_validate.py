@@ -562,6 +562,13 @@ WARNINGS = [
         f"{PBX}.sources[0]",
         "blocks '198.51.100.7'",
     ),
+    (
+        check_tenant(
+            ACME, replace(INSTALLATION, blocked=("198.51.100.0/28",), allowed=("198.51.100.0/24", "198.51.100.2"))
+        ),
+        f"{PBX}.sources[0]",
+        "blocks '198.51.100.0/28'",
+    ),
     (with_rules(pattern("1.", fallback="off")), f"{PATTERN}.fallback", "is disabled, so that there is none"),
     (
         with_rules(pattern("1.", connection="off", fallback="spare")),
@@ -642,6 +649,7 @@ def test_the_cast_has_no_problem() -> None:
         acme(guards=(guard("+882"), guard("00882"), guard("*9", calls_per_hour=0))),
         protected(guards=(guard(),), allowed=("192.0.2.1", "10.0.0.0/8"), blocked=("192.0.2.0/24", "2001:db8::/32")),
         check_tenant(ACME, replace(INSTALLATION, blocked=("198.51.101.0/24", "2001:db8::/32"))),
+        check_tenant(ACME, replace(INSTALLATION, blocked=("198.51.100.0/24",), allowed=("198.51.100.0/28",))),
         check_tenant(
             replace(ACME, connections=(connection(enabled=False),), outbound=(), default_connection=""),
             replace(INSTALLATION, blocked=("198.51.100.1",)),

@@ -80,6 +80,7 @@ class Guard:
         self._of_pbxs = Buckets(settings.pbx_rate, settings.pbx_burst)
         after, window = float(settings.mute_after), float(settings.mute_window)
         self._failures = Buckets(after / window, after)
+        """By place, and whether what failed came from there indeed."""
         self._failures_of_known = Buckets(KNOWN_FACTOR * after / window, KNOWN_FACTOR * after)
         self._guesses = Buckets(after / window, after)
         """Of one user's password, by place, tenant and user name."""
@@ -175,12 +176,15 @@ class Guard:
         if self._is_allowed(flow) or self.whose(flow).known:
             return True
         place, cost = place_of(flow.host), COSTS.get(rule, 1.0)
-        if self._is_known(place, flow):
-            heard = self._failures_of_known.take(place, now, cost)
+        if self._is_known(place, flow):  # what is forged must not keep its phones from being challenged
+            heard = cost < 1.0 or self._failures_of_known.take(place, now, cost)
+        elif self.shuts_out(flow.host, flow.transport):
+            heard = False
         else:
-            heard = self._bans.get(place) is None and self._failures.take(place, now, cost)
-            if not heard and not self.shuts_out(flow.host, flow.transport):
-                self._bans.begin(place, rule, now, everywhere=proven or flow.reliable)
+            proven = proven or flow.reliable
+            heard = self._failures.take((place, proven), now, cost)
+            if not heard:
+                self._bans.begin(place, rule, now, everywhere=proven)
         if not heard:
             self._silence("failures")
         return heard
@@ -261,8 +265,9 @@ class Guard:
 
     def _forgive(self, place: str) -> None:
         """A ban is over: what led to it does not count any more."""
-        for buckets in (self._failures, self._registers, self._requests):
-            buckets.forget(place)
+        for key in (place, (place, False), (place, True)):
+            for buckets in (self._failures, self._registers, self._requests):
+                buckets.forget(key)
 
 
 def place_of(host: str) -> str:

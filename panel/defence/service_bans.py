@@ -76,8 +76,8 @@ def _ask(node: Node, wanted: str) -> NodeBans:
     except NodeAwayError as error:
         return NodeBans(node.id, node.name, problem=str(error))
     except NodeError as error:
-        older = "It may run an older release, which knows of no bans."
-        return NodeBans(node.id, node.name, problem=f"{node.name} does not tell who is banned: “{error}”. {older}")
+        told = f"{node.name} does not tell who is banned; it may run an older release. It answered: {error}"
+        return NodeBans(node.id, node.name, problem=told)
     matching = [ban for ban in found if wanted.lower() in ban.source]
     matching.sort(key=lambda ban: ban.since.timestamp() if ban.since else 0.0, reverse=True)
     return NodeBans(node.id, node.name, matching[:MAX_SHOWN], len(matching))

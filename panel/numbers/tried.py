@@ -12,6 +12,7 @@ from panel.publishing import at_hand, checks
 from panel.publishing.rows import installation_of
 from panel.scope import TenantScope
 from sipd.routing.decision import Destination, destination, outbound_routes
+from sipd.routing.guards import guards_for
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, Guard, OutboundRule
 
@@ -31,6 +32,14 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Guarding:
+    """What one guard does to a call now."""
+
+    sentence: str
+    refuses: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Tried:
     """Who decides, and what is sent where, in the order of trying; nothing sent: the call stays here or is refused."""
 
@@ -38,8 +47,13 @@ class Tried:
     rule_id: str = ""
     """The outbound rule that takes it."""
     sent: tuple[Sent, ...] = ()
-    guards: tuple[str, ...] = ()
-    """What guards against toll fraud have to say, as sentences."""
+    guards: tuple[Guarding, ...] = ()
+    """What guards against toll fraud have to say."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether a guard keeps it from going out now."""
+        return any(guard.refuses for guard in self.guards)
 
 
 def tried(scope: TenantScope, number: str) -> Tried:
@@ -74,20 +88,18 @@ def decided(index: TenantIndex, number: str, at: float, guards_of_all: tuple[Gua
 
 def _meant(guard: Guard, numbers: tuple[str, ...]) -> bool:
     """As it is dialled, or as it goes out."""
-    return any(number.startswith(guard.prefix) for number in numbers)
+    return bool(guards_for([guard], numbers))
 
 
-def _guarded(index: TenantIndex, guard: Guard, at: float, whose: str) -> str:
-    """What a guard does to a call now, as a sentence."""
+def _guarded(index: TenantIndex, guard: Guard, at: float, whose: str) -> Guarding:
+    name = f"{whose} for {guard.prefix}"
     if guard.calls_per_hour == 0:
-        return f"{whose} for {guard.prefix} refuses it."
-    often = "once an hour" if guard.calls_per_hour == 1 else f"{guard.calls_per_hour} times an hour"
-    allowed = f"lets each user call such numbers {often}, and refuses more"
-    if not guard.schedule:
-        return f"{whose} for {guard.prefix} {allowed}."
+        return Guarding(f"{name} refuses it.", refuses=True)
     if not index.open(guard.schedule, at):
-        return f"{whose} for {guard.prefix} refuses it now: such calls are for {_hours(index, guard)} only."
-    return f"{whose} for {guard.prefix} {allowed}, in {_hours(index, guard)} only."
+        return Guarding(f"{name} refuses it now: such calls are allowed in {_hours(index, guard)} only.", refuses=True)
+    often = "once an hour" if guard.calls_per_hour == 1 else f"{guard.calls_per_hour} times an hour"
+    when = f", in {_hours(index, guard)} only" if guard.schedule else ""
+    return Guarding(f"{name} lets each user call such numbers {often}, and refuses more{when}.")
 
 
 def _hours(index: TenantIndex, guard: Guard) -> str:

@@ -88,29 +88,35 @@ def test_what_stays_inside(number: str, words: str) -> None:
 
 GUARDED = replace(TENANT, schedules=(*TENANT.schedules, Schedule("day", "Day", "UTC", (Opening(3, "00:00", "24:00"),))))
 """1970-01-01, the time of these tests, was a Thursday."""
+MORE = "lets each user call such numbers"
 
 
 @pytest.mark.parametrize(
-    ("guard", "sentences"),
+    ("guard", "refuses", "sentences"),
     [
-        (Guard("w", "0176", 0), ("Your guard for 0176 refuses it.",)),
-        (
-            Guard("w", "0176", 1),
-            ("Your guard for 0176 lets each user call such numbers once an hour, and refuses more.",),
-        ),
+        (Guard("w", "0176", 0), True, ["Your guard for 0176 refuses it."]),
+        (Guard("w", "0176", 1), False, [f"Your guard for 0176 {MORE} once an hour, and refuses more."]),
         (
             Guard("w", "+49176", 5, "day"),
-            ("Your guard for +49176 lets each user call such numbers 5 times an hour, and refuses more, in Day only.",),
+            False,
+            [f"Your guard for +49176 {MORE} 5 times an hour, and refuses more, in Day only."],
         ),
-        (Guard("w", "0", 5, "never"), ("Your guard for 0 refuses it now: such calls are for Never only.",)),
-        (Guard("w", "0177", 0), ()),
+        (
+            Guard("w", "0", 5, "never"),
+            True,
+            ["Your guard for 0 refuses it now: such calls are allowed in Never only."],
+        ),
+        (Guard("w", "0177", 0), False, []),
     ],
 )
-def test_guards_of_a_number_as_it_is_dialled_or_goes_out(guard: Guard, sentences: tuple[str, ...]) -> None:
-    assert decided(TenantIndex(replace(GUARDED, guards=(guard,))), "0176555", 0.0).guards == sentences
+def test_guards_of_a_number_as_it_is_dialled_or_goes_out(guard: Guard, refuses: bool, sentences: list[str]) -> None:
+    found = decided(TenantIndex(replace(GUARDED, guards=(guard,))), "0176555", 0.0)
+    assert [each.sentence for each in found.guards] == sentences
+    assert found.refused == refuses
 
 
 def test_guards_of_the_provider_hold_too_but_not_for_calls_that_stay_here() -> None:
     guards = (Guard("w", "0", 0), Guard("x", "1", 0))
-    assert decided(TenantIndex(TENANT), "0176", 0.0, guards).guards == ("Your provider’s guard for 0 refuses it.",)
+    found = decided(TenantIndex(TENANT), "0176", 0.0, guards)
+    assert [each.sentence for each in found.guards] == ["Your provider’s guard for 0 refuses it."]
     assert decided(TenantIndex(TENANT), "101", 0.0, guards).guards == ()

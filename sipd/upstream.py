@@ -114,7 +114,7 @@ class Upstream:
 
     def snapshot(self) -> list[Registration]:
         """All that there are now, at little cost, to be looked at while they change."""
-        return [*self._registrations.values(), *self._leaving.values()]
+        return [*self]
 
     def __len__(self) -> int:
         return sum(map(len, self._registrations.values()))

@@ -6,8 +6,6 @@ from tests.unit.core.bench import PBX, Bench, two_tenants
 from tests.unit.core.house import House
 from tests.unit.core.talk import Outgoing, Ringing, Talk
 
-STRANGER = "198.51.100.77"
-
 
 def test_a_new_call_of_the_pbx_gets_503_with_retry_after() -> None:
     house = House()
@@ -77,16 +75,6 @@ def test_an_attended_transfer_of_a_call_in_progress_is_no_new_call() -> None:
     house.bench.edge.refuse_calls(30)
     house.rings(Replaces="nobody;to-tag=a;from-tag=b")
     assert house.told() == [481]
-
-
-def test_a_stranger_is_muted_as_ever() -> None:
-    bench = Bench(two_tenants())
-    bench.edge.refuse_calls(30)
-    stranger = bench.end(STRANGER)
-    for number in range(bench.settings.mute_after + 5):
-        uri = "sip:101@acme.example"
-        stranger.send(stranger.request("INVITE", uri, from_="sip:x@y.example", to=uri, call_id=f"s{number}"))
-    assert len(stranger.taken()) == bench.settings.mute_after
 
 
 def test_what_is_left_is_hung_up_with_a_reason_and_a_record_each() -> None:

@@ -26,7 +26,7 @@ from sipd.drain import Drain
 from sipd.faults import Faults
 from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at
 from sipd.grounds import allow_files, lock_state
-from sipd.listening import advertised, bind_all, shown, shown_media, unusable
+from sipd.listening import advertised, bind_all, bind_metrics, shown, shown_media, unusable
 from sipd.message.framing import FramingError
 from sipd.net.relays import RelaySockets
 from sipd.net.resolve import Resolver
@@ -153,6 +153,7 @@ class Daemon:
         except CertificateError as error:
             raise ConfigError(str(error)) from error
         self._sockets = bind_all(config.listen)
+        watching = bind_metrics(config.metrics, self._sockets)
         self._store = Store(config.state / "state.db", self._counters)
         self._tables = TableStore(config.state / "table.db")
         self._checkpointer = Checkpointer([config.state / "state.db", config.state / "table.db"])
@@ -183,7 +184,7 @@ class Daemon:
         )
         self._udp: dict[int, UdpListener] = {}
         self._media = RelaySockets(asyncio.get_running_loop(), config.media, self._media_received, self._counters)
-        self._watch = Watch(config, self._clock, self._reloader, self._requests.state, self._chores.overdue)
+        self._watch = Watch(config, watching, self._clock, self._reloader, self._requests.state, self._chores.overdue)
 
     def _restore(self, changes: list[Change]) -> None:
         """State and table from before; a clock that goes on with what they were stored by."""

@@ -91,6 +91,10 @@ class Upstream:
         yield from self._registrations.values()
         yield from self._leaving.values()
 
+    def snapshot(self) -> list[Registration]:
+        """All that there are now, at little cost, to be looked at while they change."""
+        return [*self._registrations.values(), *self._leaving.values()]
+
     def __len__(self) -> int:
         return len(self._registrations)
 

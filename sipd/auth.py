@@ -271,9 +271,13 @@ class PbxAccount:
     auth_username: str
     password: str
     """Sealed for (tenant, user, connection, "upstream")."""
+    relayed: bool = False
+    """The phone holds the password (strategy relay): its credentials pass, and so do challenges."""
 
     def open(self, cipher: Cipher) -> str:
-        """The password; "" when it does not open."""
+        """The password; "" when it does not open, or is the phone's alone."""
+        if self.relayed:
+            return ""
         try:
             return unseal(cipher, (self.tenant, self.user, self.connection, "upstream"), self.password)
         except SealError:
@@ -359,7 +363,8 @@ def account_of(index: TenantIndex, user: User, connection: Connection) -> PbxAcc
     for account in user.upstream:
         if account.connection == connection.id:
             auth_username = account.auth_username or account.username
+            relayed = connection.strategy == "relay"
             return PbxAccount(
-                index.tenant.id, user.id, connection.id, account.username, auth_username, account.password
+                index.tenant.id, user.id, connection.id, account.username, auth_username, account.password, relayed
             )
     return None

@@ -41,6 +41,7 @@ from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.naming import DialogName, renamed
 from sipd.registrar import Binding, Registrar, preference
+from sipd.relayed import StableNames, challenges_of, credentials_of, passes
 from sipd.replacing import find_target
 from sipd.rounds import Round
 from sipd.routing.lookup import Compiled, TenantIndex
@@ -58,6 +59,8 @@ ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
 """On the CANCEL to phones that rang in vain (RFC 3326)."""
 OK_LIFE = 64 * T1
 """How long a 2xx waits for its ACK (RFC 3261 13.3.1.4)."""
+PROOF_SECONDS = 10.0
+"""For a phone to answer a PBX's challenge to its INVITE."""
 MAX_TEXT = 200
 """Characters of a URI in a record."""
 MAX_DIALOGS = 20
@@ -288,6 +291,9 @@ class Calls:
         self.keeping = Keeping(core, self.sessions)
         self._sent: dict[str, Call] = {}
         """By the Call-IDs of our INVITEs: a PBX that is a proxy sends them back unchanged."""
+        self._unproved: dict[tuple[str, ...], Branch] = {}
+        """Those whose challenge a phone has to answer."""
+        self.names = StableNames(core.wire.token)
 
     def find(self, message: Message) -> Dialog | None:
         """The dialog of a request that came to us: our tag is in its To, the other end's in its From.
@@ -377,7 +383,11 @@ class Calls:
         self._core.events.leg(branch.call_id, call.id)
         self._core.events.step(call.id, "leg", f"INVITE to {branch.uri.partition(';')[0]}")
         self._sent[branch.call_id] = call
-        if self.bridging.wanted(call, branch.connection):
+        self._offer(branch, now)
+
+    def _offer(self, branch: Branch, now: float) -> None:
+        """Send the INVITE, by way of the media relay if there is one."""
+        if self.bridging.wanted(branch.call, branch.connection):
             self._bridge(branch, now)
         else:
             self._send_invite(branch, [], now)
@@ -426,7 +436,7 @@ class Calls:
                 *branch.route,
                 *branch.headers,
                 *self.sessions.offer(branch.call, branch.call.request, branch.least),
-                *credentials,
+                *(credentials_of(branch.call.request) if passes(branch.account) else credentials),
             ],
             branch.body,
             branch.rest,
@@ -487,7 +497,7 @@ class Calls:
         elif status < 300:
             self._ok(branch, response, now)
         elif not branch.done:
-            if status in (401, 407) and self._authenticate(branch, response, now):
+            if status in (401, 407) and self._challenged(branch, response, now):
                 return
             if status == 422 and self._lengthen(branch, response, now):
                 return
@@ -665,14 +675,48 @@ class Calls:
             call.media = kept
             self.keeping.began(call)
 
-    def _authenticate(self, branch: Branch, response: Message, now: float) -> bool:
-        """Answer the PBX's challenge with the user's credentials; False when we cannot."""
+    def _challenged(self, branch: Branch, response: Message, now: float) -> bool:
+        """Answer the PBX's challenge with the user's credentials, or have the phone do it; False when neither can."""
         if branch.cancelled or branch.proof is None:
             return False
+        if passes(branch.account):
+            self._pass_challenge(branch, response, now)
+            return True
         found = branch.proof.headers(response, "INVITE", branch.uri, self._core.wire.token())
         if found is not None:
             self._send_invite(branch, [*found], now)
         return found is not None
+
+    def _pass_challenge(self, branch: Branch, response: Message, now: float) -> None:
+        """The phone holds the password. Its INVITE with credentials goes on with this call, under the Call-ID that the
+        PBX has challenged (RFC 3261 22.2); when none comes, the call has failed."""
+        call, status, challenges = branch.call, response.status, challenges_of(response)
+        self._forget_all(branch)
+        self._core.events.step(call.id, "challenge", f"{status} of the PBX, for the phone to answer")
+        self._respond(call, status, response.reason, now, challenges)
+        call.tx.owner = None  # a CANCEL of that INVITE comes too late
+        self._core.timers.cancel(branch.timer)
+        final = Final(status, response.reason)
+        branch.timer = self._core.timers.set(now + PROOF_SECONDS, lambda at: self.fail(branch, final, at))
+        self._unproved[_attempt(call.request, call.index)] = branch
+
+    def resume(self, tx: ServerTransaction, index: TenantIndex, user: User, now: float) -> bool:
+        """Whether an INVITE is one that was challenged, with credentials: then its call goes on.
+
+        Raises BadMessage when the request's routes could not be used.
+        """
+        branch = self._unproved.get(_attempt(tx.request, index))
+        call = branch.call if branch is not None else None
+        if branch is None or call is None or call.caller is not user or call.request.uri != tx.request.uri:
+            return False
+        routes(tx.request)
+        del self._unproved[_attempt(tx.request, index)]
+        call.tx, call.request, tx.owner = tx, tx.request, call
+        self._core.layer.respond(tx, 100, build.response(tx.request, 100, received=tx.source[1:3]), now)
+        branch.body = call.request.body
+        self.watch(branch, now)
+        self._offer(branch, now)
+        return True
 
     def _lengthen(self, branch: Branch, response: Message, now: float) -> bool:
         """The session interval was our idea and is too small (RFC 4028 7.4): once more. Of the caller's: 422 passes."""
@@ -740,7 +784,7 @@ class Calls:
         call.tx.rule = rule
         self._core.events.add(
             now, "refused", tenant=call.index.tenant.id, rule=rule, call=call.id, code=status, reason=reason,
-            method="INVITE",
+            method="INVITE", call_id=call.request.call_id[:MAX_TEXT],
             source=f"{call.tx.source.transport}:{call.tx.source.host}:{call.tx.source.port}", uri=call.to_text,
         )  # fmt: skip
         self.finish(call, status, reason, now, headers)
@@ -807,6 +851,10 @@ class Calls:
 
     def _end_branch(self, branch: Branch) -> None:
         branch.done = True
+        if passes(branch.account):
+            attempt = _attempt(branch.call.request, branch.call.index)
+            if self._unproved.get(attempt) is branch:
+                del self._unproved[attempt]
         if branch.timer is not None:
             self._core.timers.cancel(branch.timer)
             branch.timer = None
@@ -1054,6 +1102,11 @@ class Calls:
                     "since": call.answered_at or call.started,
                     "direction": call.direction,
                 }
+
+
+def _attempt(request: Message, index: TenantIndex) -> tuple[str, ...]:
+    """What stays when an INVITE is sent once more, with credentials (RFC 3261 8.1.3.5)."""
+    return index.tenant.id, request.call_id, request.from_.tag or ""
 
 
 def _user_id(call: Call) -> str:

@@ -15,7 +15,9 @@ from sipd.message.uri import Uri, called
 from sipd.methods import ALLOW, UNDERSTOOD, not_taken, not_understood
 from sipd.passing import Passing
 from sipd.registrar import Refused, asks_for_flow, path_of
-from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound
+from sipd.relayed import Line, dial, line_named, speaks_as
+from sipd.relaying import Relaying
+from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound, destination
 from sipd.routing.lookup import NOBODY, TenantIndex
 from sipd.routing.model import Connection, Group, User
 from sipd.session import too_small
@@ -30,6 +32,8 @@ OPENS_SUBSCRIPTION = frozenset(("SUBSCRIBE", "REFER"))
 STATE_AT_PBX = frozenset(("SUBSCRIBE", "PUBLISH"))
 """What is known of a user is known to the PBX, not to the user's phones (RFC 3903, RFC 4235, RFC 3842)."""
 WARN_CODE = 399
+MAX_CALL_ID = 200
+"""Characters of a Call-ID in a record."""
 MAX_METHOD = 32
 """Characters of a method in a record."""
 
@@ -39,13 +43,14 @@ class Dispatcher:
 
     def __init__(
         self, core: Core, hunting: Hunting, passing: Passing, subscriptions: Subscriptions,
-        authenticator: Authenticator, guard: Guard,
+        authenticator: Authenticator, guard: Guard, relaying: Relaying,
     ) -> None:  # fmt: skip
         self._core = core
         self._hunting = hunting
         self._passing = passing
         self._subscriptions = subscriptions
         self._authenticator = authenticator
+        self._relaying = relaying
         self._guard = guard
         self.retry_after = 0
         """Seconds after which a new call may be tried again; 0: it is taken now."""
@@ -217,7 +222,8 @@ class Dispatcher:
         if index is None:
             self._refuse(tx, Decision("foreign-sender", 403, "Forbidden"), now)
             return
-        user = self._authenticated(tx, index, now)
+        line = line_named(index, sender)
+        user = self._authenticated(tx, index, now) if line is None else self._accepted(tx, index, line, now)
         if user is None:
             return
         if request.uri[:4].lower() == "tel:":  # what a user dials is dialled in its tenant
@@ -229,8 +235,41 @@ class Dispatcher:
             self._hunting.from_phone(tx, index, user, uri, now)
         elif request.method == "OPTIONS" and uri.user is None:
             self._capabilities(tx, now)
+        elif line is not None:
+            self._pass_to_its_pbx(tx, index, line, uri, now)
         else:
             self._pass_on(tx, index, user, uri, now)
+
+    def _accepted(self, tx: ServerTransaction, index: TenantIndex, line: Line, now: float) -> User | None:
+        """The user whose phone holds the account at the PBX, where it sends from the flow over which the PBX accepted
+        its registration, and as nobody else; else the answer is given here. The PBX may want to know more."""
+        at_home = self._core.registrar.accepted_at((index.tenant.id, line.user.id), line.connection.id, tx.source, now)
+        if index.tenant.suspended:
+            self._refuse(tx, Decision("suspended", 403, "Forbidden", tenant=index), now)
+        elif not at_home:
+            self._refuse(tx, Decision("foreign-sender", 403, "Forbidden", tenant=index), now)
+        elif not speaks_as(tx.request, line):
+            self._refuse(tx, Decision("not-own-identity", 403, "Forbidden", tenant=index, user=line.user), now)
+        else:
+            return self._in_rate(tx, index, line.user, now)
+        return None
+
+    def _pass_to_its_pbx(self, tx: ServerTransaction, index: TenantIndex, line: Line, uri: Uri, now: float) -> None:
+        """What such a phone sends goes to its PBX, whoever it is for."""
+        own = self._is_here(index, uri.host)
+        dialled = dial(index, line, uri.user or "")
+        station = destination(index, uri.user or "", None) if own and tx.method in STATE_AT_PBX else None
+        if dialled.connection is None:
+            self._refuse(tx, Decision(dialled.rule, dialled.status, "Not Found", tenant=index, user=line.user), now)
+            return
+        named = dialled.number
+        if station is not None and station.user is not None:
+            named = _name_at(line.connection, index, station.user, line.user)
+        target = at_pbx(line.connection, named) if own else str(Uri.build(uri.user, uri.host, uri.port))
+        self._to_connection(tx, index, line.user, line.connection, target, now)
+
+    def _is_here(self, index: TenantIndex, host: str) -> bool:
+        return self._core.table().stands_for(index, host) or index.has_pbx_at(host)
 
     def _pass_on(self, tx: ServerTransaction, index: TenantIndex, user: User, uri: Uri, now: float) -> None:
         """A phone's MESSAGE or the like: to a user of its own tenant, else out through the PBX."""
@@ -266,7 +305,7 @@ class Dispatcher:
         if index.tenant.suspended:
             self._refuse(tx, Decision("suspended", 403, "Forbidden", tenant=index), now)
             return None
-        tenant, source = index.tenant, tx.source
+        source = tx.source
         checked = self._authenticator.check(tx.request, index, place_of(source.host), now)
         if checked.username and self._has_guessed(tx, index, checked.username, now):
             self._core.events.count("auth.guessed")
@@ -274,15 +313,20 @@ class Dispatcher:
             self._drop(tx)
         elif checked.user is not None:
             self._guard.prove(source, now)
-            if self._guard.admits_user(tx.method, source, tenant.id, now):
-                return checked.user
-            tx.rule = "busy"
-            self._answer(tx, 503, now, [("Retry-After", str(RETRY_AFTER))])
+            return self._in_rate(tx, index, checked.user, now)
         elif self._may_try_again(tx, index, checked, now):
             tx.rule = "challenge"
             self._challenge(tx, index, now, stale=checked.verdict is Verdict.STALE)
         else:
             self._drop(tx)
+        return None
+
+    def _in_rate(self, tx: ServerTransaction, index: TenantIndex, user: User, now: float) -> User | None:
+        """The user, if the tenant may send so many; else the answer is given here."""
+        if self._guard.admits_user(tx.method, tx.source, index.tenant.id, now):
+            return user
+        tx.rule = "busy"
+        self._answer(tx, 503, now, [("Retry-After", str(RETRY_AFTER))])
         return None
 
     def _has_guessed(self, tx: ServerTransaction, index: TenantIndex, username: str, now: float) -> bool:
@@ -323,6 +367,10 @@ class Dispatcher:
         if index is None:
             self._refuse(tx, Decision("unknown-domain", 404, "Not Found"), now)
             return
+        line = line_named(index, request.to.uri)
+        if line is not None and not index.tenant.suspended:
+            self._relay_registration(tx, index, line, now)
+            return
         user = self._authenticated(tx, index, now)
         if user is None:
             return
@@ -340,6 +388,19 @@ class Dispatcher:
         tx.rule = "register"
         headers = [*(("Contact", contact) for contact in contacts), *self._way_headers(request, tx.source)]
         self._answer(tx, 200, now, headers)
+
+    def _relay_registration(self, tx: ServerTransaction, index: TenantIndex, line: Line, now: float) -> None:
+        """Whether it is the user's, the PBX says."""
+        if self._has_guessed(tx, index, line.user.extension, now):
+            self._core.events.count("auth.guessed")
+            self._drop(tx)
+            return
+        try:
+            headers = self._way_headers(tx.request, tx.source)
+            self._relaying.register(tx, index, line, headers, now)
+        except Refused as refused:
+            decision = Decision("register", refused.status, refused.reason, tenant=index)
+            self._refuse(tx, decision, now, list(refused.headers))
 
     def _way_headers(self, request: Message, flow: Flow) -> list[Header]:
         """A phone that asked for a flow of its own is told that it has one, and how often to keep it alive (RFC 5626 6,
@@ -378,6 +439,7 @@ class Dispatcher:
             user=decision.user.id if decision.user else "",
             rule=decision.rule, code=decision.status, reason=decision.reason, method=tx.method[:MAX_METHOD],
             source=f"{source.transport}:{source.host}:{source.port}", uri=tx.request.uri.partition(";")[0][:200],
+            call_id=tx.request.call_id[:MAX_CALL_ID],
         )  # fmt: skip
 
     def _answer_once(

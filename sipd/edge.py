@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from sipd import tollguard
 from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
 from sipd.census import Census
@@ -28,6 +29,7 @@ from sipd.message.message import Message
 from sipd.message.scanner import scan
 from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
+from sipd.relaying import Relaying
 from sipd.resuming import Resuming
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
@@ -36,6 +38,7 @@ from sipd.settings import Settings
 from sipd.subscriptions import Subscriptions
 from sipd.tally import Tally
 from sipd.timers import Timers
+from sipd.tollguard import TollGuard
 from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
 from sipd.upstream import Upstream
@@ -78,6 +81,7 @@ class Edge:
             self.keepalive, cipher, lambda: self.compiled, self.upstream.ways, self.media,
         )  # fmt: skip
         self.guard = Guard(settings, self.timers, self.events, self.registrar, core.peer_names, self.compiled)
+        self.tolls = TollGuard(self.timers, self.events)
         self._now = 0.0
         """When the last thing happened."""
         self.calls_ = Calls(core)
@@ -85,8 +89,11 @@ class Edge:
         self._resuming = Resuming(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
-        hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
-        self._dispatcher = Dispatcher(core, hunting, passing, self.subscriptions, authenticator, self.guard)
+        hunting, passing = Hunting(core, self.calls_, self.tolls), Passing(core, self.calls_)
+        self.relaying = Relaying(core, self.guard)
+        self._dispatcher = Dispatcher(
+            core, hunting, passing, self.subscriptions, authenticator, self.guard, self.relaying
+        )
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 
@@ -217,6 +224,7 @@ class Edge:
         self.guard.load(compiled, now)
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
+        self.relaying.load(compiled, changed, now)
         self.subscriptions.load(compiled, changed, now)
         self._guarded(lambda: self._resuming.load(now))
         self.media.begin(now)
@@ -241,8 +249,12 @@ class Edge:
             self.registrar.restore(record, now, key)
         elif kind == "upstream":
             self.upstream.restore(record, key)
+        elif kind == "relayed":
+            self.relaying.restore(record)
         elif kind == "media":
             self.media.restore(key, record)
+        elif kind == tollguard.KIND:
+            self.tolls.restore(record, now)
         elif kind in KINDS:
             self._resuming.restore(kind, key, record)
 
@@ -253,7 +265,9 @@ class Edge:
         for registration in self.upstream:
             if not registration.removing:
                 self.events.change("upstream", registration.wanted.key, registration.record())
+        self.relaying.restate()
         self.media.restate()
+        self.tolls.restate()
         self.calls_.keeping.restate(self.calls_.calls.values())
 
     def set_wall(self, ahead: float) -> None:
@@ -309,6 +323,7 @@ class Edge:
     def registrations(self, tenant: str | None, now: float) -> dict[str, list[dict[str, Any]]]:
         """docs/architecture.md, `registrations`."""
         upstream = [r.state_dict() for r in self.upstream if tenant in (None, r.wanted.account.tenant)]
+        upstream += self.relaying.describe(tenant, now)
         bindings = [_binding_dict(b) for b in self.registrar if tenant in (None, b.tenant) and b.expires > now]
         return {"upstream": upstream, "bindings": bindings, "subscriptions": list(self.subscriptions.describe(tenant))}
 
@@ -338,6 +353,7 @@ class Edge:
             "server_transactions": self.layer.servers,
             "bindings": len(self.registrar),
             "upstream": len(self.upstream),
+            "relayed": len(self.relaying),
             "pbx_addresses": len(self.upstream.health),
             "pbx_addresses_down": self.upstream.health.down,
             "subscriptions": len(self.subscriptions),

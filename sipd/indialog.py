@@ -15,6 +15,7 @@ from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.methods import ALLOW, not_taken, not_understood
+from sipd.relayed import CREDENTIALS, challenges_of, passes
 from sipd.sending import Sending
 from sipd.session import TIMED, too_small
 from sipd.subscriptions import refused_subscription, state_of
@@ -24,6 +25,8 @@ from sipd.transaction.layer import ClientTransaction, ServerTransaction
 NOT_INSIDE = frozenset(("PUBLISH", "REGISTER"))
 AFTER_BYE = frozenset(("NOTIFY", "SUBSCRIBE", "BYE"))
 """What an ended dialog still takes for a while (RFC 5057, RFC 3515)."""
+BYE_SECONDS = 32.0
+"""For a phone to hang up with credentials that the PBX wants."""
 MAX_USAGES = 8
 """Event types in one dialog for which NOTIFYs are waited for after its end."""
 
@@ -127,7 +130,8 @@ class InDialog:
             self._acknowledge(dialog, request, request.body, now)
 
     def _acknowledge(self, dialog: Dialog, ack: Message, body: bytes, now: float) -> None:
-        self._calls.send_ack(dialog.other, lines_to_pass(ack, from_phone=dialog.pinned), body)
+        rest = lines_to_pass(ack, from_phone=dialog.pinned) + _proof(ack, dialog.other)  # RFC 3261 22.1
+        self._calls.send_ack(dialog.other, rest, body)
         self._calls.acknowledged(dialog, now)
 
     def _ack_in_turn(self, bridge: Bridge, ack: Message, dialog: Dialog, now: float) -> bool:
@@ -153,8 +157,11 @@ class InDialog:
         return waits
 
     def _bye(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
+        call, peer = dialog.call, dialog.peer
+        if not call.ended and call.pair is not None and peer is not None and passes(peer.account) and peer.ok is None:
+            self._ask_to_end(tx, dialog, now)
+            return
         self.answer(tx, 200, now)
-        call = dialog.call
         self._calls.no_bye(dialog, now)  # who hangs up waits for none
         if call.ended:
             return
@@ -164,11 +171,30 @@ class InDialog:
             else:
                 self._calls.on_callee_gone(dialog.branch, now)
             return
-        call.by = "caller" if dialog.branch is None else "callee"
         self._calls.send_ack(dialog, b"", b"")
         rest = lines_to_pass(tx.request, from_phone=dialog.pinned)
         self._calls.part(dialog.other, now, rest, tx.request.body)
-        self._calls.end(call, 200, "Normal Clearing", now)
+        self._end(dialog, now)
+
+    def _end(self, dialog: Dialog, now: float) -> None:
+        """At this end somebody hung up."""
+        dialog.call.by = "caller" if dialog.branch is None else "callee"
+        self._calls.end(dialog.call, 200, "Normal Clearing", now)
+
+    def _ask_to_end(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
+        """A BYE that the PBX may challenge, and only the phone can answer that: it passes like other requests."""
+        self._calls.no_bye(dialog, now)
+        for leg in (dialog, dialog.other):
+            self._calls.send_ack(leg, b"", b"")
+        self._pass_on(tx, dialog, now)
+
+    def _bye_answered(self, relay: Relay, status: int, now: float) -> None:
+        """Should the phone not come back with credentials that the PBX wants, the call ends all the same."""
+        call = relay.source.call
+        if status not in (401, 407):
+            self._end(relay.source, now)
+        else:
+            self._core.timers.set(now + BYE_SECONDS, lambda at: self._calls.hang_up(call, 408, "BYE Not Proved", at))
 
     # -- everything else
 
@@ -239,7 +265,7 @@ class InDialog:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
         self._calls.reach(peer, now)
         seq = relay.seq = self._calls.next_seq(peer)
-        headers: list[Header] = [*credentials, *self._renamed(request, peer)]
+        headers: list[Header] = [*credentials, _proof(request, peer), *self._renamed(request, peer)]
         if request.method in TIMED:
             headers += self._calls.sessions.offer(peer.call, request)
         if request.method == "PRACK":
@@ -320,9 +346,13 @@ class InDialog:
         headers: list[Header] = [lines_to_pass(response, from_phone=peer.pinned)]
         if status < 300:
             headers += self._taken(tx, relay, response, now)
-        if status in (401, 407):
+        if status in (401, 407) and passes(peer.account):
+            headers += challenges_of(response)
+        elif status in (401, 407):
             status = 403
         self._relay_status(relay, status, response.reason, headers, response.body, now)
+        if tx.method == "BYE" and status >= 200:
+            self._bye_answered(relay, status, now)
         if status in (408, 481) and _ends_call(relay):
             self._calls.hang_up(peer.call, status, response.reason, now)
 
@@ -413,6 +443,8 @@ class InDialog:
             return
         status = 408 if reason == "timeout" else 503
         self._relay_status(relay, status, reason.capitalize(), [], b"", now)
+        if relay.tx.method == "BYE":
+            self._bye_answered(relay, status, now)
         if status == 408 and _ends_call(relay):  # a lost stream may be replaced, silence is the end (12.2.1.2)
             self._calls.hang_up(relay.target.call, 408, "No Answer In The Dialog", now)
 
@@ -426,6 +458,11 @@ class InDialog:
         else:  # it waits for the media relay, and is not sent
             self._settled(relay)
             self._relay_status(relay, 487, "Request Terminated", [], b"", now)
+
+
+def _proof(request: Message, leg: Dialog) -> bytes:
+    """A phone's credentials, where it has to answer the challenges of the PBX at this leg itself."""
+    return b"".join(request.lines(name) for name in CREDENTIALS) if passes(leg.account) else b""
 
 
 def _await_notifies(dialog: Dialog, event: str, until: float) -> None:

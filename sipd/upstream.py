@@ -15,10 +15,9 @@ from sipd.events import Events, legible
 from sipd.flow import Flow
 from sipd.health import Health, PbxAddress
 from sipd.message import build
-from sipd.message.address import Address
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
-from sipd.message.uri import Uri, same_uri
+from sipd.message.uri import Uri
 from sipd.pace import Pace
 from sipd.registration import Home, Pbx, Registration, Sent, Wanted, key_of, same_home, wanted_of_tenant
 from sipd.routing.lookup import Compiled
@@ -27,7 +26,7 @@ from sipd.sending import OTHER_SECONDS, Place, Sender, Sending, retry_after
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import ClientTransaction
-from sipd.wayout import WayOut, connection_hop, contact_of, service_route_of
+from sipd.wayout import WayOut, connection_hop, contact_of, granted_of, service_route_of
 from sipd.wire import Groups, Hop, Wire, bracketed
 
 __all__ = ["Upstream", "connection_hop", "contact_of"]
@@ -91,6 +90,10 @@ class Upstream:
     def __iter__(self) -> Iterator[Registration]:
         yield from self._registrations.values()
         yield from self._leaving.values()
+
+    def snapshot(self) -> list[Registration]:
+        """All that there are now, at little cost, to be looked at while they change."""
+        return [*self._registrations.values(), *self._leaving.values()]
 
     def __len__(self) -> int:
         return len(self._registrations)
@@ -642,7 +645,7 @@ class Upstream:
         self._schedule(registration, now, now)
 
     def _granted(self, registration: Registration, sent: Sent, place: Place, response: Message, now: float) -> None:
-        granted = self._lifetime(sent, response)
+        granted = granted_of(response, sent.contact, sent.expires)
         if granted == 0:
             self._failed(registration, "refused", response.status, "The PBX granted no time", now)
             return
@@ -705,17 +708,6 @@ class Upstream:
         registration.service_route = route
         self.ways.keep_service_route(account.tenant, account.user, account.connection, route)
 
-    def _lifetime(self, sent: Sent, response: Message) -> int:
-        """Seconds that the PBX granted to our Contact (RFC 3261 10.2.4)."""
-        try:
-            ours = _ours_among(response.contacts, Uri.parse(sent.contact[1:-1]))
-            text = (ours.params.get("expires") or "").strip('"') if ours is not None else ""
-            if text.isascii() and text.isdigit():
-                return min(int(text), sent.expires) if len(text) < 10 else sent.expires
-            return min(response.expires or sent.expires, sent.expires)
-        except BadMessage:
-            return sent.expires
-
     def _failed(
         self, registration: Registration, state: str, code: int, reason: str, now: float, retry_after: int = 0
     ) -> None:
@@ -776,15 +768,3 @@ def _better(registration: Registration, place: Place) -> bool:
 def _others_than(registration: Registration, place: Place) -> bool:
     """Whether its PBX has another place that it has not tried."""
     return any(flow[:3] != place and flow[:3] not in registration.tried for flow in registration.pbx.flows)
-
-
-def _ours_among(contacts: Iterable[Address], sent: Uri) -> Address | None:
-    """Our Contact among all that a PBX has for the address of record (RFC 3261 10.3, step 8).
-
-    Some write there what they saw in place of what we said: the only one is ours, and the only one with our user part.
-    """
-    listed = list(contacts)
-    same = [contact for contact in listed if same_uri(contact.uri, sent)]
-    named = same or [contact for contact in listed if contact.uri.user == sent.user]
-    found = named or listed
-    return found[0] if same or len(found) == 1 else None

@@ -85,7 +85,9 @@ def start(level: str, form: str) -> None:
 REFUSED = ("method", "code", "reason", "source", "uri")
 CALL = ("direction", "from", "to")
 ENDED = (*CALL, "code", "reason", "by")
-REGISTRATION = ("code", "reason")
+REGISTRATION = ("state", "code", "reason")
+FAILED = ("refused", "unreachable")
+"""States of an upstream registration."""
 
 
 class EventLog:
@@ -104,7 +106,7 @@ class EventLog:
         """Write what is to be written of a batch."""
         for event in events:
             names = self._kinds.get(event["kind"])
-            if names is None or (names is REGISTRATION and event["detail"]["state"] != "failed"):
+            if names is None or (names is REGISTRATION and event["detail"]["state"] not in FAILED):
                 continue
             if self._may():
                 self._write(event, names)

@@ -61,7 +61,7 @@ def test_what_a_node_is_in_trouble_with_until_it_is_over(cast: Cast, root: Brows
 def test_a_node_elsewhere_keeps_its_token_to_itself(cast: Cast, root: Browser) -> None:
     assert root.post("/provider/nodes", data=SENT).status_code == 303
     (node,) = nodes(cast)
-    assert node.control == "tcp:node2.example:5070"
+    assert node.control == "tls:node2.example:5070"
     with cast.app.app_context():
         assert vault().unseal(("node", node.id, "token"), node.token) == SENT["token"]
     assert SENT["token"] not in root.get("/provider/nodes").text
@@ -72,8 +72,15 @@ def test_a_node_elsewhere_keeps_its_token_to_itself(cast: Cast, root: Browser) -
 
 @pytest.mark.parametrize(
     "changed",
-    [{"name": ""}, {"name": "a;b"}, {"control": "unix:/etc/x"}, {"control": "nowhere"}, {"token": "short"}],
-)
+    [
+        {"name": ""},
+        {"name": "a;b"},
+        {"control": "unix:/etc/x"},
+        {"control": "nowhere"},
+        {"control": "tcp:192.0.2.7:5070"},
+        {"token": "short"},
+    ],
+)  # fmt: skip
 def test_what_cannot_be(cast: Cast, root: Browser, changed: dict[str, str]) -> None:
     answer = root.post("/provider/nodes", data={**SENT, **changed})
     assert answer.status_code == 422

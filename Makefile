@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PANEL ?= 127.0.0.1:8000
 SIP ?= 127.0.0.1:5060
+# Metrics and health of sipd over HTTP; off while empty
+METRICS ?= 127.0.0.1:9465
 VAR ?= var
 # TLS and secure WebSocket, off while empty: TLS=127.0.0.1:5061 WSS=127.0.0.1:8443, with TENANTRY_TLS_CERTIFICATE
 TLS ?=
@@ -32,13 +34,13 @@ export TENANTRY_STATE_DIR := $(VAR)
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables of make run, and their values now: PANEL=$(PANEL) SIP=$(SIP) VAR=$(VAR) PYTHON=$(PYTHON)"
+	@echo "  Variables of make run, and their values now: PANEL=$(PANEL) SIP=$(SIP) METRICS=$(METRICS) VAR=$(VAR) PYTHON=$(PYTHON)"
 
 setup: $(RUN) $(VENDOR) ## install what running needs; the targets below do it by themselves
 	@:
 
-run: setup ## start panel and sipd on this machine, until Ctrl-C (PANEL=host:port SIP=host:port VAR=folder MEDIA=udp:host:port)
-	@exec $(PY) ops/run.py --panel $(PANEL) --sip $(SIP) --state $(VAR) $(if $(TLS),--tls $(TLS)) $(if $(WSS),--wss $(WSS)) $(MEDIA:%=--media %)
+run: setup ## start panel and sipd on this machine, until Ctrl-C (PANEL=host:port SIP=host:port METRICS=host:port VAR=folder MEDIA=udp:host:port)
+	@exec $(PY) ops/run.py --panel $(PANEL) --sip $(SIP) --state $(VAR) $(if $(TLS),--tls $(TLS)) $(if $(WSS),--wss $(WSS)) $(if $(METRICS),--metrics $(METRICS)) $(MEDIA:%=--media %)
 
 demo: setup ## the whole story with real SIP on loopback, in under a minute
 	@exec $(PY) ops/demo.py

@@ -89,7 +89,9 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--state", metavar="DIR", help="bindings, events and the last good table")
     run.add_argument("--control", metavar="PATH", help="Unix socket; default: control.sock in the state directory")
-    run.add_argument("--control-tcp", metavar="ADDRESS:PORT")
+    run.add_argument("--control-tcp", metavar="ADDRESS:PORT", help="where a panel on another machine asks this node")
+    run.add_argument("--control-certificate", metavar="CHAIN[=KEY]", help="PEM; what it is shown there, for TLS")
+    run.add_argument("--control-plain", choices=("on", "off"), help="on: without TLS even beyond this machine")
     run.add_argument("--control-token-file", metavar="FILE")
     run.add_argument("--key-file", metavar="FILE", help="the installation's key; default: key in the state directory")
     run.add_argument("--node", metavar="NAME", help="default: the host's name")
@@ -186,6 +188,7 @@ def add_asking(verbs: Verbs[argparse.ArgumentParser]) -> None:
         )
         if name not in ("status", "bans"):
             verb.add_argument("--tenant", metavar="TENANT", help="id, short name or domain")
+    asking(verbs, "healthy", "exit with 0 when a running node can serve calls, with 1 and why when not", ask_healthy)
     trace = asking(verbs, "trace", "print what was said in calls, and why they went as they did", ask_trace)
     trace.add_argument("call", metavar="CALL", nargs="?", help="id of a trace, or a Call-ID; none: list the newest")
     trace.add_argument("--last", metavar="N", type=int, help="print the newest N whole")
@@ -281,6 +284,11 @@ def ask_node(asked: argparse.Namespace) -> int:
             return commands.OK
         sys.stdout.flush()
         time.sleep(max(0.2, asked.watch))
+
+
+def ask_healthy(asked: argparse.Namespace) -> int:
+    """`sipd healthy`."""
+    return commands.healthy(ask(asked, {"do": "status"}), asked.json)
 
 
 def ask_trace(asked: argparse.Namespace) -> int:

@@ -784,7 +784,7 @@ class Calls:
         call.tx.rule = rule
         self._core.events.add(
             now, "refused", tenant=call.index.tenant.id, rule=rule, call=call.id, code=status, reason=reason,
-            method="INVITE",
+            method="INVITE", call_id=call.request.call_id[:MAX_TEXT],
             source=f"{call.tx.source.transport}:{call.tx.source.host}:{call.tx.source.port}", uri=call.to_text,
         )  # fmt: skip
         self.finish(call, status, reason, now, headers)

@@ -10,8 +10,8 @@ from sipd.registrar import Registrar
 from sipd.tally import Tally
 from sipd.upstream import Upstream
 
-STEP = 1000
-"""Registrations, bindings or calls that are looked at in one step: under a millisecond."""
+STEP = 250
+"""Registrations, users with bindings, or calls that are looked at in one step."""
 
 
 class Present:
@@ -63,7 +63,7 @@ class Census:
                 self.of(binding.tenant).bindings += 1
             if seen % STEP == 0:
                 yield
-        for seen, registration in enumerate(list(upstream), 1):
+        for seen, registration in enumerate(upstream.snapshot(), 1):
             state = "removing" if registration.removing else registration.state
             self.upstream[state] += 1
             if state == "registered":

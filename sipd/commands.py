@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from sipd import ladder
+from sipd import ladder, readiness
 from sipd import replay as replaying
 from sipd.config import Address, ConfigError, is_address, parse_address
 from sipd.plain import NoKey, sealed
@@ -225,6 +225,8 @@ def status(answer: Doc, out: TextIO = sys.stdout) -> None:
     since = f" since {when(answer['since'])}" if answer["hash"] else ""
     print(f"node      {cell('node', answer.get('node'))}, release {cell('release', answer.get('release'))}", file=out)
     print(f"table     {table}{since}", file=out)
+    if "ready" in answer:
+        print(f"ready     {'yes' if answer['ready'] else 'no: ' + '; '.join(why_not_ready(answer))}", file=out)
     print(f"uptime    {lasting(answer['uptime'])}", file=out)
     for listener in answer.get("listeners", ()):
         print(f"listens   {cell('listener', listener)}", file=out)
@@ -265,6 +267,20 @@ def failing(store: Doc) -> str:
     why = "".join(c if c.isprintable() else "?" for c in store["error"])
     waits = f"{waiting['changes']} changes and {waiting['events']} events wait"
     return f"cannot write since {when(store['since'])}: {why}; {waits}"
+
+
+def why_not_ready(answer: Doc) -> list[str]:
+    """A sentence for each reason in a status; a word that this release does not know stands for itself."""
+    return [readiness.SENTENCES.get(word, cell("reason", word)) for word in answer["not_ready"]]
+
+
+def healthy(answer: Doc, as_json: bool, out: TextIO = sys.stdout) -> int:
+    """Print whether a node is ready, of its status, and return it as an exit code: for containers and scripts."""
+    if as_json:
+        print_json(readiness.answer(answer), out)
+    else:
+        print("ready" if answer["ready"] else "\n".join(why_not_ready(answer)), file=out)
+    return OK if answer["ready"] else WITH_ERRORS
 
 
 def print_numbers(numbers: Doc, out: TextIO) -> None:

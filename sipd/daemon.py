@@ -19,14 +19,14 @@ from typing import Any
 from sipd.chores import TICK_SECONDS, Chores
 from sipd.clock import Clock, Kept
 from sipd.config import Config, ConfigError, read_token
-from sipd.control import Control, NoPlaceError
+from sipd.control import Control, ControlCertificate, NoPlaceError
 from sipd.core import MakeCore
 from sipd.disk import Checkpointer
 from sipd.drain import Drain
 from sipd.faults import Faults
 from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at
 from sipd.grounds import allow_files, lock_state
-from sipd.listening import advertised, bind_all, shown, shown_media, unusable
+from sipd.listening import advertised, bind_all, bind_metrics, shown, shown_media, unusable
 from sipd.message.framing import FramingError
 from sipd.net.relays import RelaySockets
 from sipd.net.resolve import Resolver
@@ -135,7 +135,10 @@ class Daemon:
 
     def reload_certificates(self) -> str:
         """For connections made from now on; why the files could not be taken, or empty."""
-        return self._certificates.reload() if self._serving else "The node is not serving."
+        if not self._serving:
+            return "The node is not serving."
+        asked = self._control_certificate.reload() if self._control_certificate is not None else ""
+        return " ".join(filter(None, (self._certificates.reload(), asked)))
 
     # Life
 
@@ -143,11 +146,14 @@ class Daemon:
         """Everything that can fail for reasons that a person must mend, before the first packet."""
         config = self._config
         token = read_token(config.control_token_file) if config.control_token_file else ""
+        shown_to_panel = config.control_certificate
+        self._control_certificate = ControlCertificate(shown_to_panel) if shown_to_panel is not None else None
         try:
             self._certificates = Certificates(config.tls, self._counters)
         except CertificateError as error:
             raise ConfigError(str(error)) from error
         self._sockets = bind_all(config.listen)
+        watching = bind_metrics(config.metrics, self._sockets)
         self._store = Store(config.state / "state.db", self._counters)
         self._tables = TableStore(config.state / "table.db")
         self._checkpointer = Checkpointer([config.state / "state.db", config.state / "table.db"])
@@ -178,7 +184,7 @@ class Daemon:
         )
         self._udp: dict[int, UdpListener] = {}
         self._media = RelaySockets(asyncio.get_running_loop(), config.media, self._media_received, self._counters)
-        self._watch = Watch(config, self._clock, self._reloader, self._requests.state, self._chores.overdue)
+        self._watch = Watch(config, watching, self._clock, self._reloader, self._requests.state, self._chores.overdue)
 
     def _restore(self, changes: list[Change]) -> None:
         """State and table from before; a clock that goes on with what they were stored by."""
@@ -200,7 +206,7 @@ class Daemon:
         if self._config.control_tcp:
             address = self._config.control_tcp
             try:
-                await self._control.listen_tcp(address)
+                await self._control.listen_tcp(address, self._control_certificate)
             except OSError as error:
                 raise ConfigError(unusable("control-tcp", f"{address.host}:{address.port}", error)) from error
         for index, sock in enumerate(self._sockets):

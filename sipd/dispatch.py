@@ -32,6 +32,8 @@ OPENS_SUBSCRIPTION = frozenset(("SUBSCRIBE", "REFER"))
 STATE_AT_PBX = frozenset(("SUBSCRIBE", "PUBLISH"))
 """What is known of a user is known to the PBX, not to the user's phones (RFC 3903, RFC 4235, RFC 3842)."""
 WARN_CODE = 399
+MAX_CALL_ID = 200
+"""Characters of a Call-ID in a record."""
 MAX_METHOD = 32
 """Characters of a method in a record."""
 
@@ -437,6 +439,7 @@ class Dispatcher:
             user=decision.user.id if decision.user else "",
             rule=decision.rule, code=decision.status, reason=decision.reason, method=tx.method[:MAX_METHOD],
             source=f"{source.transport}:{source.host}:{source.port}", uri=tx.request.uri.partition(";")[0][:200],
+            call_id=tx.request.call_id[:MAX_CALL_ID],
         )  # fmt: skip
 
     def _answer_once(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from sipd import tollguard
 from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
 from sipd.census import Census
@@ -37,6 +38,7 @@ from sipd.settings import Settings
 from sipd.subscriptions import Subscriptions
 from sipd.tally import Tally
 from sipd.timers import Timers
+from sipd.tollguard import TollGuard
 from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
 from sipd.upstream import Upstream
@@ -79,6 +81,7 @@ class Edge:
             self.keepalive, cipher, lambda: self.compiled, self.upstream.ways, self.media,
         )  # fmt: skip
         self.guard = Guard(settings, self.timers, self.events, self.registrar, core.peer_names, self.compiled)
+        self.tolls = TollGuard(self.timers, self.events)
         self._now = 0.0
         """When the last thing happened."""
         self.calls_ = Calls(core)
@@ -86,7 +89,7 @@ class Edge:
         self._resuming = Resuming(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
-        hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
+        hunting, passing = Hunting(core, self.calls_, self.tolls), Passing(core, self.calls_)
         self.relaying = Relaying(core, self.guard)
         self._dispatcher = Dispatcher(
             core, hunting, passing, self.subscriptions, authenticator, self.guard, self.relaying
@@ -250,6 +253,8 @@ class Edge:
             self.relaying.restore(record)
         elif kind == "media":
             self.media.restore(key, record)
+        elif kind == tollguard.KIND:
+            self.tolls.restore(record, now)
         elif kind in KINDS:
             self._resuming.restore(kind, key, record)
 
@@ -262,6 +267,7 @@ class Edge:
                 self.events.change("upstream", registration.wanted.key, registration.record())
         self.relaying.restate()
         self.media.restate()
+        self.tolls.restate()
         self.calls_.keeping.restate(self.calls_.calls.values())
 
     def set_wall(self, ahead: float) -> None:

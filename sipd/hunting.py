@@ -56,6 +56,7 @@ from sipd.rounds import (
 from sipd.routing.decision import Decision, Dialled, Station, decide_dialled, decide_outbound
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import MAX_USER_PART, Connection, Group, Limits, Number, User
+from sipd.tollguard import TollGuard
 from sipd.transaction.layer import ServerTransaction
 from sipd.wayout import contact_of
 
@@ -71,9 +72,10 @@ NOWHERE_ELSE: Mapping[Flow, Binding] = MappingProxyType({})
 class Hunting:
     """Decides where each call goes."""
 
-    def __init__(self, core: Core, calls: Calls) -> None:
+    def __init__(self, core: Core, calls: Calls, tolls: TollGuard) -> None:
         self._core = core
         self._calls = calls
+        self._tolls = tolls
         self._turns = Turns()
         calls.hunting = self
 
@@ -118,7 +120,7 @@ class Hunting:
         if not self._take(call, through or dialled.connection, user, now):
             return
         if through is not None and dialled.user is not None:
-            self._call_out(call, [(through, dialled.user.extension)], now)
+            self._call_out(call, [(through, dialled.user.extension)], now, inside=True)
         else:
             self._to(call, dialled, now, foreign)
 
@@ -339,9 +341,10 @@ class Hunting:
         self._to(call, self._dialled(call, target, now), now)
 
     def _call_out(
-        self, call: Call, numbers: Sequence[tuple[Connection, str]], now: float, foreign: Uri | None = None
-    ) -> None:
-        """Through the first connection that takes it, as somebody whom its PBX knows."""
+        self, call: Call, numbers: Sequence[tuple[Connection, str]], now: float, foreign: Uri | None = None,
+        *, inside: bool = False,
+    ) -> None:  # fmt: skip
+        """Through the first connection that takes it, as somebody whom its PBX knows; `inside`: to another user."""
         routes = []
         for connection, number in numbers:
             accounts = [(user, account_of(call.index, user, connection)) for user in call.payers]
@@ -354,9 +357,30 @@ class Hunting:
         if not routes:
             self._calls.refuse(call, 403, "No Account At The PBX", now, rule="no-account")
             return
+        if not inside and self._costs_too_much(call, routes, now):
+            return
         names = ", then ".join(route.connection.name for route in routes)
         self._core.events.step(call.id, "connection", f"out through {names}")
         self._begin_round(Round(call, [[route] for route in routes], outbound=True), 0, now)
+
+    def _costs_too_much(self, call: Call, routes: Sequence[Route], now: float) -> bool:
+        """Whether a guard against toll fraud stands against the call: it is refused then. Who pays is counted, which
+        for a forwarded call is who forwards; what is counted is the number as it was dialled, and as it goes out."""
+        dialled = call.forwards[-1].target if call.forwards else call.asked
+        payer = routes[0].user.id if routes[0].user is not None else ""
+        numbers = (dialled, *(route.number for route in routes))
+        stopped = self._tolls.take(self._core.table(), call.index, payer, numbers, now)
+        if stopped is None:
+            return False
+        guard, calls, closed = stopped
+        self._core.events.step(call.id, "toll-guard", f"the guard for {guard.prefix} stands against it", passed=False)
+        self._core.events.add(
+            now, "toll.stopped", tenant=call.index.tenant.id, user=payer, connection=routes[0].connection.id,
+            rule="toll-guard", call=call.id, prefix=guard.prefix, count=calls, limit=guard.calls_per_hour,
+            reason="closed" if closed else "calls per hour",
+        )  # fmt: skip
+        self._calls.refuse(call, 403, "Not Allowed By A Guard", now, rule="toll-guard")
+        return True
 
     # -- rounds
 

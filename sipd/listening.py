@@ -28,6 +28,20 @@ def bind_all(listen: Sequence[ListenOn]) -> list[socket.socket]:
     return sockets
 
 
+def bind_metrics(address: Address | None, others: Sequence[socket.socket]) -> socket.socket | None:
+    """The socket of `--metrics`; None: nobody may ask. Raises ConfigError, with the `others` closed."""
+    if address is None:
+        return None
+    host, port = address
+    try:
+        return bind_tcp(host, port)
+    except OSError as error:
+        for sock in others:
+            sock.close()
+        shown_host = f"[{host}]" if ":" in host else host
+        raise ConfigError(unusable("metrics", f"{shown_host}:{port}", error)) from error
+
+
 def unusable(name: str, value: str, error: OSError) -> str:
     """Why an address cannot be listened on, and what to do."""
     advice = {

@@ -69,6 +69,8 @@ NAMES: Mapping[str, Metric] = {
     "sipd_store_failing": Metric("gauge", "1 while state cannot be written and is held in memory"),
     "sipd_store_failures_total": Metric("counter", "writes of state that failed"),
     "sipd_faults_total": Metric("counter", "errors of the daemon's own; each cost one message at most"),
+    "sipd_media_up": Metric("gauge", "1 while a media relay answers", ("relay",)),
+    "sipd_media_sessions": Metric("gauge", "calls whose media it relays", ("relay",)),
     "sipd_certificate_expiry_seconds": Metric(
         "gauge", "until the certificate ends; negative: it has", ("certificate",)
     ),
@@ -198,6 +200,9 @@ def _health(seen: Seen) -> Group:
     yield "sipd_store_failing", _one("store" in seen.reasons)
     yield "sipd_store_failures_total", _one(counters.get("store.failures", 0))
     yield "sipd_faults_total", _one(counters.get("faults", 0) + counters.get("shell.faults", 0))
+    media = status.get("media", ())
+    yield "sipd_media_up", [((relay["address"],), relay["up"]) for relay in media]
+    yield "sipd_media_sessions", [((relay["address"],), relay["sessions"]) for relay in media]
     yield "sipd_certificate_expiry_seconds", _by(seen.certificates)
 
 

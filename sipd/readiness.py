@@ -26,7 +26,7 @@ def reasons(*, listening: bool, table: bool, store: bool, draining: bool) -> lis
 def answer(status: Mapping[str, Any]) -> dict[str, Any]:
     """What `/readyz` and `sipd healthy` say, of a node's status."""
     words = list(status["not_ready"])
-    return {"ready": not words, "reasons": {word: SENTENCES[word] for word in words}}
+    return {"ready": not words, "reasons": {word: SENTENCES.get(word, word) for word in words}}
 
 
 def alive(late: float) -> dict[str, Any]:

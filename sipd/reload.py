@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, TypeVar, cast
@@ -22,7 +22,16 @@ from sipd.routing import codec
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.model import Installation, Table, Tenant
 from sipd.routing.problem import Problem
-from sipd.routing.validate import Index, check_across, check_tenant, contribution, validate
+from sipd.routing.validate import (
+    Index,
+    check_across,
+    check_blocked,
+    check_installation,
+    check_tenant,
+    contribution,
+    suits_alike,
+    validate,
+)
 from sipd.store import Refused, StoredTable, TableStore
 
 log = logging.getLogger("sipd.reload")
@@ -258,27 +267,40 @@ class Recheck:
         self._installation: Installation | None = None
         self._tenants: dict[str, Tenant] = {}
         self._warnings: dict[str, list[Problem]] = {}
+        """By tenant; "" is the installation."""
+        self._blocked: list[Problem] = []
+        """Of all tenants, about networks that the installation blocks."""
         self._index = Index()
 
     def problems(self, table: Table) -> list[Problem]:
         """As `validate` gives them, apart from their order. A table with errors is not remembered."""
-        if table.installation is not self._installation:
+        installation, before = table.installation, self._installation
+        if before is None or not suits_alike(installation, before):
             return self._anew(table)
         tenants = {tenant.id: tenant for tenant in table.tenants}
         changed = [tenant for key, tenant in tenants.items() if self._tenants.get(key) is not tenant]
         gone = self._tenants.keys() - tenants.keys()
-        found = {tenant.id: check_tenant(tenant, table.installation) for tenant in changed}
+        found = {tenant.id: check_tenant(tenant, installation) for tenant in changed}
+        own = self._warnings.get("", []) if installation is before else check_installation(installation)
         for key in gone:
             self._index.remove(key)
         for tenant in changed:
             self._index.put(contribution(tenant))
         across = check_across(self._index, found)
-        if any(problem.is_error for problems in (across, *found.values()) for problem in problems):
+        if any(problem.is_error for problems in (own, across, *found.values()) for problem in problems):
             self._undo([*found, *gone])
             return validate(table)
-        self._tenants = tenants
-        self._warnings = {key: old for key, old in self._warnings.items() if key not in gone} | found
-        return [problem for problems in self._warnings.values() for problem in problems] + across
+        self._blocked = self._still_blocked(installation, found.keys(), gone)
+        self._installation, self._tenants = installation, tenants
+        self._warnings = {key: old for key, old in self._warnings.items() if key not in gone} | found | {"": own}
+        return [problem for problems in self._warnings.values() for problem in problems] + across + self._blocked
+
+    def _still_blocked(self, installation: Installation, changed: Set[str], gone: Set[str]) -> list[Problem]:
+        """Cheap for all tenants, where the networks are others; else of those that changed."""
+        if installation is not self._installation:
+            return check_blocked(self._index, installation)
+        kept = [problem for problem in self._blocked if problem.where[0] not in changed | gone]
+        return kept + check_blocked(self._index, installation, changed)
 
     def _anew(self, table: Table) -> list[Problem]:
         """Check everything, and remember it if it may go live."""
@@ -288,9 +310,12 @@ class Recheck:
         self._installation = table.installation
         self._tenants = {tenant.id: tenant for tenant in table.tenants}
         self._index = Index(contribution(tenant) for tenant in table.tenants)
+        self._blocked = check_blocked(self._index, table.installation)
         self._warnings = {}
+        blocked = set(self._blocked)
         for problem in problems:
-            self._warnings.setdefault(problem.where[0] if problem.where else "", []).append(problem)
+            if problem not in blocked:
+                self._warnings.setdefault(problem.where[0] if problem.where else "", []).append(problem)
         return problems
 
     def _undo(self, keys: list[str]) -> None:

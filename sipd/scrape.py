@@ -29,6 +29,8 @@ from sipd.net.http import Reply, Request
 from sipd.routing.lookup import Compiled
 from sipd.tally import Tally
 
+PART = 100
+"""Samples that are written in one step."""
 FRESH_SECONDS = 1.0
 """Who asks again within this time gets the same answer."""
 
@@ -96,8 +98,9 @@ class Scrape:
             await asyncio.sleep(0)
         written = []
         for name, found in samples(self._seen(census)):
-            written.append(text(name, found))
-            await asyncio.sleep(0)
+            for part in parts(name, found):
+                written.append(part)
+                await asyncio.sleep(0)
         return b"".join(written)
 
     def _seen(self, census: Census) -> Seen:
@@ -116,6 +119,16 @@ class Scrape:
 def as_reply(answer: Doc, good: str) -> Reply:
     """200 when what `good` names is true, else 503; the reasons are in the JSON."""
     return Reply(200 if answer[good] else 503, json.dumps(answer).encode() + b"\n", "application/json")
+
+
+def parts(name: str, found: list[Sample]) -> Iterator[bytes]:
+    """One metric's text in parts that take no long time each; its type and meaning are in the first."""
+    if NAMES[name].type == "histogram":  # few, and each is one whole
+        yield text(name, found)
+        return
+    for start in range(0, max(1, len(found)), PART):
+        whole = text(name, found[start : start + PART])
+        yield whole if not start else b"".join(whole.splitlines(keepends=True)[2:])
 
 
 class One(Collector):

@@ -9,13 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sipd.clock import Clock
-from sipd.config import Config, ConfigError, read_token
+from sipd.config import Config, read_token
 from sipd.core import Core
 from sipd.faults import Faults
-from sipd.listening import unusable
 from sipd.logs import EventLog
 from sipd.net.http import HttpServer
-from sipd.net.streams import bind_tcp
 from sipd.notify import Notifier
 from sipd.reload import Reloader
 
@@ -28,15 +26,21 @@ class Watch:
     """Told by the daemon of what happens. `status` is how the node is, `late` how many seconds its tick is overdue."""
 
     def __init__(
-        self, config: Config, clock: Clock, reloader: Reloader, status: Callable[[], Doc], late: Callable[[], float]
+        self,
+        config: Config,
+        sock: socket.socket | None,
+        clock: Clock,
+        reloader: Reloader,
+        status: Callable[[], Doc],
+        late: Callable[[], float],
     ) -> None:
-        """Raises ConfigError when the address of the metrics cannot be had."""
+        """`sock` is bound for HTTP; None: nobody may ask. Raises ConfigError for a token that cannot be used."""
         self._reloader = reloader
         self._status = status
         self._late = late
         self._notifier = Notifier()
         self._token = read_token(config.metrics_token_file) if config.metrics_token_file else ""
-        self._socket = bind(config)
+        self._socket = sock
         self._server: HttpServer | None = None
         self.lines = EventLog(clock.now, self._named, calls=config.log_calls)
         """Lines of the log for what the core tells."""
@@ -97,16 +101,3 @@ class Watch:
     def _named(self, tenant: str) -> str:
         index = self._reloader.running.compiled.tenants.get(tenant)
         return index.tenant.slug if index is not None else tenant
-
-
-def bind(config: Config) -> socket.socket | None:
-    """The socket of `--metrics`; None: nobody may ask. Raises ConfigError."""
-    if config.metrics is None:
-        return None
-    host, port = config.metrics
-    try:
-        return bind_tcp(host, port)
-    except OSError as error:
-        raise ConfigError(
-            unusable("metrics", f"[{host}]:{port}" if ":" in host else f"{host}:{port}", error)
-        ) from error

@@ -12,6 +12,7 @@ from panel.publishing import at_hand, checks
 from panel.publishing.rows import installation_of
 from panel.scope import TenantScope
 from sipd.routing.decision import Destination, destination, outbound_routes
+from sipd.routing.guards import guards_for
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, Guard, OutboundRule
 
@@ -87,7 +88,7 @@ def decided(index: TenantIndex, number: str, at: float, guards_of_all: tuple[Gua
 
 def _meant(guard: Guard, numbers: tuple[str, ...]) -> bool:
     """As it is dialled, or as it goes out."""
-    return any(number.startswith(guard.prefix) for number in numbers)
+    return bool(guards_for([guard], numbers))
 
 
 def _guarded(index: TenantIndex, guard: Guard, at: float, whose: str) -> Guarding:

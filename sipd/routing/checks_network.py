@@ -1,15 +1,15 @@
-"""Checks of the networks that the installation allows and blocks, and of the PBXs that are in blocked ones."""
+"""Checks of the networks that the installation allows and blocks, and which of them keep a source out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
 
-from sipd.routing.checks_scope import Problems, Scope, check_list
-from sipd.routing.checks_sources import Source, SourceMap, sources_of
+from sipd.routing.checks_scope import Problems, check_list
+from sipd.routing.checks_sources import Source, SourceMap
 from sipd.routing.checks_text import network_fault
 from sipd.routing.lookup import parse_source
-from sipd.routing.model import MAX_NETWORKS, Connection, Installation
+from sipd.routing.model import MAX_NETWORKS, Installation
 from sipd.routing.problem import Spot, show
 
 KINDS = ("allowed", "blocked")
@@ -29,20 +29,6 @@ def check_networks(spot: Spot, installation: Installation) -> Problems:
     for index, text in enumerate(installation.blocked):
         if text in allowed:
             yield spot.entry("blocked", None, index).error(f"{show(text)} is also allowed; remove it from one list.")
-
-
-def check_blocked(spot: Spot, connection: Connection, scope: Scope) -> Problems:
-    """Whether a PBX sends from where nothing is answered."""
-    installation = scope.installation
-    if not connection.enabled or not installation.blocked:
-        return
-    for place, source in sources_of(connection):
-        network = next(blocking(source, installation.allowed, installation.blocked), None)
-        if network is not None:
-            yield spot.entry("sources", None, place).warning(
-                f"{show(connection.sources[place])} is where the provider blocks {show(network)}, so what comes from "
-                "there gets no answer. Ask the provider to unblock it."
-            )
 
 
 def blocking(source: Source, allowed: tuple[str, ...], blocked: tuple[str, ...]) -> Iterator[str]:

@@ -42,6 +42,7 @@ def test_phones_that_register_themselves(as_cast: Callable[[str], Page], picture
     page.get_by_role("link", name="Phone settings").click()
     expect(page.get_by_text("This phone registers at Relay PBX itself")).to_be_visible()
     expect(page.get_by_role("main")).to_contain_text("the one of this user at Relay PBX")
+    expect(page.get_by_role("button", name="Copy sign-in name")).to_have_attribute("data-copy", "2101")
     looks.inspect(page, folder, "phone")
 
     page.goto("/t/globex/publish")

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from sipd.bridging import MAX_HELD
-from tests.unit.core.bench import PBX, End, connection
+from sipd.media import LEFT_SECONDS
+from tests.unit.core.bench import PBX, End, connection, table
+from tests.unit.core.crash import Life
 from tests.unit.core.house import acme, group, kinds
 from tests.unit.core.rtpengine import SAVP, SDP, MediaHouse, kept, marked, of_sdp, relayed
 
@@ -579,20 +581,83 @@ def test_the_trace_names_the_relay_and_no_key() -> None:
     assert media == ["offer through udp:192.0.2.8:2223", "answer through udp:192.0.2.8:2223"]
 
 
-def test_a_restart_deletes_what_rang_and_keeps_nothing_else() -> None:
-    """After kill -9 the store knows the sessions; those of calls that are gone are deleted."""
+def restarted(house: MediaHouse, life: Life) -> None:
+    """Killed and started again; a moment later it has deleted what nobody needs."""
+    life.restart()
+    house.passes(LEFT_SECONDS)
+
+
+def test_a_restart_deletes_what_rang() -> None:
     house = MediaHouse()
+    life = Life(house.bench, table(relayed()))
     phone = house.phone()
     house.rings()
     phone.take("INVITE")
-    stored = kept(house.bench)
-    assert len(stored) == len(house.relay.sessions) == 1
-    again = MediaHouse()
-    again.bench.relays = house.bench.relays
-    edge = type(again.bench.edge)(again.bench.settings, again.bench.edge.core.cipher, again.bench.random)
-    again.bench.edge = edge
-    edge.restore([("media", key, record) for key, record in stored.items()], again.bench.now)
-    edge.load(house.bench.edge.compiled, again.bench.now)
-    again.bench.collect()
+    assert len(house.relay.sessions) == 1
+    restarted(house, life)
     assert house.relay.sessions == {}
-    assert [change for change in edge.take_changes() if change[0] == "media"] == [("media", *stored, None)]
+    life.commit()
+    assert not [place for place in life.state if place[0] == "media"]
+
+
+def test_a_call_that_goes_on_after_a_restart_keeps_its_session() -> None:
+    house = MediaHouse(relays=2)
+    life = Life(house.bench, table(relayed()))
+    phone = house.phone()
+    invite, ok = house.talk(phone)
+    (name,) = house.relay.sessions
+    restarted(house, life)
+    assert list(house.relay.sessions) == [name]
+    phone.taken()
+    phone.send(phone.back(invite, "p", "INVITE", 1, body=SDP, Contact="<sip:p@10.0.0.9>", **of_sdp(SDP)))
+    reinvite = next(message for message in house.pbx.taken() if message.method == "INVITE")
+    assert reinvite.body == AVP
+    house.pbx.answer(reinvite, 200, body=SDP)
+    assert phone.taken()[-1].body == ANSWER
+    assert house.relay.heard[-1]["call-id"] == name.encode()
+    phone.send(phone.back(invite, "p", "ACK", 1))
+    house.pbx.send(house.pbx.within(ok, "BYE", 5))
+    assert house.relay.sessions == {}
+    life.end()
+
+
+def test_the_answer_to_a_late_offer_comes_after_a_restart() -> None:
+    house = MediaHouse()
+    life = Life(house.bench, table(relayed()))
+    phone = house.phone()
+    house.rings(body="")
+    phone.answer(phone.take("INVITE"), 200, "p", body=SDP)
+    house.pbx.take(100)
+    ok = house.pbx.take(200)
+    restarted(house, life)
+    phone.taken()
+    house.pbx.send(house.pbx.within(ok, "ACK", 1, body=SDP, **of_sdp(SDP)))
+    assert phone.take("ACK").body == ANSWER
+
+
+def test_a_call_moved_to_another_relay_is_found_there_after_a_restart() -> None:
+    house = MediaHouse(relays=2)
+    life = Life(house.bench, table(relayed()))
+    phone = house.phone()
+    _, ok = house.talk(phone)
+    house.relay.up = False
+    house.pbx.send(house.pbx.within(ok, "INVITE", 2, body=SDP, Contact=f"<sip:{PBX}>", **of_sdp(SDP)))
+    house.passes(3)
+    phone.answer(phone.taken()[0], 200, body=SDP)
+    house.pbx.send(house.pbx.within(ok, "ACK", 2))
+    house.relay.up = True
+    restarted(house, life)
+    house.pbx.send(house.pbx.within(ok, "UPDATE", 3, body=SDP, Contact=f"<sip:{PBX}>", **of_sdp(SDP)))
+    assert phone.taken()[-1].body == marked(1, "RTP/AVP", SDP)
+    house.pbx.send(house.pbx.within(ok, "BYE", 4))
+    house.passes(10)
+    assert [relay.sessions for relay in house.bench.relays] == [{}, {}]
+
+
+def test_a_store_that_lost_all_is_told_of_the_sessions_again() -> None:
+    house = MediaHouse()
+    house.talk(house.phone())
+    before = kept(house.bench)
+    house.bench.edge.restate()
+    again = [key for kind, key, record in house.bench.edge.take_changes() if kind == "media" and record]
+    assert again == list(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import os
 import socket
 import tomllib
@@ -41,6 +42,8 @@ TEXTS: Mapping[str, str] = {
     "control": "",
     "control_tcp": "",
     "control_token_file": "",
+    "control_certificate": "",
+    "control_plain": "off",
     "key_file": "",
     "node": "",
     "digest": "MD5,SHA-256",
@@ -127,6 +130,8 @@ class Config:
     metrics: Address | None = None
     """Where metrics and health are served over HTTP."""
     metrics_token_file: Path | None = None
+    control_certificate: Pair | None = None
+    """What `control_tcp` shows; None: it speaks without TLS."""
     digest: tuple[str, ...] = DIGESTS
     """Algorithms that phones are challenged with, in this order."""
     tls: Files = NO_FILES
@@ -457,6 +462,25 @@ def _files(found: Mapping[str, str], certificates: Sequence[str]) -> Files:
     )
 
 
+def _control_tcp(found: Mapping[str, str]) -> Address | None:
+    """Where the control channel listens on TCP: with a token, and with TLS unless nobody else can read along.
+
+    Raises ConfigError.
+    """
+    plain, text = parse_switch("control-plain", found["control_plain"]), found["control_tcp"]
+    if not text:
+        return None
+    address = parse_address(text, "control-tcp")
+    if not found["control_token_file"]:
+        raise ConfigError("control-tcp needs a token: name its file with --control-token-file FILE")
+    if not (found["control_certificate"] or plain or ipaddress.ip_address(address.host).is_loopback):
+        raise ConfigError(
+            f'control-tcp "{text}" would send the token and all secrets where others can read them; name a certificate '
+            "with --control-certificate CHAIN[=KEY], or, in a network of your own, allow it with --control-plain on."
+        )
+    return address
+
+
 def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapping[str, Sequence[str]]) -> Config:
     host, port = parse_advertise(found["advertise"])
     tls = _files(found, lists["tls_certificate"])
@@ -467,8 +491,6 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
         raise ConfigError(
             f'control "{control}" has more than {SOCKET_PATH_BYTES} bytes, the limit of a socket; take a shorter path.'
         )
-    if found["control_tcp"] and not found["control_token_file"]:
-        raise ConfigError("control-tcp needs a token: name its file with --control-token-file FILE")
     level = found["log_level"].lower()
     if level not in LEVELS:
         raise ConfigError(f'log-level "{level}" is none of {", ".join(LEVELS)}.')
@@ -480,7 +502,10 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
         advertise_port=port,
         state=state,
         control=control,
-        control_tcp=parse_address(found["control_tcp"], "control-tcp") if found["control_tcp"] else None,
+        control_tcp=_control_tcp(found),
+        control_certificate=(
+            parse_pair(found["control_certificate"], "control_certificate") if found["control_certificate"] else None
+        ),
         control_token_file=Path(found["control_token_file"]) if found["control_token_file"] else None,
         key_file=Path(found["key_file"]) if found["key_file"] else state / "key",
         node=found["node"] or socket.gethostname(),

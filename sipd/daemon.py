@@ -19,7 +19,7 @@ from typing import Any
 from sipd.chores import TICK_SECONDS, Chores
 from sipd.clock import Clock, Kept
 from sipd.config import Config, ConfigError, read_token
-from sipd.control import Control, NoPlaceError
+from sipd.control import Control, ControlCertificate, NoPlaceError
 from sipd.core import MakeCore
 from sipd.disk import Checkpointer
 from sipd.drain import Drain
@@ -135,7 +135,10 @@ class Daemon:
 
     def reload_certificates(self) -> str:
         """For connections made from now on; why the files could not be taken, or empty."""
-        return self._certificates.reload() if self._serving else "The node is not serving."
+        if not self._serving:
+            return "The node is not serving."
+        asked = self._control_certificate.reload() if self._control_certificate is not None else ""
+        return " ".join(filter(None, (self._certificates.reload(), asked)))
 
     # Life
 
@@ -143,6 +146,8 @@ class Daemon:
         """Everything that can fail for reasons that a person must mend, before the first packet."""
         config = self._config
         token = read_token(config.control_token_file) if config.control_token_file else ""
+        shown_to_panel = config.control_certificate
+        self._control_certificate = ControlCertificate(shown_to_panel) if shown_to_panel is not None else None
         try:
             self._certificates = Certificates(config.tls, self._counters)
         except CertificateError as error:
@@ -201,7 +206,7 @@ class Daemon:
         if self._config.control_tcp:
             address = self._config.control_tcp
             try:
-                await self._control.listen_tcp(address)
+                await self._control.listen_tcp(address, self._control_certificate)
             except OSError as error:
                 raise ConfigError(unusable("control-tcp", f"{address.host}:{address.port}", error)) from error
         for index, sock in enumerate(self._sockets):

@@ -12,6 +12,7 @@ from panel import audit
 from panel.actor import Actor
 from panel.errors import Invalid, NotFound
 from panel.models import Node
+from panel.publishing import at_hand
 from panel.publishing.live import ANSWER_SECONDS, CONNECT_SECONDS, moment
 from panel.publishing.node import NodeAwayError, NodeClient, NodeError
 from panel.secrets import vault
@@ -85,7 +86,9 @@ def _ask(node: Node, wanted: str) -> NodeBans:
 
 def _client(node: Node) -> NodeClient:
     token = vault().unseal(("node", node.id, "token"), node.token)
-    return NodeClient(node.control, token, connect_seconds=CONNECT_SECONDS, answer_seconds=ANSWER_SECONDS)
+    trusted = at_hand.config().control_authorities
+    timing = {"connect_seconds": CONNECT_SECONDS, "answer_seconds": ANSWER_SECONDS}
+    return NodeClient(node.control, token, authorities=trusted, **timing)
 
 
 def _ban(row: dict[str, Any]) -> Ban:

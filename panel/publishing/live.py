@@ -95,10 +95,11 @@ def renew(scope: TenantScope, connection_id: str) -> int:
 def _ask(scope: TenantScope, question: Callable[[NodeClient], A]) -> tuple[list[A], list[str]]:
     answers: list[A] = []
     away: list[str] = []
+    trusted = at_hand.config().control_authorities
     for name, control, token in _nodes(scope):
         timing = {"connect_seconds": CONNECT_SECONDS, "answer_seconds": ANSWER_SECONDS}
         try:
-            with NodeClient(control, token, **timing) as client:
+            with NodeClient(control, token, authorities=trusted, **timing) as client:
                 answers.append(question(client))
         except NodeError:
             away.append(name)

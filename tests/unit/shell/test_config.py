@@ -167,6 +167,24 @@ def test_control_over_tcp_needs_a_token() -> None:
         config.load({"control_tcp": "127.0.0.1:7000"}, {})
 
 
+REMOTE = {"control_tcp": "192.0.2.7:7000", "control_token_file": "token"}
+
+
+def test_control_beyond_this_machine_needs_a_certificate_or_an_explicit_word() -> None:
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.7:7000.*--control-certificate.*--control-plain on"):
+        config.load(REMOTE, {})
+    with pytest.raises(ConfigError, match='control-plain "yes" is neither on nor off'):
+        config.load({**REMOTE, "control_plain": "yes"}, {})
+    assert config.load({**REMOTE, "control_plain": "on"}, {}).control_certificate is None
+    found = config.load({**REMOTE, "control_certificate": "chain.pem=key.pem"}, {})
+    assert found.control_certificate == (Path("chain.pem"), Path("key.pem"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "[::1]"])
+def test_control_on_this_machine_needs_none(host: str) -> None:
+    assert config.load({**REMOTE, "control_tcp": f"{host}:7000"}, {}).control_tcp is not None
+
+
 def test_a_control_path_that_no_socket_can_have() -> None:
     with pytest.raises(ConfigError, match="shorter path"):
         config.load({"control": "/tmp/" + "x" * 110}, {})

@@ -74,6 +74,7 @@ bench: $(DEV) ## what the edge costs for each registration and call: alone, and 
 	@$(PY) bench/run.py
 	@$(PY) bench/restart.py
 	@$(PY) bench/flood.py
+	@$(PY) bench/registrations.py
 	@exec $(PY) bench/wire.py $(ARGS)
 
 lock: $(DEV) ## write the lock files anew (UPGRADE=1: with the newest versions)

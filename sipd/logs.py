@@ -86,19 +86,30 @@ REFUSED = ("method", "code", "reason", "source", "uri")
 CALL = ("direction", "from", "to")
 ENDED = (*CALL, "code", "reason", "by")
 REGISTRATION = ("state", "code", "reason")
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "refused": REFUSED,
+    "registration.changed": REGISTRATION,
+    "toll.stopped": ("prefix", "count", "limit", "reason"),
+    "source.banned": ("source", "reason", "seconds", "times"),
+    "pbx.down": ("address", "reason"),
+    "pbx.up": ("address",),
+    "media.down": ("address",),
+    "media.up": ("address",),
+}
+"""Events with a line of their own, and what of their detail is in it."""
 FAILED = ("refused", "unreachable")
 """States of an upstream registration."""
 
 
 class EventLog:
-    """Lines for refusals and failed registrations, and, when asked, for calls. `named` gives a tenant's slug."""
+    """Lines for refusals, failures and bans, and, when asked, for calls. `named` gives a tenant's slug."""
 
     def __init__(self, clock: Callable[[], float], named: Callable[[str], str], *, calls: bool = False) -> None:
         self._clock = clock
         self._named = named
         self._left, self._then = BURST, clock()
         self._suppressed = 0
-        self._kinds: dict[str, tuple[str, ...]] = {"refused": REFUSED, "registration.changed": REGISTRATION}
+        self._kinds = dict(KINDS)
         if calls:
             self._kinds |= {"call.started": CALL, "call.answered": (), "call.ended": ENDED}
 

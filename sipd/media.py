@@ -27,6 +27,8 @@ MAX_OWED = 50_000
 """Sessions to be deleted at one instance while it is down. The oldest is left to rtpengine's own timeout."""
 DELETES_AT_ONCE = 50
 """Requests to delete that wait for an answer of one instance."""
+LEFT_SECONDS = 1.0
+"""After a start, before what no call has adopted is deleted: an offer of the time before may still be under way."""
 RETRY_AFTER = 5
 
 NO_ROOM = (b"Ran out of ports", b"Parallel session limit reached", b"Load limit exceeded")
@@ -131,13 +133,16 @@ class MediaRelays:
     # -- health
 
     def begin(self, now: float) -> None:
-        """From now on each instance is asked whether it is there; what a restart left behind is deleted."""
+        """From now on each instance is asked whether it is there; what a restart left behind will be deleted."""
         if self._begun:
             return
         self._begun = True
         for instance in self.instances:
             instance.since = now
             self._ping(instance, now)
+        self._timers.set(now + LEFT_SECONDS, self._delete_left)
+
+    def _delete_left(self, now: float) -> None:
         by_address = {instance.address: instance for instance in self.instances}
         for (address, name), call in self._left.items():
             if address in by_address:

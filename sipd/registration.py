@@ -59,8 +59,11 @@ def key_of(tenant: str, user: str, connection: str) -> str:
     return f"{tenant} {user} {connection}"
 
 
-def wanted_of(index: TenantIndex, user: User, account: PbxAccount, connection: Connection) -> Wanted:
-    """The registration that one account of a user asks for."""
+def wanted_of(index: TenantIndex, user: User, connection: Connection) -> Wanted | None:
+    """The registration that a user's account at a connection asks for; None: it has none."""
+    account = account_of(index, user, connection)
+    if account is None:
+        return None
     hops, route = connection_hops(connection)
     return Wanted(
         account=account,
@@ -75,18 +78,15 @@ def wanted_of(index: TenantIndex, user: User, account: PbxAccount, connection: C
     )
 
 
-def wanted_of_tenant(index: TenantIndex | None) -> Iterator[Wanted]:
-    """All registrations of a tenant: of each user at each connection that is registered at on behalf of its users."""
+def accounts_to_register(index: TenantIndex | None) -> Iterator[tuple[User, Connection]]:
+    """Each user of a tenant with each connection that registers on behalf of its users."""
     if index is None or index.tenant.suspended:
         return
     for user in index.users_by_id.values():
         for entry in user.upstream:
             connection = index.connections.get(entry.connection)
-            if connection is None or connection.strategy != "on_behalf":
-                continue
-            account = account_of(index, user, connection)
-            if account is not None:
-                yield wanted_of(index, user, account, connection)
+            if connection is not None and connection.strategy == "on_behalf":
+                yield user, connection
 
 
 class Pbx:

@@ -8,6 +8,7 @@ time, the preferred one that serves. `pace` says when it may be sent, `health` w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
+from itertools import islice
 from typing import Any
 
 from sipd.auth import Proof
@@ -19,7 +20,17 @@ from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.uri import Uri
 from sipd.pace import Pace
-from sipd.registration import Home, Pbx, Registration, Sent, Wanted, key_of, same_home, wanted_of_tenant
+from sipd.registration import (
+    Home,
+    Pbx,
+    Registration,
+    Sent,
+    Wanted,
+    accounts_to_register,
+    key_of,
+    same_home,
+    wanted_of,
+)  # fmt: skip
 from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
 from sipd.sending import OTHER_SECONDS, Place, Sender, Sending, retry_after
@@ -76,7 +87,16 @@ class Upstream:
         self.ways = WayOut(wire, self.health)
         self._pace: Pace[Registration] = Pace(settings, timers, self._fraction, self._turn)
         self._pbxs: dict[tuple[tuple[Hop, ...], bool], Pbx] = {}
-        self._registrations: dict[str, Registration] = {}
+        self._registrations: dict[str, dict[str, Registration]] = {}
+        """By tenant, and key in the store."""
+        self._compiled: Compiled | None = None
+        """The table in force."""
+        self._to_compare: dict[str, None] = {}
+        """Tenants that changed since they were last looked at."""
+        self._comparing: Iterator[None] | None = None
+        self._comparing_timer: Timer | None = None
+        self._now = 0.0
+        """Of the batch under way."""
         self._leaving: dict[tuple[str, Home], Registration] = {}
         """No longer wanted, not yet taken back."""
         self._backlog: dict[Registration, None] = {}
@@ -88,15 +108,16 @@ class Upstream:
         self._kept: dict[str, dict[str, Any]] = {}
 
     def __iter__(self) -> Iterator[Registration]:
-        yield from self._registrations.values()
+        for of_tenant in self._registrations.values():
+            yield from of_tenant.values()
         yield from self._leaving.values()
 
     def snapshot(self) -> list[Registration]:
         """All that there are now, at little cost, to be looked at while they change."""
-        return [*self._registrations.values(), *self._leaving.values()]
+        return [*self]
 
     def __len__(self) -> int:
-        return len(self._registrations)
+        return sum(map(len, self._registrations.values()))
 
     # -- what the table wants
 
@@ -108,35 +129,67 @@ class Upstream:
             self._events.change("upstream", key, None)
 
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
-        """In the tenants that changed: register what is new, renew what changed, remove what is gone."""
-        wanted = {w.key: w for tenant in changed for w in wanted_of_tenant(compiled.tenants.get(tenant))}
-        ours = [r for r in self._registrations.values() if r.wanted.account.tenant in changed]
-        for registration in ours:
-            if registration.wanted.key not in wanted:
-                del self._registrations[registration.wanted.key]
-                self._leave(registration)
-        for key, new in wanted.items():
-            known = self._registrations.get(key)
-            if known is None:
-                self._begin(new, now)
-            elif known.wanted != new:
-                self._change(known, new, now)
-        if compiled.table.tenants:  # what is still kept from before a restart is wanted no more
-            for key in self._kept:
+        """In the tenants that changed: register what is new, renew what changed, remove what is gone.
+
+        What that is, is found in batches, in this turn of the loop and those that follow.
+        """
+        self._compiled = compiled
+        self._to_compare.update(dict.fromkeys(changed))
+        self._compare(now)
+
+    def _compare(self, now: float) -> None:
+        self._timers.cancel(self._comparing_timer)
+        self._comparing_timer = None
+        self._now = now
+        if self._comparing is None:
+            self._comparing = self._comparisons()
+        if sum(1 for _ in islice(self._comparing, BATCH)) == BATCH:
+            self._comparing_timer = self._timers.set(now + BATCH_PAUSE, self._compare)
+        else:
+            self._comparing = None
+        self._work_on()
+
+    def _comparisons(self) -> Iterator[None]:
+        """One step for each registration of the tenants that changed."""
+        while self._to_compare:
+            tenant = next(iter(self._to_compare))
+            del self._to_compare[tenant]
+            yield from self._compare_tenant(tenant)
+        if self._compiled is not None and self._compiled.table.tenants:
+            for key in self._kept:  # what is still kept from before a restart is wanted no more
                 self._events.change("upstream", key, None)
             self._kept.clear()
-        self._work_on()
+
+    def _compare_tenant(self, tenant: str) -> Iterator[None]:
+        index = self._compiled.tenants.get(tenant) if self._compiled is not None else None
+        ours = self._registrations.setdefault(tenant, {})
+        keys = {key_of(tenant, user.id, connection.id) for user, connection in accounts_to_register(index)}
+        for key in [key for key in ours if key not in keys]:
+            self._leave(ours.pop(key))
+            yield
+        for user, connection in accounts_to_register(index):
+            wanted = wanted_of(index, user, connection) if index is not None else None
+            if wanted is None:
+                continue
+            known = ours.get(wanted.key)
+            if known is None:
+                self._begin(wanted, self._now)
+            elif known.wanted != wanted:
+                self._change(known, wanted, self._now)
+            yield
+        if not ours:
+            del self._registrations[tenant]
 
     def _begin(self, wanted: Wanted, now: float) -> None:
         leaving = self._leaving.pop((wanted.key, wanted.home), None)
         if leaving is not None:  # wanted again before it was gone
             leaving.removing = False
-            self._registrations[wanted.key] = leaving
+            self._of_tenant(wanted)[wanted.key] = leaving
             self._renew(leaving, wanted)
             return
         registration = Registration(wanted, self._pbx(wanted), self._wire.token(16), self._wire.token(), now)
         registration.pbx.registrations[registration] = None
-        self._registrations[wanted.key] = registration
+        self._of_tenant(wanted)[wanted.key] = registration
         record = self._kept.pop(wanted.key, None)
         at = now
         if record is not None:
@@ -157,9 +210,12 @@ class Upstream:
         if registration.wanted.home == new.home:
             self._renew(registration, new)
             return
-        del self._registrations[new.key]
+        del self._of_tenant(new)[new.key]
         self._leave(registration)
         self._begin(new, now)
+
+    def _of_tenant(self, wanted: Wanted) -> dict[str, Registration]:
+        return self._registrations[wanted.account.tenant]
 
     def _renew(self, registration: Registration, wanted: Wanted) -> None:
         if registration.wanted.account != wanted.account:
@@ -215,8 +271,7 @@ class Upstream:
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream to a PBX ended, and with it the way that calls came in: register again, at the pace."""
         for registration in self._by_stream.pop(flow, ()):
-            current = self._registrations.get(registration.wanted.key) is registration
-            if current and registration.flow == flow and registration.state == "registered":
+            if registration.registered and registration.flow == flow:
                 self._soon(registration)
         self.health.ask(flow[:3], now)
         self._work_on()
@@ -224,9 +279,7 @@ class Upstream:
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these again now, at the PBX's pace; how many."""
         chosen = [
-            r
-            for r in self._registrations.values()
-            if r.wanted.account.tenant == tenant and connection in (None, r.wanted.account.connection)
+            r for r in self._registrations.get(tenant, {}).values() if connection in (None, r.wanted.account.connection)
         ]
         for registration in chosen:
             registration.attempts = 0

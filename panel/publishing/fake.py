@@ -40,6 +40,8 @@ class FakeNode:
         self.calls: list[Json] = []
         self.bans: list[Json] | None = []
         """None: it knows of none, as a release from before."""
+        self.condition: Json = {}
+        """What else its status tells."""
         self.raw_answers: list[bytes] = []
         """Sent instead of an answer, one by one."""
         self._server: socketserver.ThreadingUnixStreamServer | None = None
@@ -110,7 +112,8 @@ class FakeNode:
         spool = {"first": 1, "next": len(self.events) + 1}
         status: Json = {"version": self.version, "hash": self.hash, "since": self.since, "uptime": 12.5}
         status["refused_hash"] = self.refused_hash
-        return {"ok": True, **status, "problems": self.refuse, "counters": {"calls": 3}, "spool": spool}
+        told = {**status, **self.condition}
+        return {"ok": True, **told, "problems": self.refuse, "counters": {"calls": 3}, "spool": spool}
 
     def _do_load(self, request: Json) -> Json:
         manifest = request["manifest"]

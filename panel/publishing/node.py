@@ -28,6 +28,13 @@ MAX_ROUNDS = 3
 MAX_PROBLEMS = 1000
 """How many problems of one answer are kept."""
 
+NOT_READY: Mapping[str, str] = {
+    "not-listening": "It does not listen yet.",
+    "store": "It cannot write its state, and holds it in memory.",
+    "draining": "It drains: calls in progress go on, new ones are refused.",
+}
+"""Of the words in `not_ready` those that the pages do not tell already: a node without a table has no version."""
+
 Json = dict[str, Any]
 
 
@@ -70,6 +77,8 @@ class NodeStatus:
     problems: tuple[NodeProblem, ...] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
     spool: Mapping[str, int] = field(default_factory=dict)
+    trouble: str = ""
+    """Sentences: why it cannot serve calls as it should; empty: it can."""
 
     @property
     def running_since(self) -> datetime | None:
@@ -149,6 +158,7 @@ class NodeClient:
             problems=_problems(answer.get("problems")),
             counters=_counts(answer.get("counters")),
             spool=_counts(answer.get("spool")),
+            trouble=_trouble(answer),
         )
 
     def load(
@@ -389,6 +399,22 @@ def _objects(value: object) -> list[Json]:
 
 def _counts(value: object) -> dict[str, int]:
     return {str(name): _integer(count) for name, count in value.items()} if isinstance(value, dict) else {}
+
+
+def _trouble(answer: Json) -> str:
+    """What a status tells of readiness, store and media relays; older nodes tell less."""
+    found = [NOT_READY[word] for word in _words(answer.get("not_ready")) if word in NOT_READY]
+    store = answer.get("store")
+    if isinstance(store, dict) and _text(store.get("error")):
+        found.append(f"Its store says: {_text(store.get('error')).rstrip('.')}.")
+    silent = [_text(relay.get("address")) for relay in _objects(answer.get("media")) if relay.get("up") is False]
+    if silent:
+        found.append(f"Media relays that do not answer: {', '.join(silent)}.")
+    return " ".join(found)
+
+
+def _words(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def _problems(value: object) -> tuple[NodeProblem, ...]:

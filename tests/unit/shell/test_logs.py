@@ -84,6 +84,17 @@ def test_a_failed_registration_has_a_line_and_a_good_one_has_none(lines: Lines) 
     assert (lines.json[0]["user"], lines.json[0]["connection"]) == ("u", "c")
 
 
+def test_bans_stopped_tolls_and_silent_pbxs_have_lines(lines: Lines) -> None:
+    events().take([
+        {"kind": "source.banned", "detail": {"source": "10.0.0.9", "reason": "rate", "seconds": 60, "times": 1}},
+        {"kind": "toll.stopped", "tenant": "t-1", "user": "u", "detail": {"call": "c", "prefix": "00", "count": 9}},
+        {"kind": "pbx.down", "tenant": "t-1", "detail": {"address": "udp:10.0.0.1:5060", "reason": "silent"}},
+        {"kind": "binding.added", "tenant": "t-1", "detail": {}},
+    ])  # fmt: skip
+    assert [line["message"] for line in lines.json] == ["source banned", "toll stopped", "pbx down"]
+    assert (lines.json[1]["tenant"], lines.json[1]["call"], lines.json[1]["prefix"]) == ("acme", "c", "00")
+
+
 def test_calls_have_lines_when_that_is_asked_for(lines: Lines) -> None:
     begun = {"kind": "call.started", "tenant": "t-1", "detail": {"call": "c1", "direction": "in", "from": "sip:1@x"}}
     over = {"kind": "call.ended", "tenant": "t-1", "detail": {"call": "c1", "code": 200, "by": "caller"}}

@@ -452,5 +452,8 @@ class TableStore:
             log.error("what was read cannot be stored path=%s error=%r", self._path, str(error))
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def _text(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return _encode(value)

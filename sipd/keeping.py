@@ -37,7 +37,7 @@ LATER_SECONDS = 1.0
 MAX_HEAD = 8192
 """Bytes that are kept of the INVITE that began a call. Its Vias are left out beyond: then its caller is not answered
 after a restart. If that is not enough, the call is not kept."""
-MAX_LEG = 8192
+MAX_LEG = 4096
 """Characters of one dialog's names, addresses and routes; the answer to a call with more is not kept."""
 MAX_OK = 16_384
 """Bytes of a 2xx, or of an ACK with a body, that are kept to be sent again."""
@@ -112,7 +112,7 @@ class Keeping:
     def restate(self, calls: Iterable[Call]) -> None:
         """Write all calls once more: the store has lost what it had."""
         for call in calls:
-            self._changed[call] = {CALL} if call.pair is None else set(KINDS)
+            self._changed[call] = {CALL} if call.pair is None else {CALL, ANSWER}
 
     def _wait(self, place: tuple[str, str], call: Call | None, now: float) -> None:
         self._later[place] = call

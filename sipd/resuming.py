@@ -44,7 +44,7 @@ class Resuming:
         """By call and kind."""
 
     def restore(self, kind: str, key: str, record: Record) -> None:
-        self._records.setdefault(key, {})[kind] = record
+        self._records.setdefault(key, {})[kind] = record if isinstance(record, dict) else {}
 
     def load(self, now: float) -> None:
         """The first table is there."""

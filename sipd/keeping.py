@@ -32,7 +32,7 @@ TIMES = ("started", "answered", "session_at", "until_a", "until_b", "usages_a", 
 AHEAD = 100
 """CSeqs that are set apart in a record: so many requests go out in a dialog before it is written again, and the first
 one after a restart is above all that were sent (RFC 3261 12.2.1.1: only higher counts, a gap is no harm)."""
-LATER_SECONDS = 1.0
+LATER_SECONDS = 0.1
 """How long a change may wait that does no harm when it is lost: it goes with others, which are written anyway."""
 MAX_HEAD = 8192
 """Bytes that are kept of the INVITE that began a call. Its Vias are left out beyond: then its caller is not answered

@@ -11,12 +11,12 @@ from sipd.keeping import TIMES
 from sipd.message.message import Message
 from sipd.routing.model import Limits, Table
 from sipd.session import FIRST_CHECK, GRACE
-from tests.unit.core.bench import PBX, End, ack_of, table, tenant, two_tenants, wire
+from tests.unit.core.bench import PBX, End, ack_of, request_text, table, tenant, two_tenants, wire
 from tests.unit.core.crash import Life
 from tests.unit.core.house import House, acme, group, kinds
 from tests.unit.core.talk import CHALLENGE, Outgoing, Ringing, Talk, assert_nothing_left
 
-LATER = 2.0
+LATER = 0.2
 """Seconds after which all changes are stored, also those that may wait."""
 
 
@@ -221,12 +221,10 @@ def test_a_session_that_expired_meanwhile_ends_unless_it_is_refreshed_now() -> N
         life.restart(away=2000)
         if refreshes:
             talk.bench.pass_time(GRACE - 1)
-            for end in (talk.pbx, talk.phone):
-                end.answer(next(message for message in end.taken() if message.method == "OPTIONS"), 200)
             talk.pbx.send(talk.from_pbx("UPDATE", 2, Supported="timer", Session_Expires="1800"))
             answer(talk.phone, "UPDATE")
             talk.pbx.take(200)
-            talk.bench.pass_time(100)
+            talk.bench.pass_time(20)
             assert talk.bench.edge.calls(None, talk.bench.now)
             continue
         talk.bench.pass_time(GRACE + 1)
@@ -295,6 +293,17 @@ def test_nobody_who_acknowledges_ends_the_call() -> None:
     ring.bench.pass_time(40)
     assert (life.end()["reason"], life.end()["by"]) == ("No ACK", "edge")
     over(life)
+
+
+def test_a_bye_waits_only_shortly_for_an_ack_that_may_have_come_before() -> None:
+    ring = Ringing()
+    life = lived(ring)
+    ring.phone.answer(ring.invite, 200, "p")
+    life.restart(1.0)
+    ring.pbx.taken()
+    ring.phone.send(ring.from_phone("BYE", 2))
+    ring.bench.pass_time(4)
+    assert kinds(ring.pbx.taken())[:3] == [200, 200, "BYE"]
 
 
 def test_the_time_for_the_ack_was_over_meanwhile() -> None:
@@ -701,3 +710,27 @@ def test_a_call_costs_few_records_and_nothing_is_written_while_people_talk() -> 
     assert call_changes(ring) == []
     ring.bench.pass_time(LATER)
     assert sorted(call_changes(ring)) == ["call", "call.answer", "call.mark"]
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+def test_a_calling_phone_over_tcp_is_reached_where_it_comes_back(noticed: bool) -> None:
+    house = House()
+    life = lived(house, table(acme()))
+    phone = house.bench.end("203.0.113.1", 40001, "tcp")
+    contact = "<sip:101@10.0.0.9:5062;transport=tcp>"
+    phone.register(Contact=contact)
+    phone.call("+49", Contact=contact)
+    house.pbx.answer(house.pbx.take("INVITE"), 200, "p")
+    ok = phone.take(200)
+    phone.send(phone.within(ok, "ACK", ok.cseq.number))
+    invite = house.pbx.take("ACK")
+    life.restart()
+    if noticed:
+        house.bench.edge.flow_lost(phone.flow, house.bench.now)
+    back = house.bench.end("203.0.113.1", 40002, "tcp")
+    back.register(Contact=contact)
+    from_, to = invite.get("to") or "", invite.get("from") or ""
+    house.pbx.send(request_text("BYE", "sip:101@192.0.2.1", from_=from_, to=to, call_id=invite.call_id, cseq=9,
+                                via=house.pbx.sent_by, branch=house.pbx.branch(), headers={}))  # fmt: skip
+    house.pbx.take(200)
+    answer(back, "BYE")

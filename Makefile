@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PANEL ?= 127.0.0.1:8000
 SIP ?= 127.0.0.1:5060
+# Metrics and health of sipd over HTTP; off while empty
+METRICS ?= 127.0.0.1:9465
 VAR ?= var
 # TLS and secure WebSocket, off while empty: TLS=127.0.0.1:5061 WSS=127.0.0.1:8443, with TENANTRY_TLS_CERTIFICATE
 TLS ?=
@@ -13,6 +15,8 @@ ARGS ?=
 TARGET ?= siege
 SECONDS ?= 60
 AGAIN ?=
+# make soak: how much
+TRANSACTIONS ?= 200000
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -24,19 +28,19 @@ PAGES := $(shell find templates panel -name vendor -prune -o \( -name '*.html' -
 export TENANTRY_STATE_DIR := $(VAR)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo seed shell test check format lock fuzz bench clean
+.PHONY: help setup run demo seed shell test check format lock fuzz soak bench clean
 .DELETE_ON_ERROR:
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables of make run, and their values now: PANEL=$(PANEL) SIP=$(SIP) VAR=$(VAR) PYTHON=$(PYTHON)"
+	@echo "  Variables of make run, and their values now: PANEL=$(PANEL) SIP=$(SIP) METRICS=$(METRICS) VAR=$(VAR) PYTHON=$(PYTHON)"
 
 setup: $(RUN) $(VENDOR) ## install what running needs; the targets below do it by themselves
 	@:
 
-run: setup ## start panel and sipd on this machine, until Ctrl-C (PANEL=host:port SIP=host:port VAR=folder)
-	@exec $(PY) ops/run.py --panel $(PANEL) --sip $(SIP) --state $(VAR) $(if $(TLS),--tls $(TLS)) $(if $(WSS),--wss $(WSS))
+run: setup ## start panel and sipd on this machine, until Ctrl-C (PANEL=host:port SIP=host:port METRICS=host:port VAR=folder MEDIA=udp:host:port)
+	@exec $(PY) ops/run.py --panel $(PANEL) --sip $(SIP) --state $(VAR) $(if $(TLS),--tls $(TLS)) $(if $(WSS),--wss $(WSS)) $(if $(METRICS),--metrics $(METRICS)) $(MEDIA:%=--media %)
 
 demo: setup ## the whole story with real SIP on loopback, in under a minute
 	@exec $(PY) ops/demo.py
@@ -60,11 +64,15 @@ format: $(DEV) ## let ruff put the code into shape
 	@$(PY) -m ruff check --fix-only --quiet .
 	@$(PY) -m ruff format .
 
+soak: $(DEV) ## mixed traffic over a bad network for TRANSACTIONS=200000, while memory and open files are watched
+	@exec $(PY) tests/soak/run.py --transactions $(TRANSACTIONS)
+
 fuzz: $(DEV) ## try to break the edge for SECONDS=60 (TARGET=siege, bytes or parsers; AGAIN=file tries one input)
 	@exec $(PY) tests/fuzz/run.py $(TARGET) --seconds $(SECONDS) $(if $(AGAIN),--again $(AGAIN))
 
 bench: $(DEV) ## what the edge costs for each registration and call: alone, and beside Kamailio
 	@$(PY) bench/run.py
+	@$(PY) bench/restart.py
 	@exec $(PY) bench/wire.py $(ARGS)
 
 lock: $(DEV) ## write the lock files anew (UPGRADE=1: with the newest versions)

@@ -255,6 +255,9 @@ def commands(options: argparse.Namespace, control: Path) -> dict[str, list[str]]
     sipd = ["sipd", "run", "--listen", f"udp:{options.sip}", "--listen", f"tcp:{options.sip}"]
     for transport, place in secure(options).items():
         sipd += ["--listen", f"{transport}:{place}"]
+    sipd += ["--metrics", str(options.metrics)] if options.metrics else []
+    for relay in options.media:
+        sipd += ["--media", relay]
     sipd += ["--state", str(options.state / "sipd"), "--control", str(control)]
     sipd += ["--key-file", str(options.state / "installation.key")]
     panel = ["gunicorn", "--config", "ops/gunicorn.conf.py", "--bind", str(options.panel), "panel.app:create_app()"]
@@ -284,11 +287,12 @@ def serve(options: argparse.Namespace, env: dict[str, str], control: Path) -> No
 def welcome(options: argparse.Namespace, setup_link: str) -> None:
     first = f"\nCreate the provider's account with this link; it works once:\n  {setup_link}\n" if setup_link else ""
     also = "".join(f", {place} ({name.upper()})" for name, place in secure(options).items())
+    watched = f"  Watch   http://{options.metrics.reachable}/metrics, /healthz, /readyz\n" if options.metrics else ""
     text = f"""
 Tenantry runs.
   Panel   http://{options.panel.reachable}
   SIP     {options.sip} (UDP and TCP){also}
-  Data    {options.state}, logs in {options.state / "log"}
+{watched}  Data    {options.state}, logs in {options.state / "log"}
 {first}
 Ctrl-C stops it."""
     print(text, flush=True)
@@ -300,6 +304,10 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--sip", type=address, default="127.0.0.1:5060", metavar="HOST:PORT")
     parser.add_argument("--tls", type=address, metavar="HOST:PORT", help="SIP over TLS as well")
     parser.add_argument("--wss", type=address, metavar="HOST:PORT", help="SIP over secure WebSocket as well")
+    parser.add_argument("--metrics", type=address, metavar="HOST:PORT", help="metrics and health of sipd over HTTP")
+    parser.add_argument(
+        "--media", action="append", default=[], metavar="udp:HOST:PORT", help="ng port of an rtpengine; many times"
+    )
     parser.add_argument("--state", type=Path, default=Path("var"), metavar="FOLDER")
     parser.add_argument("--prepare", action="store_true", help="make the key and the database, and start nothing")
     return parser.parse_args()
@@ -325,6 +333,8 @@ def main() -> int:
             need_free(options.panel, socket.SOCK_STREAM, "PANEL")
             need_free(options.sip, socket.SOCK_DGRAM, "SIP")
             need_free(options.sip, socket.SOCK_STREAM, "SIP")
+            if options.metrics:
+                need_free(options.metrics, socket.SOCK_STREAM, "METRICS")
             for name, place in secure(options).items():
                 need_free(place, socket.SOCK_STREAM, name.upper())
             prepare(options.state, env)

@@ -22,9 +22,11 @@ FEATURES = (
     "panel.schedules",
     "panel.connections",
     "panel.numbers",
+    "panel.guards",
     "panel.live",
     "panel.publishing",
     "panel.nodes",
+    "panel.defence",
     "panel.activity",
 )
 """Each has a `views` module with a blueprint `bp`. A new feature is one line here."""

@@ -15,7 +15,7 @@ SECRET_FIELDS = frozenset({"sip_password", "password", "password_hash", "token",
 """Of these the audit keeps only that they are set, and that they changed."""
 HIDDEN = "(set)"
 CHANGED = "(changed)"
-LABEL_FIELDS = ("label", "slug", "email", "extension", "number", "name")
+LABEL_FIELDS = ("label", "slug", "email", "extension", "number", "prefix", "network", "name")
 
 
 def record(

@@ -42,7 +42,7 @@ class Config:
     edge_hosts: tuple[str, ...]
     """Names and addresses that are the edge itself; the first is what phones and PBXs are told."""
     control: str
-    """Control channel of the local node: `unix:/path` or `tcp:host:port`."""
+    """Control channel of the local node: `unix:/path`, `tls:host:port` or `tcp:host:port`."""
     secret_key: str
     """Signs cookies and forms."""
     smtp: Smtp | None = None
@@ -53,6 +53,8 @@ class Config:
     """How many reverse proxies stand in front and set X-Forwarded-For."""
     rate_storage: str = "memory://"
     """Where rate limits are counted; `redis://...` when several panels run."""
+    control_authorities: str = ""
+    """Which certificates nodes may show: a file of authorities, or fingerprints; empty: the system's authorities."""
     testing: bool = False
 
     @property
@@ -78,6 +80,7 @@ def from_env(env: Mapping[str, str] | None = None) -> Config:
         sip_port=_number(env, "TENANTRY_SIP_PORT", 5060),
         trusted_proxies=_number(env, "TENANTRY_TRUSTED_PROXIES", 0),
         rate_storage=env.get("TENANTRY_RATE_STORAGE", "memory://"),
+        control_authorities=env.get("TENANTRY_CONTROL_AUTHORITIES", ""),
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 from werkzeug.datastructures import MultiDict
 
 from panel.errors import Invalid
-from sipd.routing.checks_text import caller_id_fault
+from sipd.routing.checks_text import caller_id_fault, guarded_fault
 
 
 class Input(BaseModel):
@@ -26,6 +26,16 @@ def shown_number(text: str) -> str:
         raise ValueError(fault)
     return shown
 
+
+def guarded_prefix(text: str) -> str:
+    """The beginning of numbers that a guard is for, without what is for reading only. Raises ValueError."""
+    bare = "".join(character for character in text if character not in " /.-()")
+    if fault := guarded_fault(bare):
+        raise ValueError(fault)
+    return bare
+
+
+Prefix = AfterValidator(guarded_prefix)
 
 I = TypeVar("I", bound=Input)  # noqa: E741
 

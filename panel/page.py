@@ -32,6 +32,7 @@ TENANT_PAGES = (
     Entry("schedules.listing", "Business hours", icon="clock"),
     Entry("connections.listing", "Connections", icon="plug-connected"),
     Entry("numbers.listing", "Numbers", icon="hash"),
+    Entry("guards.listing", "Fraud guards", icon="shield-check"),
     Entry("live.calls", "Calls", icon="phone"),
     Entry("publishing.page", "Publish", icon="cloud-upload"),
     Entry("activity.activity", "Activity", icon="history"),
@@ -40,6 +41,7 @@ PROVIDER_PAGES = (
     Entry("tenants.listing", "Tenants", icon="building-community"),
     Entry("publishing.publications", "Publications", icon="versions"),
     Entry("nodes.listing", "Nodes", icon="server-2"),
+    Entry("defence.page", "Protection", icon="shield-lock"),
     Entry("activity.audit_log", "Audit log", icon="history"),
 )
 

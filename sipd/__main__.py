@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from sipd import commands, config, handmade, tuning
+from sipd import commands, config, handmade, logs, tuning
 from sipd.daemon import Daemon
 from sipd.edge import Edge
 from sipd.redact import BODIES
@@ -82,9 +81,17 @@ def parser() -> argparse.ArgumentParser:
         metavar="ADDRESS[:PORT]",
         help="in place of the system's; may be given many times",
     )
+    run.add_argument(
+        "--media",
+        action="append",
+        metavar="udp:ADDRESS:PORT",
+        help="ng port of an rtpengine, for connections with media relay; may be given many times",
+    )
     run.add_argument("--state", metavar="DIR", help="bindings, events and the last good table")
     run.add_argument("--control", metavar="PATH", help="Unix socket; default: control.sock in the state directory")
-    run.add_argument("--control-tcp", metavar="ADDRESS:PORT")
+    run.add_argument("--control-tcp", metavar="ADDRESS:PORT", help="where a panel on another machine asks this node")
+    run.add_argument("--control-certificate", metavar="CHAIN[=KEY]", help="PEM; what it is shown there, for TLS")
+    run.add_argument("--control-plain", choices=("on", "off"), help="on: without TLS even beyond this machine")
     run.add_argument("--control-token-file", metavar="FILE")
     run.add_argument("--key-file", metavar="FILE", help="the installation's key; default: key in the state directory")
     run.add_argument("--node", metavar="NAME", help="default: the host's name")
@@ -95,11 +102,19 @@ def parser() -> argparse.ArgumentParser:
         "--set", action="append", metavar="NAME=VALUE", help="times, rates and names; below; may be given many times"
     )
     run.add_argument(
+        "--metrics", metavar="ADDRESS:PORT", help="/metrics, /healthz and /readyz over HTTP; default: none"
+    )
+    run.add_argument("--metrics-token-file", metavar="FILE", help="whoever asks for /metrics needs this bearer token")
+    run.add_argument(
         "--drain",
         metavar="SECONDS",
         help="how long calls may go on after a signal to stop, new ones being refused; 0: not at all; default: 30",
     )
     run.add_argument("--log-level", choices=config.LEVELS)
+    run.add_argument("--log-format", choices=logs.FORMATS, help="of the lines of the log; default: logfmt")
+    run.add_argument(
+        "--log-calls", choices=("on", "off"), help="a line for each call that begins and ends; default: off"
+    )
     run.add_argument("--trace", choices=("on", "off"), help="whether calls are traced; default: on")
     run.add_argument("--trace-sample", metavar="SHARE", help="share of calls that is traced, 0 to 1; default: 1")
     run.add_argument("--trace-bodies", choices=BODIES, help="message bodies in traces; default: sdp, without its keys")
@@ -171,8 +186,9 @@ def add_asking(verbs: Verbs[argparse.ArgumentParser]) -> None:
         verb.add_argument(
             "--watch", metavar="SECONDS", nargs="?", type=float, const=2.0, help="print it again and again"
         )
-        if name != "status":
+        if name not in ("status", "bans"):
             verb.add_argument("--tenant", metavar="TENANT", help="id, short name or domain")
+    asking(verbs, "healthy", "exit with 0 when a running node can serve calls, with 1 and why when not", ask_healthy)
     trace = asking(verbs, "trace", "print what was said in calls, and why they went as they did", ask_trace)
     trace.add_argument("call", metavar="CALL", nargs="?", help="id of a trace, or a Call-ID; none: list the newest")
     trace.add_argument("--last", metavar="N", type=int, help="print the newest N whole")
@@ -184,6 +200,8 @@ def add_asking(verbs: Verbs[argparse.ArgumentParser]) -> None:
     trace.add_argument("--kind", choices=KINDS)
     trace.add_argument("--limit", metavar="N", type=int, default=20, help="lines of the list; default: 20")
     trace.add_argument("--full", action="store_true", help="print the messages as well")
+    unban = asking(verbs, "unban", "lift the ban of a source", ask_unban)
+    unban.add_argument("source", metavar="ADDRESS", help="as sipd bans prints it, or an address in it")
     hangup = asking(verbs, "hangup", "end a call in progress", ask_hangup)
     hangup.add_argument("call", metavar="CALL", help="its id, or the Call-ID of one of its legs")
     hangup.add_argument("--code", metavar="CODE", type=int, help="what a caller hears who is not answered yet")
@@ -215,7 +233,7 @@ def asking(
 def run_node(asked: argparse.Namespace) -> int:
     """`sipd run`."""
     settings = config.load(vars(asked), os.environ)
-    start_log(settings.log_level)
+    logs.start(settings.log_level, settings.log_format)
     cipher = AESSIV(config.read_key(settings.key_file))
     asyncio.run(serve(Daemon(settings, cipher, Edge)))
     return commands.OK
@@ -253,7 +271,7 @@ def ask(asked: argparse.Namespace, request: commands.Doc) -> commands.Doc:
 
 
 def ask_node(asked: argparse.Namespace) -> int:
-    """`sipd status`, `registrations` and `calls`."""
+    """`sipd status`, `registrations`, `calls` and `bans`."""
     while True:
         answer = ask(asked, {"do": asked.ask})
         if asked.watch and sys.stdout.isatty():
@@ -266,6 +284,11 @@ def ask_node(asked: argparse.Namespace) -> int:
             return commands.OK
         sys.stdout.flush()
         time.sleep(max(0.2, asked.watch))
+
+
+def ask_healthy(asked: argparse.Namespace) -> int:
+    """`sipd healthy`."""
+    return commands.healthy(ask(asked, {"do": "status"}), asked.json)
 
 
 def ask_trace(asked: argparse.Namespace) -> int:
@@ -303,6 +326,18 @@ def listed(asked: argparse.Namespace) -> commands.Doc:
     return request
 
 
+def ask_unban(asked: argparse.Namespace) -> int:
+    """`sipd unban`: 1 when there is no such ban."""
+    answer = ask(asked, {"do": "unban", "source": asked.source})
+    if asked.json:
+        commands.print_json(answer, sys.stdout)
+    elif answer["unbanned"]:
+        print(f"{commands.cell('source', asked.source)} is not banned any more.")
+    else:
+        print(f"{commands.cell('source', asked.source)} is not banned; sipd bans lists who is.")
+    return commands.OK if answer["unbanned"] else commands.WITH_ERRORS
+
+
 def ask_hangup(asked: argparse.Namespace) -> int:
     """`sipd hangup`."""
     request: commands.Doc = {"do": "hangup", "call": asked.call}
@@ -325,26 +360,6 @@ def ask_drain(asked: argparse.Namespace) -> int:
     else:
         print(commands.draining(answer))
     return commands.OK
-
-
-class LineFormatter(logging.Formatter):
-    """`key=value` lines in UTC; a message is `what happened key=value ...`, and stays on its line."""
-
-    converter = staticmethod(time.gmtime)
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line, but for tracebacks."""
-        at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
-        message = "".join(c if c.isprintable() else "?" for c in record.getMessage())
-        line = f"at={at}.{int(record.msecs):03d}Z level={record.levelname.lower()} from={record.name} {message}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
-
-
-def start_log(level: str) -> None:
-    """Log to standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(LineFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sipd.auth import PbxAccount, Proof, account_of
+from sipd.bridging import Bridge, Bridging
 from sipd.dialogs import (
     Dialog,
     Leg,
@@ -31,6 +32,7 @@ from sipd.history import Forward
 from sipd.keepalive import KeepAlive
 from sipd.keeping import Keeping, legs_of, rang
 from sipd.limits import CallLimits, Scope
+from sipd.media import Failure, MediaRelays, Result
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
@@ -39,6 +41,7 @@ from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.naming import DialogName, renamed
 from sipd.registrar import Binding, Registrar, preference
+from sipd.relayed import StableNames, challenges_of, credentials_of, passes
 from sipd.replacing import find_target
 from sipd.rounds import Round
 from sipd.routing.lookup import Compiled, TenantIndex
@@ -58,11 +61,16 @@ OK_LIFE = 64 * T1
 """How long a 2xx waits for its ACK (RFC 3261 13.3.1.4)."""
 DOUBT_SECONDS = 2.0
 """How long a BYE of ours waits for the ACK of a 2xx from before a restart: it may have come then."""
+PROOF_SECONDS = 10.0
+"""For a phone to answer a PBX's challenge to its INVITE."""
 MAX_TEXT = 200
 """Characters of a URI in a record."""
 MAX_DIALOGS = 20
 """Dialogs that the answers to one INVITE may make (RFC 3261 12.1.2 names no bound). Further 18x pass without one,
 and further 2xx, once the call is answered, are left to give up."""
+
+NO_SRTP = (415, 488, 606)
+"""What a phone says that takes no SRTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ class Core:
     """The table in force now."""
     ways: WayOut
     """To PBXs."""
+    media: MediaRelays
     peer_names: dict[Flow, frozenset[str]] = field(default_factory=dict)
     """DNS names in the verified certificates of those at the other end of TLS connections, as long as these last."""
 
@@ -93,7 +102,7 @@ class Call:
     __slots__ = (
         "answered_at", "asked", "branches", "by", "callee", "caller", "code", "connection", "direction", "ended",
         "forwarding", "forwards", "from_text", "group", "id", "index", "kept", "local_tags", "media", "pair", "parent",
-        "payers", "rang_before", "reason", "replaces", "request", "round", "scopes", "started", "to_text", "tx",
+        "payers", "rang", "rang_before", "reason", "replaces", "request", "round", "scopes", "started", "to_text", "tx",
         "visited",
     )  # fmt: skip
 
@@ -136,6 +145,8 @@ class Call:
         self.replaces = False
         """It takes the place of another (RFC 3891): it goes to that phone, and nowhere else when that fails."""
         self.started = now
+        self.rang = False
+        """Whether somebody has rung."""
         self.answered_at: float | None = None
         self.ended = False
         self.code, self.reason = 0, ""
@@ -180,9 +191,9 @@ class Branch:
     """One INVITE that we sent for a call, and the dialogs that its answers made."""
 
     __slots__ = (
-        "account", "bindings", "call", "call_id", "cancelled", "connection", "contact", "contact_over", "dialogs",
-        "done", "flow", "flows", "from_value", "headers", "least", "local_tag", "pinned", "proof", "rang", "rest",
-        "round", "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
+        "account", "bindings", "body", "bridge", "call", "call_id", "cancelled", "connection", "contact",
+        "contact_over", "dialogs", "done", "flow", "flows", "from_value", "headers", "least", "local_tag", "pinned",
+        "proof", "rang", "rest", "round", "scopes", "sending", "seq", "timer", "to_value", "uri", "user",
     )  # fmt: skip
 
     def __init__(
@@ -220,6 +231,9 @@ class Branch:
         self.pinned = False
         self.headers: list[Header] = []
         self.rest = b""
+        self.body = call.request.body
+        self.bridge: Bridge | None = None
+        """Its media relaying; None: its bodies pass untouched."""
         self.least = 0
         """Min-SE that its other end asked for (RFC 4028)."""
         self.account: PbxAccount | None = None
@@ -275,9 +289,13 @@ class Calls:
         self.dialogs: dict[tuple[str, str], Dialog] = {}
         """By our side of it: Call-ID and local tag (RFC 3261 12)."""
         self.sessions = Sessions(core, self)
+        self.bridging = Bridging(core)
         self.keeping = Keeping(core, self.sessions)
         self._sent: dict[str, Call] = {}
         """By the Call-IDs of our INVITEs: a PBX that is a proxy sends them back unchanged."""
+        self._unproved: dict[tuple[str, ...], Branch] = {}
+        """Those whose challenge a phone has to answer."""
+        self.names = StableNames(core.wire.token)
 
     def find(self, message: Message) -> Dialog | None:
         """The dialog of a request that came to us: our tag is in its To, the other end's in its From.
@@ -367,7 +385,30 @@ class Calls:
         self._core.events.leg(branch.call_id, call.id)
         self._core.events.step(call.id, "leg", f"INVITE to {branch.uri.partition(';')[0]}")
         self._sent[branch.call_id] = call
-        self._send_invite(branch, [], now)
+        self._offer(branch, now)
+
+    def _offer(self, branch: Branch, now: float) -> None:
+        """Send the INVITE, by way of the media relay if there is one."""
+        if self.bridging.wanted(branch.call, branch.connection):
+            self._bridge(branch, now)
+        else:
+            self._send_invite(branch, [], now)
+
+    def _bridge(self, branch: Branch, now: float) -> None:
+        """Send the INVITE when the media relay has rewritten its offer; at once if it makes none."""
+
+        def rewritten(result: Result, at: float) -> None:
+            if branch.cancelled or branch.done:  # meanwhile
+                self._end_branch(branch)
+                self.bridging.close(branch.bridge, at)
+            elif isinstance(result, Failure):
+                self.fail(branch, _without_media(result), at)
+            else:
+                branch.body = result
+                self._send_invite(branch, [], at)
+
+        if not self.bridging.offer_first(branch, rewritten, now):
+            self._send_invite(branch, [], now)
 
     def _send_invite(self, branch: Branch, credentials: list[Header], now: float) -> None:
         branch.seq += 1
@@ -397,9 +438,9 @@ class Calls:
                 *branch.route,
                 *branch.headers,
                 *self.sessions.offer(branch.call, branch.call.request, branch.least),
-                *credentials,
+                *(credentials_of(branch.call.request) if passes(branch.account) else credentials),
             ],
-            branch.call.request.body,
+            branch.body,
             branch.rest,
         )
 
@@ -410,15 +451,59 @@ class Calls:
             if not (response.status in (401, 407) and self._bye_again(sent, response, now)) and response.status >= 200:
                 self.keeping.told(sent.dialog, now)
             return
-        branch, status = sent, response.status
+        if sent.bridge is None:
+            self._heard(sent, response, now)
+        else:
+            self._heard_in_turn(sent, sent.bridge, response, now)
+
+    def _heard_in_turn(self, branch: Branch, bridge: Bridge, received: Message, now: float) -> None:
+        """What a callee says, in its order, with its session description rewritten."""
+
+        def rewrites(response: Message, at: float) -> bool:
+            if not self._brings_media(branch, response):
+                return False
+
+            def rewritten(result: Result, then: float) -> None:
+                try:
+                    if isinstance(result, Failure):
+                        self._unusable(branch, response, result, then)
+                    else:
+                        self._heard(branch, response.with_body(result), then)
+                finally:
+                    bridge.line.free(then)
+
+            return self.bridging.answer_first(branch, bridge, response, rewritten, at)
+
+        if not bridge.line.pass_on(received, rewrites, lambda response, at: self._heard(branch, response, at), now):
+            self._core.events.count("media.dropped")
+
+    def _brings_media(self, branch: Branch, response: Message) -> bool:
+        """Whether an answer to an INVITE says where media goes: not one that comes again, or that nobody wants."""
+        if not 100 < response.status < 300 or branch.done or branch.cancelled or branch.call.pair is not None:
+            return False
+        dialog = branch.dialogs.get(response.to.tag or "")
+        return dialog is None or not (dialog.acks or dialog.unacked)
+
+    def _unusable(self, branch: Branch, response: Message, failure: Failure, now: float) -> None:
+        """An answer without a way for its media: it is given up."""
+        self.cancel(branch, now)
+        if response.status >= 200:
+            self._heard(branch, response, now)  # acknowledged, and ended with BYE
+        if not branch.call.ended and branch.call.pair is None:
+            self.fail(branch, _without_media(failure), now)
+
+    def _heard(self, branch: Branch, response: Message, now: float) -> None:
+        status = response.status
         if status < 200:
             self._provisional(branch, response, now)
         elif status < 300:
             self._ok(branch, response, now)
         elif not branch.done:
-            if status in (401, 407) and self._authenticate(branch, response, now):
+            if status in (401, 407) and self._challenged(branch, response, now):
                 return
             if status == 422 and self._lengthen(branch, response, now):
+                return
+            if status in NO_SRTP and self._decrypt(branch, now):
                 return
             self.fail(branch, _final(response, from_phone=branch.pinned), now)
 
@@ -471,6 +556,9 @@ class Calls:
         branch.rang = branch.rang or response.status > 100
         if response.status == 100 or call.pair is not None or call.ended:
             return
+        if not call.rang:
+            call.rang = True
+            self._core.events.tally.ringing.note(now - call.started)
         dialog = self._dialog(branch, response)
         if dialog is None:
             rest = lines_to_pass(response, from_phone=branch.pinned)
@@ -554,6 +642,7 @@ class Calls:
         dialog.learn(response, branch.flow, self._core.wire, now)
         self._end_branch(branch)
         if call.pair is not None or call.ended or branch.cancelled:
+            self.bridging.close(branch.bridge, now)
             self.hang_up_unwanted(dialog, now)
             return
         self._answered(call, dialog, response, now)
@@ -564,6 +653,7 @@ class Calls:
             self._pair(dialog, now)
         call.pair = dialog.other
         call.answered_at = now
+        self._core.events.tally.answering.note(now - call.started)
         if dialog.branch is not None:
             self.hunting.answered(dialog.branch)
         for branch in call.active:
@@ -575,17 +665,60 @@ class Calls:
         self.dialogs[dialog.call_id, dialog.local_tag] = dialog
         data = self._relay_answer(call, dialog, response, now)
         self.await_ack(dialog.other, call.tx, data, now)
+        if dialog.branch is not None and dialog.branch.bridge is not None:
+            self.keep_media(call, dialog.branch.bridge)
         self.keeping.changed(call)
         self._core.events.add(now, "call.answered", tenant=call.index.tenant.id, call=call.id)
 
-    def _authenticate(self, branch: Branch, response: Message, now: float) -> bool:
-        """Answer the PBX's challenge with the user's credentials; False when we cannot."""
+    def keep_media(self, call: Call, bridge: Bridge) -> None:
+        """What a restart needs to go on with the media of a call that was answered."""
+        kept = self.bridging.kept(bridge)
+        if call.pair is not None and kept != call.media:
+            call.media = kept
+            self.keeping.began(call)
+
+    def _challenged(self, branch: Branch, response: Message, now: float) -> bool:
+        """Answer the PBX's challenge with the user's credentials, or have the phone do it; False when neither can."""
         if branch.cancelled or branch.proof is None:
             return False
+        if passes(branch.account):
+            self._pass_challenge(branch, response, now)
+            return True
         found = branch.proof.headers(response, "INVITE", branch.uri, self._core.wire.token())
         if found is not None:
             self._send_invite(branch, [*found], now)
         return found is not None
+
+    def _pass_challenge(self, branch: Branch, response: Message, now: float) -> None:
+        """The phone holds the password. Its INVITE with credentials goes on with this call, under the Call-ID that the
+        PBX has challenged (RFC 3261 22.2); when none comes, the call has failed."""
+        call, status, challenges = branch.call, response.status, challenges_of(response)
+        self._forget_all(branch)
+        self._core.events.step(call.id, "challenge", f"{status} of the PBX, for the phone to answer")
+        self._respond(call, status, response.reason, now, challenges)
+        call.tx.owner = None  # a CANCEL of that INVITE comes too late
+        self._core.timers.cancel(branch.timer)
+        final = Final(status, response.reason)
+        branch.timer = self._core.timers.set(now + PROOF_SECONDS, lambda at: self.fail(branch, final, at))
+        self._unproved[_attempt(call.request, call.index)] = branch
+
+    def resume(self, tx: ServerTransaction, index: TenantIndex, user: User, now: float) -> bool:
+        """Whether an INVITE is one that was challenged, with credentials: then its call goes on.
+
+        Raises BadMessage when the request's routes could not be used.
+        """
+        branch = self._unproved.get(_attempt(tx.request, index))
+        call = branch.call if branch is not None else None
+        if branch is None or call is None or call.caller is not user or call.request.uri != tx.request.uri:
+            return False
+        routes(tx.request)
+        del self._unproved[_attempt(tx.request, index)]
+        call.tx, call.request, tx.owner = tx, tx.request, call
+        self._core.layer.respond(tx, 100, build.response(tx.request, 100, received=tx.source[1:3]), now)
+        branch.body = call.request.body
+        self.watch(branch, now)
+        self._offer(branch, now)
+        return True
 
     def _lengthen(self, branch: Branch, response: Message, now: float) -> bool:
         """The session interval was our idea and is too small (RFC 4028 7.4): once more. Of the caller's: 422 passes."""
@@ -599,6 +732,14 @@ class Calls:
         self._send_invite(branch, [], now)
         return True
 
+    def _decrypt(self, branch: Branch, now: float) -> bool:
+        """A phone over TLS that takes no SRTP is offered plain RTP, once."""
+        bridge = branch.bridge
+        if branch.cancelled or bridge is None or not self.bridging.plainer(branch, bridge):
+            return False
+        self._bridge(branch, now)
+        return True
+
     def proof(self, account: PbxAccount | None) -> Proof:
         """For one request to a PBX: what it has answered to challenges."""
         return Proof(account, self._core.cipher)
@@ -608,6 +749,7 @@ class Calls:
     def fail(self, branch: Branch, final: Final, now: float) -> None:
         """A branch is over without an answer; what comes then is for `hunting` to say."""
         self._end_branch(branch)
+        self.bridging.close(branch.bridge, now)
         self._tell_early_end(branch, final.status, now)
         self._forget_all(branch)
         self.hunting.failed(branch, final, now)
@@ -641,9 +783,10 @@ class Calls:
         self, call: Call, status: int, reason: str, now: float, headers: Sequence[Header] = (), *, rule: str = ""
     ) -> None:
         """The edge itself ends a call that was not answered; counted and told as an event."""
+        call.tx.rule = rule
         self._core.events.add(
             now, "refused", tenant=call.index.tenant.id, rule=rule, call=call.id, code=status, reason=reason,
-            method="INVITE",
+            method="INVITE", call_id=call.request.call_id[:MAX_TEXT],
             source=f"{call.tx.source.transport}:{call.tx.source.host}:{call.tx.source.port}", uri=call.to_text,
         )  # fmt: skip
         self.finish(call, status, reason, now, headers)
@@ -682,6 +825,7 @@ class Calls:
         if not branch.done:
             self.cancel(branch, now, reason)
             self._end_branch(branch)
+            self.bridging.close(branch.bridge, now)
 
     def tell_forwarded(self, call: Call, now: float) -> None:
         """181 to the caller, in an early dialog of its own (RFC 3261 21.1.3, 12.1.1).
@@ -701,13 +845,18 @@ class Calls:
         self._core.layer.respond(call.tx, 181, data, now)
 
     def cancel(self, branch: Branch, now: float, reason: Header = b"") -> None:
-        if branch.cancelled or branch.sending is None:
+        if branch.cancelled:
             return
         branch.cancelled = True
-        self._core.sender.cancel(branch.sending, [reason], now)
+        if branch.sending is not None:  # else it waits for the media relay, and is not sent
+            self._core.sender.cancel(branch.sending, [reason], now)
 
     def _end_branch(self, branch: Branch) -> None:
         branch.done = True
+        if passes(branch.account):
+            attempt = _attempt(branch.call.request, branch.call.index)
+            if self._unproved.get(attempt) is branch:
+                del self._unproved[attempt]
         if branch.timer is not None:
             self._core.timers.cancel(branch.timer)
             branch.timer = None
@@ -736,6 +885,7 @@ class Calls:
         for branch in call.branches:
             self._sent.pop(branch.call_id, None)
             self._core.timers.cancel(branch.timer)
+            self.bridging.close(branch.bridge, now)
         for dialog in legs_of(call):
             if dialog.pending is not None:
                 dialog.pending.give_up(now)
@@ -960,6 +1110,11 @@ class Calls:
                 }
 
 
+def _attempt(request: Message, index: TenantIndex) -> tuple[str, ...]:
+    """What stays when an INVITE is sent once more, with credentials (RFC 3261 8.1.3.5)."""
+    return index.tenant.id, request.call_id, request.from_.tag or ""
+
+
 def _user_id(call: Call) -> str:
     user = call.callee or call.caller
     return user.id if user else ""
@@ -975,6 +1130,10 @@ def _connection_id(call: Call) -> str:
 def _plain_uri(text: str) -> str:
     """The URI without parameters, for records."""
     return text.partition(";")[0][:MAX_TEXT]
+
+
+def _without_media(failure: Failure) -> Final:
+    return Final(failure.status, failure.reason, failure.headers, rule=failure.rule)
 
 
 def _final(response: Message, *, from_phone: bool) -> Final:

@@ -23,6 +23,10 @@ class Chores:
         self._timer: asyncio.TimerHandle | None = None
         self.lag = Lag()
 
+    def overdue(self) -> float:
+        """Seconds since a tick should have come; 0 when it is on time."""
+        return max(0.0, asyncio.get_running_loop().time() - self._due) if self._timer is not None else 0.0
+
     def every(self, ticks: int, work: Callable[[], None]) -> None:
         """Do this every so many ticks."""
         self._work.append((ticks, work))

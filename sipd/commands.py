@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from sipd import ladder
+from sipd import ladder, readiness
 from sipd import replay as replaying
 from sipd.config import Address, ConfigError, is_address, parse_address
 from sipd.plain import NoKey, sealed
@@ -29,6 +29,7 @@ UPSTREAM = ("tenant", "user", "connection", "state", "code", "reason", "since", 
 BINDINGS = ("tenant", "user", "contact", "source", "transport", "expires", "user_agent")
 SUBSCRIPTIONS = ("tenant", "user", "connection", "event", "from", "to", "state", "expires")
 CALLS = ("since", "state", "tenant", "direction", "from", "to", "id")
+BANS = ("source", "reason", "times", "since", "until")
 TRACES = ("since", "kind", "from", "to", "code", "rule", "id")
 """Columns, in the order of their printing."""
 MIN_COLUMNS, DEFAULT_COLUMNS, MAX_COLUMNS = 80, 110, 160
@@ -224,9 +225,14 @@ def status(answer: Doc, out: TextIO = sys.stdout) -> None:
     since = f" since {when(answer['since'])}" if answer["hash"] else ""
     print(f"node      {cell('node', answer.get('node'))}, release {cell('release', answer.get('release'))}", file=out)
     print(f"table     {table}{since}", file=out)
+    if "ready" in answer:
+        print(f"ready     {'yes' if answer['ready'] else 'no: ' + '; '.join(why_not_ready(answer))}", file=out)
     print(f"uptime    {lasting(answer['uptime'])}", file=out)
     for listener in answer.get("listeners", ()):
         print(f"listens   {cell('listener', listener)}", file=out)
+    for relay in answer.get("media", ()):
+        state = f"{'up' if relay['up'] else 'DOWN'} since {when(relay['since'])}, {relay['sessions']} sessions"
+        print(f"media     {cell('media', relay['address'])} {state}", file=out)
     if answer.get("drain", {}).get("draining"):
         print(f"calls     {draining(answer['drain'])}", file=out)
     if answer.get("store", {}).get("state") == "failing":
@@ -263,6 +269,20 @@ def failing(store: Doc) -> str:
     return f"cannot write since {when(store['since'])}: {why}; {waits}"
 
 
+def why_not_ready(answer: Doc) -> list[str]:
+    """A sentence for each reason in a status; a word that this release does not know stands for itself."""
+    return [readiness.SENTENCES.get(word, cell("reason", word)) for word in answer["not_ready"]]
+
+
+def healthy(answer: Doc, as_json: bool, out: TextIO = sys.stdout) -> int:
+    """Print whether a node is ready, of its status, and return it as an exit code: for containers and scripts."""
+    if as_json:
+        print_json(readiness.answer(answer), out)
+    else:
+        print("ready" if answer["ready"] else "\n".join(why_not_ready(answer)), file=out)
+    return OK if answer["ready"] else WITH_ERRORS
+
+
 def print_numbers(numbers: Doc, out: TextIO) -> None:
     """Names and numbers in two columns; zeros are left out."""
     for name, count in sorted(numbers.items()):
@@ -282,6 +302,11 @@ def calls(answer: Doc, out: TextIO = sys.stdout) -> None:
     print_rows("calls", CALLS, answer["calls"], out)
 
 
+def bans(answer: Doc, out: TextIO = sys.stdout) -> None:
+    """Print the sources that get no answer for a while."""
+    print_rows("bans", BANS, answer["bans"], out)
+
+
 def traces(answer: Doc, out: TextIO = sys.stdout) -> None:
     """Print what is known of traces, one a line."""
     rows = [{**row, "kind": row["direction"] or row["kind"]} for row in answer["traces"]]
@@ -296,7 +321,9 @@ def trace(answer: Doc, full: bool, out: TextIO = sys.stdout) -> None:
         print(line.rstrip(), file=out)
 
 
-PRINTERS: dict[str, Callable[[Doc], None]] = {"status": status, "registrations": registrations, "calls": calls}
+PRINTERS: dict[str, Callable[[Doc], None]] = {
+    "status": status, "registrations": registrations, "calls": calls, "bans": bans,
+}  # fmt: skip
 """By request."""
 
 

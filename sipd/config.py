@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import os
 import socket
 import tomllib
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 from sipd import tuning
 from sipd.flow import SECURE, TRANSPORTS
+from sipd.logs import FORMATS
 from sipd.net.tls import Files, Pair
 from sipd.redact import BODIES
 from sipd.routing.seal import KEY_BYTES
@@ -40,10 +42,16 @@ TEXTS: Mapping[str, str] = {
     "control": "",
     "control_tcp": "",
     "control_token_file": "",
+    "control_certificate": "",
+    "control_plain": "off",
     "key_file": "",
     "node": "",
     "digest": "MD5,SHA-256",
     "log_level": "info",
+    "log_format": "logfmt",
+    "log_calls": "off",
+    "metrics": "",
+    "metrics_token_file": "",
     "tls_authorities": "",
     "tls_client_authorities": "",
     "tls_client_certificate": "",
@@ -57,11 +65,13 @@ TEXTS: Mapping[str, str] = {
 """Settings that are one text each, with their defaults."""
 LISTEN = ("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")
 DNS_SERVER_LIMIT = 8
+MEDIA_LIMIT = 64
 LISTS: Mapping[str, tuple[str, int]] = {
     "listen": ("udp:127.0.0.1:5060", LISTENER_LIMIT),
     "tls_certificate": ("/etc/tenantry/edge.pem", CERTIFICATE_LIMIT),
     "ws_origin": ("https://phone.example.com", ORIGIN_LIMIT),
     "dns_server": ("127.0.0.1:53", DNS_SERVER_LIMIT),
+    "media": ("udp:127.0.0.1:2223", MEDIA_LIMIT),
     "set": ("session_expires=1800", tuning.LIMIT),
 }
 """Settings that are lists of texts: an example of one, and how many are taken."""
@@ -114,6 +124,14 @@ class Config:
     key_file: Path
     node: str
     log_level: str
+    log_format: str = "logfmt"
+    log_calls: bool = False
+    """Whether calls have lines in the log."""
+    metrics: Address | None = None
+    """Where metrics and health are served over HTTP."""
+    metrics_token_file: Path | None = None
+    control_certificate: Pair | None = None
+    """What `control_tcp` shows; None: it speaks without TLS."""
     digest: tuple[str, ...] = DIGESTS
     """Algorithms that phones are challenged with, in this order."""
     tls: Files = NO_FILES
@@ -122,6 +140,8 @@ class Config:
     """Values of Origin that WebSockets may come with; none: any."""
     dns_servers: tuple[Address, ...] = ()
     """Name servers in place of the system's."""
+    media: tuple[Address, ...] = ()
+    """Media relays."""
     trace: bool = True
     """Whether calls are traced at all."""
     trace_sample: float = 1.0
@@ -222,6 +242,22 @@ def parse_dns_server(text: str) -> Address:
     return found
 
 
+def parse_media(texts: Sequence[str]) -> tuple[Address, ...]:
+    """`udp:127.0.0.1:2223` or `udp:[2001:db8::7]:2223` each. Raises ConfigError."""
+    found: list[Address] = []
+    for text in texts:
+        transport, _, rest = text.partition(":")
+        if transport != "udp":
+            raise ConfigError(f'media "{text}" does not begin with udp; write it like udp:127.0.0.1:2223.')
+        one = parse_address(rest, "media", text)
+        if not one.port or one.host in WILDCARDS:
+            raise ConfigError(f'media "{text}" is nowhere to send to; give the address and port of --listen-ng.')
+        if one in found:
+            raise ConfigError(f'media "{text}" is given twice; remove one.')
+        found.append(one)
+    return tuple(found)
+
+
 def parse_advertise(text: str, name: str = "advertise", whole: str | None = None) -> Advertised:
     """`HOST`, `HOST:PORT`, `[IPv6]:PORT` or a bare IPv6 address, for the setting `name`. Raises ConfigError."""
     if is_address(text) or not text:
@@ -269,10 +305,10 @@ def parse_digest(text: str) -> tuple[str, ...]:
     return names
 
 
-def parse_trace(text: str) -> bool:
+def parse_switch(name: str, text: str) -> bool:
     """`on` or `off`. Raises ConfigError."""
     if text not in ("on", "off"):
-        raise ConfigError(f'trace "{text}" is neither on nor off.')
+        raise ConfigError(f'{name} "{text}" is neither on nor off.')
     return text == "on"
 
 
@@ -426,6 +462,25 @@ def _files(found: Mapping[str, str], certificates: Sequence[str]) -> Files:
     )
 
 
+def _control_tcp(found: Mapping[str, str]) -> Address | None:
+    """Where the control channel listens on TCP: with a token, and with TLS unless nobody else can read along.
+
+    Raises ConfigError.
+    """
+    plain, text = parse_switch("control-plain", found["control_plain"]), found["control_tcp"]
+    if not text:
+        return None
+    address = parse_address(text, "control-tcp")
+    if not found["control_token_file"]:
+        raise ConfigError("control-tcp needs a token: name its file with --control-token-file FILE")
+    if not (found["control_certificate"] or plain or ipaddress.ip_address(address.host).is_loopback):
+        raise ConfigError(
+            f'control-tcp "{text}" would send the token and all secrets where others can read them; name a certificate '
+            "with --control-certificate CHAIN[=KEY], or, in a network of your own, allow it with --control-plain on."
+        )
+    return address
+
+
 def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapping[str, Sequence[str]]) -> Config:
     host, port = parse_advertise(found["advertise"])
     tls = _files(found, lists["tls_certificate"])
@@ -436,27 +491,35 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
         raise ConfigError(
             f'control "{control}" has more than {SOCKET_PATH_BYTES} bytes, the limit of a socket; take a shorter path.'
         )
-    if found["control_tcp"] and not found["control_token_file"]:
-        raise ConfigError("control-tcp needs a token: name its file with --control-token-file FILE")
     level = found["log_level"].lower()
     if level not in LEVELS:
         raise ConfigError(f'log-level "{level}" is none of {", ".join(LEVELS)}.')
+    if found["log_format"] not in FORMATS:
+        raise ConfigError(f'log-format "{found["log_format"]}" is none of {", ".join(FORMATS)}.')
     return Config(
         listen=listen,
         advertise_host=host,
         advertise_port=port,
         state=state,
         control=control,
-        control_tcp=parse_address(found["control_tcp"], "control-tcp") if found["control_tcp"] else None,
+        control_tcp=_control_tcp(found),
+        control_certificate=(
+            parse_pair(found["control_certificate"], "control_certificate") if found["control_certificate"] else None
+        ),
         control_token_file=Path(found["control_token_file"]) if found["control_token_file"] else None,
         key_file=Path(found["key_file"]) if found["key_file"] else state / "key",
         node=found["node"] or socket.gethostname(),
         log_level=level,
+        log_format=found["log_format"],
+        log_calls=parse_switch("log-calls", found["log_calls"]),
+        metrics=parse_address(found["metrics"], "metrics") if found["metrics"] else None,
+        metrics_token_file=Path(found["metrics_token_file"]) if found["metrics_token_file"] else None,
         digest=parse_digest(found["digest"]),
         tls=tls,
         ws_origins=tuple(lists["ws_origin"]),
         dns_servers=tuple(map(parse_dns_server, lists["dns_server"])),
-        trace=parse_trace(found["trace"]),
+        media=parse_media(lists["media"]),
+        trace=parse_switch("trace", found["trace"]),
         trace_sample=parse_number("trace_sample", found["trace_sample"], 0, 1),
         keeping=parse_keeping(found),
         drain=parse_number("drain", found["drain"], 0, DRAIN_LIMIT),

@@ -1,7 +1,8 @@
 """The control channel: one JSON object per line, request and answer in turn (docs/architecture.md).
 
-Over the Unix socket the file's mode (0600) is the permission; over TCP the first request is `hello` with
-the token. Whatever comes in, the answer is one line; a line that cannot be answered for is the last one.
+Over the Unix socket the file's mode (0600) is the permission; over TCP, which is TLS between machines, the first
+request is `hello` with the token. Whatever comes in, the answer is one line; a line that cannot be answered for is the
+last one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import os
 import socket
+import ssl
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -20,6 +22,7 @@ from typing import Any
 
 from sipd.config import Address, ConfigError
 from sipd.net.threads import DaemonThreads
+from sipd.net.tls import Pair
 
 log = logging.getLogger("sipd.control")
 
@@ -41,6 +44,31 @@ BACKLOG = 32
 Doc = dict[str, Any]
 Handler = Callable[[Doc, float], Awaitable[Doc]]
 """Takes the request and the loop's time of its first byte. Raises RequestError."""
+
+
+class ControlCertificate:
+    """What the control channel shows over TLS, for connections made from now on."""
+
+    def __init__(self, pair: Pair) -> None:
+        """Raises ConfigError."""
+        self._pair = pair
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if problem := self.reload():
+            raise ConfigError(problem)
+
+    def reload(self) -> str:
+        """Read the files anew; why they could not be taken, or empty. Then those in use stay."""
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._pair, password=_no_password)
+            self.context.load_cert_chain(*self._pair, password=_no_password)
+        except (OSError, ValueError) as error:
+            return f"The control certificate {self._pair.chain} cannot be used with its key {self._pair.key}: {error}."
+        return ""
+
+
+def _no_password() -> str:
+    raise ValueError("the key is locked with a password; take one without")
 
 
 class RequestError(ValueError):
@@ -111,11 +139,14 @@ class Control:
         self._path = path
         self._servers.append(await asyncio.start_unix_server(self._trusted, sock=sock, backlog=BACKLOG))
 
-    async def listen_tcp(self, address: Address) -> Address:
-        """Serve on TCP, by token; the address that was bound. Raises OSError."""
+    async def listen_tcp(self, address: Address, certificate: ControlCertificate | None = None) -> Address:
+        """Serve on TCP, by token, over TLS if there is a certificate; the address that was bound. Raises OSError."""
         if not self._token:
             raise ValueError("the control channel over TCP needs a token")
-        server = await asyncio.start_server(self._untrusted, address.host, address.port, backlog=BACKLOG)
+        secure: dict[str, Any] = {}
+        if certificate is not None:
+            secure = {"ssl": certificate.context, "ssl_handshake_timeout": HELLO_SECONDS}
+        server = await asyncio.start_server(self._untrusted, address.host, address.port, backlog=BACKLOG, **secure)
         self._servers.append(server)
         return Address(*server.sockets[0].getsockname()[:2])
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from sipd.census import Census
 from sipd.flow import Answer, Flow, Query, TlsName
 from sipd.message.framing import FramingError
 from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
 from sipd.store import Change
+from sipd.tally import Tally
 from sipd.trace import Tracer
 
 Doc = dict[str, Any]
@@ -33,7 +35,13 @@ class Asked(Protocol):
 
     def hang_up(self, name: str, tenant: str | None, code: int, reason: str, now: float) -> str: ...
 
+    def bans(self) -> list[Doc]: ...
+
+    def unban(self, source: str, now: float) -> bool: ...
+
     def vitals(self) -> dict[str, int]: ...
+
+    def media_relays(self) -> list[Doc]: ...
 
 
 class Core(Asked, Protocol):
@@ -44,6 +52,8 @@ class Core(Asked, Protocol):
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None: ...
 
+    def shuts_out(self, host: str, transport: str) -> bool: ...
+
     def bad_frame(self, error: FramingError, flow: Flow, now: float) -> None: ...
 
     def flow_lost(self, flow: Flow, now: float) -> None: ...
@@ -52,6 +62,8 @@ class Core(Asked, Protocol):
 
     @property
     def tls_names(self) -> Mapping[tuple[str, str, int], TlsName]: ...
+
+    def media_received(self, data: bytes, instance: int, now: float) -> None: ...
 
     def resolved(self, query: Query, answer: Answer, now: float) -> None: ...
 
@@ -75,9 +87,16 @@ class Core(Asked, Protocol):
 
     def lookups_to_start(self) -> list[Query]: ...
 
+    def media_to_send(self) -> list[tuple[bytes, int]]: ...
+
     def take_events(self) -> list[Doc]: ...
 
     def take_changes(self) -> list[Change]: ...
+
+    @property
+    def tally(self) -> Tally: ...
+
+    def census(self) -> tuple[Census, Iterator[None]]: ...
 
 
 MakeCore = Callable[[Settings, Cipher, Callable[[int], bytes]], Core]

@@ -19,19 +19,21 @@ from typing import Any
 from sipd.chores import TICK_SECONDS, Chores
 from sipd.clock import Clock, Kept
 from sipd.config import Config, ConfigError, read_token
-from sipd.control import Control, NoPlaceError
+from sipd.control import Control, ControlCertificate, NoPlaceError
 from sipd.core import MakeCore
 from sipd.disk import Checkpointer
 from sipd.drain import Drain
 from sipd.faults import Faults
 from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at
 from sipd.grounds import allow_files, lock_state
-from sipd.listening import advertised, bind_all, shown, unusable
+from sipd.listening import advertised, bind_all, bind_metrics, shown, shown_media, unusable
 from sipd.message.framing import FramingError
+from sipd.net.relays import RelaySockets
 from sipd.net.resolve import Resolver
 from sipd.net.streams import Security, Streams
 from sipd.net.tls import CertificateError, Certificates
 from sipd.net.udp import Received, UdpListener
+from sipd.readiness import reasons
 from sipd.reload import Reloader
 from sipd.requests import Requests, release
 from sipd.routing.lookup import Compiled
@@ -40,6 +42,7 @@ from sipd.settings import Settings
 from sipd.store import Change, Store, TableStore
 from sipd.traces import TraceStore
 from sipd.vitals import limits, memory
+from sipd.watch import Watch
 
 log = logging.getLogger("sipd.daemon")
 
@@ -90,7 +93,11 @@ class Daemon:
         """Start, serve until `stop`, end cleanly. Raises ConfigError when it cannot start."""
         lock = lock_state(self._config)
         try:
-            self._open()
+            gc.disable()  # it would look at all that is restored again and again, and find nothing
+            try:
+                self._open()
+            finally:
+                gc.enable()
             try:
                 await self._start()
                 await self._stop.wait()
@@ -117,11 +124,21 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.leave)
-        loop.add_signal_handler(signal.SIGHUP, self.reload_certificates)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+
+    def reload(self) -> None:
+        """Read the certificates anew, and tell the service manager."""
+        if self._serving:
+            self._watch.reloading()
+            self.reload_certificates()
+            self._watch.started()
 
     def reload_certificates(self) -> str:
         """For connections made from now on; why the files could not be taken, or empty."""
-        return self._certificates.reload() if self._serving else "The node is not serving."
+        if not self._serving:
+            return "The node is not serving."
+        asked = self._control_certificate.reload() if self._control_certificate is not None else ""
+        return " ".join(filter(None, (self._certificates.reload(), asked)))
 
     # Life
 
@@ -129,18 +146,21 @@ class Daemon:
         """Everything that can fail for reasons that a person must mend, before the first packet."""
         config = self._config
         token = read_token(config.control_token_file) if config.control_token_file else ""
+        shown_to_panel = config.control_certificate
+        self._control_certificate = ControlCertificate(shown_to_panel) if shown_to_panel is not None else None
         try:
             self._certificates = Certificates(config.tls, self._counters)
         except CertificateError as error:
             raise ConfigError(str(error)) from error
         self._sockets = bind_all(config.listen)
+        watching = bind_metrics(config.metrics, self._sockets)
         self._store = Store(config.state / "state.db", self._counters)
         self._tables = TableStore(config.state / "table.db")
         self._checkpointer = Checkpointer([config.state / "state.db", config.state / "table.db"])
         self.listeners = advertised(config, self._sockets)
         self._settings = Settings(
             listeners=self.listeners, node=config.node, digest=config.digest, trace=config.trace,
-            trace_sample=config.trace_sample, **config.tuned,  # type: ignore[arg-type]  # `tuning` has checked them
+            trace_sample=config.trace_sample, media=tuple(map(shown_media, config.media)), **config.tuned,  # type: ignore[arg-type]  # `tuning` has checked them
         )  # fmt: skip
         self._reloader = Reloader(
             self._tables, release(), self._settings.own_hosts, self._swap, self._note, self._clock.shown
@@ -158,11 +178,13 @@ class Daemon:
         draw = random.SystemRandom().randrange
         self._resolver = Resolver(self._resolved, self._counters, self.listeners, draw, config.dns_servers)
         hosts = {index: listener.host for index, listener in enumerate(self.listeners)}
-        security = Security(self._certificates, self._tls_name, config.ws_origins)
+        security = Security(self._certificates, self._tls_name, config.ws_origins, self._core.shuts_out)
         self._streams = Streams(
             asyncio.get_running_loop(), self, hosts, self._counters, security=security, limit=allow_files()
         )
         self._udp: dict[int, UdpListener] = {}
+        self._media = RelaySockets(asyncio.get_running_loop(), config.media, self._media_received, self._counters)
+        self._watch = Watch(config, watching, self._clock, self._reloader, self._requests.state, self._chores.overdue)
 
     def _restore(self, changes: list[Change]) -> None:
         """State and table from before; a clock that goes on with what they were stored by."""
@@ -177,17 +199,19 @@ class Daemon:
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         sys.setswitchinterval(SWITCH_SECONDS)
+        gc.freeze()
         gc.set_threshold(*GARBAGE)
+        await self._watch.serve(self._core, self._certificates.expiries, self._counters, self._faults)
         await self._listen_control()
         if self._config.control_tcp:
             address = self._config.control_tcp
             try:
-                await self._control.listen_tcp(address)
+                await self._control.listen_tcp(address, self._control_certificate)
             except OSError as error:
                 raise ConfigError(unusable("control-tcp", f"{address.host}:{address.port}", error)) from error
         for index, sock in enumerate(self._sockets):
             if sock.type == socket.SOCK_DGRAM:
-                self._udp[index] = UdpListener(loop, sock, index, self._received, self._counters)
+                self._udp[index] = UdpListener(loop, sock, index, self._received, self._counters, self._core.shuts_out)
                 self._udp[index].start()
             else:
                 await self._streams.listen(sock, index, self.listeners[index].transport)
@@ -197,10 +221,11 @@ class Daemon:
         self._keep_clock()
         for ticks, work in (
             (1, self._look_at_clock), (1, self._keep_state), (1, self._keep_traces), (1, self._drain.look),
-            (OFTEN, self._look_at_files), (SELDOM, self._keep_clock),
+            (1, self._watch.tick), (OFTEN, self._look_at_files), (SELDOM, self._keep_clock),
         ):  # fmt: skip
             self._chores.every(ticks, work)
         self._chores.start()
+        self._watch.started()
         log.info("started node=%s listen=%s", self._config.node, ",".join(map(shown, self.listeners)))
         self.started.set()
 
@@ -215,6 +240,7 @@ class Daemon:
 
     async def _end(self) -> None:
         started, self._serving = self._serving, False
+        self._watch.stopping()
         self._chores.stop()
         for task in (*self._tasks, *([self._leaving] if self._leaving else ())):
             task.cancel()
@@ -222,6 +248,7 @@ class Daemon:
         for listener in self._udp.values():
             listener.close()
         await self._streams.close()
+        self._media.close()
         self._resolver.close()
         for sock in self._sockets:
             sock.close()
@@ -236,6 +263,7 @@ class Daemon:
         self._traces.close()
         self._requests.close()
         self._reloader.close()
+        self._watch.close()
         self._checkpointer.stop()
         self._store.close()
         self._tables.close()
@@ -283,6 +311,12 @@ class Daemon:
         """Who shall be there, as the core knows."""
         return expected_at(flow) or self._core.tls_names.get(flow[:3])
 
+    def _media_received(self, batch: list[tuple[bytes, int]]) -> None:
+        now = self._clock.now()
+        for data, number in batch:
+            self._faults.tell("media_received", self._core.media_received, data, number, now)
+        self._settle()
+
     def _resolved(self, query: Query, answer: Answer) -> None:
         self._faults.tell("resolved", self._core.resolved, query, answer, self._clock.now())
         self._soon()
@@ -315,8 +349,12 @@ class Daemon:
             events = events + self._events
             self._events = []
         self._store.commit(core.take_changes(), events)
+        if events:
+            self._watch.take(events)
         for data, flow in core.datagrams_to_send():
             self._send(data, flow)
+        for data, number in core.media_to_send():
+            self._media.send(data, number)
         for query in core.lookups_to_start():
             self._resolver.start(query)
         if core.faults:
@@ -406,7 +444,13 @@ class Daemon:
 
     def _shell(self) -> Doc:
         """For `status`: what the shell knows."""
+        not_ready = reasons(
+            listening=self._serving, table=bool(self._reloader.running.parts), store=not self._store.failing,
+            draining=self._drain.since is not None,
+        )  # fmt: skip
         return {
+            "ready": not not_ready,
+            "not_ready": not_ready,
             "node": self._config.node,
             "release": release(),
             "pid": os.getpid(),
@@ -416,6 +460,8 @@ class Daemon:
             "queues": {
                 "traces": self._traces.waiting,
                 "events": self._store.spool.mark.next - self._store.spool.mark.first,
+                "udp": sum(listener.waiting for listener in self._udp.values()),
+                "lookups": self._resolver.waiting,
             },
             "traces_on_disk": self._traces.held,
             "store": {**self._store.state(self._clock.shown()), "table": not self._reloader.unstored},

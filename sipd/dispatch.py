@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
-from sipd.auth import Authenticator, Verdict, account_of, at_pbx, find_realms
+from sipd.auth import Authenticator, Checked, Verdict, account_of, at_pbx, find_realms
 from sipd.callerid import is_anonymous
 from sipd.calls import Core
 from sipd.flow import WEB, Flow
+from sipd.guard import RETRY_AFTER, Admission, Guard, place_of
 from sipd.hunting import Hunting
 from sipd.message import build
 from sipd.message.build import Header
@@ -16,8 +15,10 @@ from sipd.message.uri import Uri, called
 from sipd.methods import ALLOW, UNDERSTOOD, not_taken, not_understood
 from sipd.passing import Passing
 from sipd.registrar import Refused, asks_for_flow, path_of
-from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound
-from sipd.routing.lookup import NOBODY, Source, TenantIndex
+from sipd.relayed import Line, dial, line_named, speaks_as
+from sipd.relaying import Relaying
+from sipd.routing.decision import Decision, Step, decide_dialled, decide_from_pbx, decide_outbound, destination
+from sipd.routing.lookup import NOBODY, TenantIndex
 from sipd.routing.model import Connection, Group, User
 from sipd.session import too_small
 from sipd.subscriptions import Subscriptions
@@ -30,9 +31,9 @@ OPENS_SUBSCRIPTION = frozenset(("SUBSCRIBE", "REFER"))
 """RFC 6665, and the implicit subscription of RFC 3515."""
 STATE_AT_PBX = frozenset(("SUBSCRIBE", "PUBLISH"))
 """What is known of a user is known to the PBX, not to the user's phones (RFC 3903, RFC 4235, RFC 3842)."""
-MUTE_MEMORY = 100_000
-"""Sources whose refusals are counted; the oldest are forgotten."""
 WARN_CODE = 399
+MAX_CALL_ID = 200
+"""Characters of a Call-ID in a record."""
 MAX_METHOD = 32
 """Characters of a method in a record."""
 
@@ -41,24 +42,28 @@ class Dispatcher:
     """Decides who a request is from and who gets it; every refusal is an event with its rule."""
 
     def __init__(
-        self, core: Core, hunting: Hunting, passing: Passing, subscriptions: Subscriptions, authenticator: Authenticator
-    ) -> None:
+        self, core: Core, hunting: Hunting, passing: Passing, subscriptions: Subscriptions,
+        authenticator: Authenticator, guard: Guard, relaying: Relaying,
+    ) -> None:  # fmt: skip
         self._core = core
         self._hunting = hunting
         self._passing = passing
         self._subscriptions = subscriptions
         self._authenticator = authenticator
+        self._relaying = relaying
+        self._guard = guard
         self.retry_after = 0
         """Seconds after which a new call may be tried again; 0: it is taken now."""
-        self._refusals: OrderedDict[tuple[str, str, int], tuple[int, float]] = OrderedDict()
 
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         request = tx.request
         refusal = self._unfit(tx)
         if refusal is not None:
-            self._refuse_unfit(tx, *refusal, now)
+            status, headers = refusal
+            self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
         elif self.retry_after and begins_call(request):
-            self._refuse_unfit(tx, 503, [("Retry-After", str(self.retry_after))], now, "draining")
+            headers = [("Retry-After", str(self.retry_after))]
+            self._refuse(tx, Decision("draining", 503, build.REASONS[503]), now, headers)
         elif request.method == "REGISTER":
             self._register(tx, now)
         else:
@@ -88,11 +93,11 @@ class Dispatcher:
             return 422, small
         return self._subscriptions.unfit(request) if request.method == "SUBSCRIBE" else None
 
-    def _refuse_unfit(
-        self, tx: ServerTransaction, status: int, headers: list[Header], now: float, rule: str = "unfit"
-    ) -> None:
-        if self._is_heard(tx.source, now):
-            self._refuse(tx, Decision(rule, status, build.REASONS[status]), now, headers)
+    def turn_away(self, tx: ServerTransaction, admission: Admission, now: float) -> None:
+        """A request of a source that sends too many, or none that is wanted."""
+        if admission is Admission.BUSY:
+            tx.rule = "busy"
+            self._answer_once(tx, 503, now, [("Retry-After", str(RETRY_AFTER))])
         else:
             self._drop(tx)
 
@@ -108,16 +113,16 @@ class Dispatcher:
         realm = next((r for r in find_realms(tx.request) if table.tenant_of(r)), None)
         if realm is not None or self._is_a_phone(tx):
             self._from_phone(tx, realm, now)
-        elif self._is_a_pbx(source):
+        elif self._guard.whose(source).known:
             self._from_pbx(tx, now)
         elif table.tenant_of(tx.request.from_.uri.host) is not None:
             self._from_phone(tx, None, now)
         else:
-            self._unknown_source(tx, now)
+            self._refuse(tx, Decision("unknown-source", 403, "Forbidden"), now)
 
     def _alive(self, tx: ServerTransaction, now: float) -> None:
         """Whether the edge is there may be asked by all: phones before they register, monitors; but not without end."""
-        if self._is_heard(tx.source, now):
+        if self._guard.blame(tx.source, "alive", now):
             self._capabilities(tx, now)
         else:
             self._drop(tx)
@@ -129,55 +134,16 @@ class Dispatcher:
         users = self._core.registrar.users_at(source)
         if not users:
             return False
-        if not self._whose(source).at_home(source.port):
+        if not self._guard.whose(source).at_home(source.port):
             return True
         index = table.tenant_of(sender.host)
         user = index.user(sender.user or "") if index is not None else None
         return index is not None and user is not None and (index.tenant.id, user.id) in users
 
-    def _is_a_pbx(self, source: Flow) -> bool:
-        """Whether a connection of some tenant says that its PBX sends from here."""
-        return self._whose(source).known
-
-    def _whose(self, source: Flow) -> Source:
-        """The connections that may send from there, by address, transport and certificate."""
-        names = self._core.peer_names.get(source, NOBODY)
-        return self._core.table().sources.find(source.host, source.port, source.transport, names)
-
-    def _is_strange(self, source: Flow) -> bool:
-        """Whether neither a PBX nor a phone is known there."""
-        return not (self._is_a_pbx(source) or self._core.registrar.has_phone_at(source))
-
-    def _is_heard(self, source: Flow, now: float) -> bool:
-        """Whether it gets an answer: a stranger does, until it has asked too often."""
-        return not self._is_strange(source) or not self._muted(source, now)
-
-    def _unknown_source(self, tx: ServerTransaction, now: float) -> None:
-        decision = Decision("unknown-source", 403, "Forbidden")
-        if self._muted(tx.source, now):
-            self._drop(tx)
-        else:
-            self._refuse(tx, decision, now)
-
     def _drop(self, tx: ServerTransaction) -> None:
         """No answer at all."""
-        self._core.events.count("muted")
+        self._core.events.tally.request(tx.method, 0, "muted")
         self._core.layer.destroy(tx)
-
-    def _muted(self, source: Flow, now: float) -> bool:
-        """Count a refusal; whether this source has had so many that it gets no more answers for a while."""
-        settings, key = self._core.settings, source[:3]
-        count, until = self._refusals.pop(key, (0, 0.0))
-        if until <= now:
-            count, until = 0, now + settings.mute_window
-        count += 1
-        muted = count > settings.mute_after
-        if count == settings.mute_after + 1:
-            until = now + settings.mute_time
-        self._refusals[key] = (count, until)
-        if len(self._refusals) > MUTE_MEMORY:
-            self._refusals.popitem(last=False)
-        return muted
 
     # -- from a PBX
 
@@ -195,13 +161,11 @@ class Dispatcher:
             table, source.host, source.port, source.transport, uri.user or "", uri.host, local_domain, at,
             self._core.peer_names.get(source, NOBODY), steps,
         )  # fmt: skip
+        tx.rule = decision.rule
         if tracer is not None and steps:
             tracer.decided(steps, f"rule {decision.rule}" if decision.accepted else "")
         if not decision.accepted:
-            if decision.rule == "unknown-source":
-                self._unknown_source(tx, now)
-            else:
-                self._refuse(tx, decision, now)
+            self._refuse(tx, decision, now)
         elif request.method == "INVITE":
             self._hunting.from_pbx(tx, decision, now)
         elif request.method == "PUBLISH":  # the edge keeps nobody's state
@@ -237,7 +201,9 @@ class Dispatcher:
 
     def _capabilities(self, tx: ServerTransaction, now: float) -> None:
         """OPTIONS to the edge itself: it is alive (RFC 3261 11.2)."""
-        self._answer(tx, 200, now, [ALLOW, ("Accept", "*/*"), ("Supported", ", ".join(sorted(UNDERSTOOD)))])
+        tx.rule = "capabilities"
+        answer = self._answer_once if self._guard.is_stranger(tx.source) else self._answer
+        answer(tx, 200, now, [ALLOW, ("Accept", "*/*"), ("Supported", ", ".join(sorted(UNDERSTOOD)))])
 
     # -- from a phone
 
@@ -256,7 +222,8 @@ class Dispatcher:
         if index is None:
             self._refuse(tx, Decision("foreign-sender", 403, "Forbidden"), now)
             return
-        user = self._authenticated(tx, index, now)
+        line = line_named(index, sender)
+        user = self._authenticated(tx, index, now) if line is None else self._accepted(tx, index, line, now)
         if user is None:
             return
         if request.uri[:4].lower() == "tel:":  # what a user dials is dialled in its tenant
@@ -268,8 +235,41 @@ class Dispatcher:
             self._hunting.from_phone(tx, index, user, uri, now)
         elif request.method == "OPTIONS" and uri.user is None:
             self._capabilities(tx, now)
+        elif line is not None:
+            self._pass_to_its_pbx(tx, index, line, uri, now)
         else:
             self._pass_on(tx, index, user, uri, now)
+
+    def _accepted(self, tx: ServerTransaction, index: TenantIndex, line: Line, now: float) -> User | None:
+        """The user whose phone holds the account at the PBX, where it sends from the flow over which the PBX accepted
+        its registration, and as nobody else; else the answer is given here. The PBX may want to know more."""
+        at_home = self._core.registrar.accepted_at((index.tenant.id, line.user.id), line.connection.id, tx.source, now)
+        if index.tenant.suspended:
+            self._refuse(tx, Decision("suspended", 403, "Forbidden", tenant=index), now)
+        elif not at_home:
+            self._refuse(tx, Decision("foreign-sender", 403, "Forbidden", tenant=index), now)
+        elif not speaks_as(tx.request, line):
+            self._refuse(tx, Decision("not-own-identity", 403, "Forbidden", tenant=index, user=line.user), now)
+        else:
+            return self._in_rate(tx, index, line.user, now)
+        return None
+
+    def _pass_to_its_pbx(self, tx: ServerTransaction, index: TenantIndex, line: Line, uri: Uri, now: float) -> None:
+        """What such a phone sends goes to its PBX, whoever it is for."""
+        own = self._is_here(index, uri.host)
+        dialled = dial(index, line, uri.user or "")
+        station = destination(index, uri.user or "", None) if own and tx.method in STATE_AT_PBX else None
+        if dialled.connection is None:
+            self._refuse(tx, Decision(dialled.rule, dialled.status, "Not Found", tenant=index, user=line.user), now)
+            return
+        named = dialled.number
+        if station is not None and station.user is not None:
+            named = _name_at(line.connection, index, station.user, line.user)
+        target = at_pbx(line.connection, named) if own else str(Uri.build(uri.user, uri.host, uri.port))
+        self._to_connection(tx, index, line.user, line.connection, target, now)
+
+    def _is_here(self, index: TenantIndex, host: str) -> bool:
+        return self._core.table().stands_for(index, host) or index.has_pbx_at(host)
 
     def _pass_on(self, tx: ServerTransaction, index: TenantIndex, user: User, uri: Uri, now: float) -> None:
         """A phone's MESSAGE or the like: to a user of its own tenant, else out through the PBX."""
@@ -277,6 +277,7 @@ class Dispatcher:
         dialled = decide_dialled(index, uri.user or "", None) if own else decide_outbound(index, uri.user or "")
         default = index.connections.get(index.tenant.default_connection)
         station = dialled.user or dialled.group
+        tx.rule = dialled.rule
         if tx.method in STATE_AT_PBX and default is not None and dialled.connection is None and uri.user:
             named = _name_at(default, index, station, user) if station is not None else uri.user
             self._to_connection(tx, index, user, default, at_pbx(default, named), now)
@@ -304,18 +305,55 @@ class Dispatcher:
         if index.tenant.suspended:
             self._refuse(tx, Decision("suspended", 403, "Forbidden", tenant=index), now)
             return None
-        verdict, user = self._authenticator.check(tx.request, index, now)
-        if verdict is Verdict.GOOD:
-            return user
-        self._core.events.count(f"auth.{verdict.value}")
-        agent = tx.request.get("user-agent") or ""
-        realm, stale = index.tenant.primary_domain, verdict is Verdict.STALE
-        web = tx.source.transport in WEB
-        headers: list[Header] = list(self._authenticator.challenges(realm, agent, stale=stale, now=now, web=web))
-        if verdict is Verdict.WRONG:
-            self._note(tx, Decision("wrong-credentials", 401, "Unauthorized", tenant=index), now)
-        self._answer_once(tx, 401, now, headers)
+        source = tx.source
+        checked = self._authenticator.check(tx.request, index, place_of(source.host), now)
+        if checked.username and self._has_guessed(tx, index, checked.username, now):
+            self._core.events.count("auth.guessed")
+            self._guard.blame(source, "wrong-credentials", now, proven=True)
+            self._drop(tx)
+        elif checked.user is not None:
+            self._guard.prove(source, now)
+            return self._in_rate(tx, index, checked.user, now)
+        elif self._may_try_again(tx, index, checked, now):
+            tx.rule = "challenge"
+            self._challenge(tx, index, now, stale=checked.verdict is Verdict.STALE)
+        else:
+            self._drop(tx)
         return None
+
+    def _in_rate(self, tx: ServerTransaction, index: TenantIndex, user: User, now: float) -> User | None:
+        """The user, if the tenant may send so many; else the answer is given here."""
+        if self._guard.admits_user(tx.method, tx.source, index.tenant.id, now):
+            return user
+        tx.rule = "busy"
+        self._answer(tx, 503, now, [("Retry-After", str(RETRY_AFTER))])
+        return None
+
+    def _has_guessed(self, tx: ServerTransaction, index: TenantIndex, username: str, now: float) -> bool:
+        """Whether too many passwords of this user were tried from there; not where its own phone is registered."""
+        if not self._guard.has_guessed(tx.source, index.tenant.id, username, now):
+            return False
+        user = index.user(username)
+        return user is None or (index.tenant.id, user.id) not in self._core.registrar.users_at(tx.source)
+
+    def _may_try_again(self, tx: ServerTransaction, index: TenantIndex, checked: Checked, now: float) -> bool:
+        """Whether credentials that did not do are answered with a challenge."""
+        self._core.events.count(f"auth.{checked.verdict.value}")
+        if checked.verdict is Verdict.WRONG:
+            if not self._guard.wrong(tx.source, index.tenant.id, checked.username, now):
+                return False
+            self._note(tx, Decision("wrong-credentials", 401, "Unauthorized", tenant=index), now)
+            return True
+        return checked.verdict is Verdict.STALE or self._guard.blame(tx.source, "challenge", now)
+
+    def _challenge(self, tx: ServerTransaction, index: TenantIndex, now: float, *, stale: bool) -> None:
+        agent, web = tx.request.get("user-agent") or "", tx.source.transport in WEB
+        headers: list[Header] = list(
+            self._authenticator.challenges(
+                index.tenant.primary_domain, agent, place_of(tx.source.host), stale=stale, now=now, web=web
+            )
+        )
+        self._answer_once(tx, 401, now, headers)
 
     # -- REGISTER
 
@@ -328,6 +366,10 @@ class Dispatcher:
             index = table.tenant_of(request.to.uri.host)
         if index is None:
             self._refuse(tx, Decision("unknown-domain", 404, "Not Found"), now)
+            return
+        line = line_named(index, request.to.uri)
+        if line is not None and not index.tenant.suspended:
+            self._relay_registration(tx, index, line, now)
             return
         user = self._authenticated(tx, index, now)
         if user is None:
@@ -343,8 +385,22 @@ class Dispatcher:
             self._refuse(tx, decision, now, list(refused.headers))
             return
         self._core.events.count("registered")
+        tx.rule = "register"
         headers = [*(("Contact", contact) for contact in contacts), *self._way_headers(request, tx.source)]
         self._answer(tx, 200, now, headers)
+
+    def _relay_registration(self, tx: ServerTransaction, index: TenantIndex, line: Line, now: float) -> None:
+        """Whether it is the user's, the PBX says."""
+        if self._has_guessed(tx, index, line.user.extension, now):
+            self._core.events.count("auth.guessed")
+            self._drop(tx)
+            return
+        try:
+            headers = self._way_headers(tx.request, tx.source)
+            self._relaying.register(tx, index, line, headers, now)
+        except Refused as refused:
+            decision = Decision("register", refused.status, refused.reason, tenant=index)
+            self._refuse(tx, decision, now, list(refused.headers))
 
     def _way_headers(self, request: Message, flow: Flow) -> list[Header]:
         """A phone that asked for a flow of its own is told that it has one, and how often to keep it alive (RFC 5626 6,
@@ -361,16 +417,20 @@ class Dispatcher:
     def _refuse(
         self, tx: ServerTransaction, decision: Decision, now: float, headers: list[Header] | None = None
     ) -> None:
+        stranger = self._guard.is_stranger(tx.source)
+        if decision.user is None and not self._guard.blame(tx.source, decision.rule, now):
+            self._drop(tx)
+            return
         headers = list(headers or [])
         if decision.warning:
             headers.append(("Warning", f'{WARN_CODE} {self._core.settings.user_agent} "{decision.warning}"'))
         self._note(tx, decision, now)
-        answer = self._answer_once if self._is_strange(tx.source) else self._answer
+        answer = self._answer_once if stranger else self._answer
         answer(tx, decision.status, now, headers, decision.reason)
 
     def _note(self, tx: ServerTransaction, decision: Decision, now: float) -> None:
         """The event of a refusal; nothing of credentials is in it."""
-        source = tx.source
+        source, tx.rule = tx.source, decision.rule
         self._core.events.count(f"refused.{decision.rule}")
         self._core.events.add(
             now, "refused",
@@ -379,6 +439,7 @@ class Dispatcher:
             user=decision.user.id if decision.user else "",
             rule=decision.rule, code=decision.status, reason=decision.reason, method=tx.method[:MAX_METHOD],
             source=f"{source.transport}:{source.host}:{source.port}", uri=tx.request.uri.partition(";")[0][:200],
+            call_id=tx.request.call_id[:MAX_CALL_ID],
         )  # fmt: skip
 
     def _answer_once(
@@ -389,8 +450,16 @@ class Dispatcher:
         headers: list[Header] | None = None,
         reason: str | None = None,
     ) -> None:
-        """To whoever has not proved who it is: one answer for each request, and nothing kept (RFC 3261 26.3.2.4)."""
-        self._answer(tx, status, now, headers, reason, stateless_tag(tx.request))
+        """To whoever has not proved who it is: one answer for each request, and nothing kept (RFC 3261 26.3.2.4).
+
+        An answer that would be more than was asked is made shorter: one challenge alone, no headers that only help.
+        """
+        tag, headers = stateless_tag(tx.request), headers or []
+        data = build.response(tx.request, status, reason, tag, headers, b"", tx.source[1:3])
+        if headers and not self._guard.affords(tx.source, len(data), now):
+            least = headers[:1] if status == 401 else []
+            data = build.response(tx.request, status, reason, tag, least, b"", tx.source[1:3])
+        self._core.layer.respond(tx, status, data, now)
         self._core.layer.destroy(tx)
 
     def _answer(

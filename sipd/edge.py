@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from sipd import tollguard
 from sipd.auth import Authenticator
 from sipd.calls import Call, Calls, Core
+from sipd.census import Census
 from sipd.dispatch import Dispatcher
 from sipd.events import Change, Event, Events
 from sipd.flow import Answer, Flow, Query, TlsName
+from sipd.guard import Admission, Guard
 from sipd.hunting import Hunting
 from sipd.indialog import InDialog, Relay
 from sipd.keepalive import KeepAlive
 from sipd.keeping import KINDS
 from sipd.limits import CallLimits
+from sipd.media import MediaRelays
 from sipd.message import build, stun
 from sipd.message.check import check
 from sipd.message.errors import BadMessage
@@ -25,13 +29,16 @@ from sipd.message.message import Message
 from sipd.message.scanner import scan
 from sipd.passing import Passing
 from sipd.registrar import Binding, Registrar
+from sipd.relaying import Relaying
 from sipd.resuming import Resuming
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.seal import Cipher
 from sipd.sending import Sender
 from sipd.settings import Settings
 from sipd.subscriptions import Subscriptions
+from sipd.tally import Tally
 from sipd.timers import Timers
+from sipd.tollguard import TollGuard
 from sipd.trace import Tracer
 from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
 from sipd.upstream import Upstream
@@ -57,28 +64,36 @@ class Edge:
         """The table in force; knows nobody before the first `load`."""
         self.tracer = Tracer(settings.trace_sample) if settings.trace else None
         """What was said, for people; None: tracing is off."""
-        self.events = Events(self.tracer)
+        self.events = Events(self.tracer, Tally(settings.metrics_tenants))
         if self.tracer is not None:
             self.tracer.counters = self.events.counters
         self.timers = Timers()
         self.wire = Wire(settings, random_bytes)
-        self.layer = Layer(self, self.wire.send, self.timers, timing)
+        self.layer = Layer(self, self.wire.send, self.timers, timing, count=self.events.tally.request)
         self.keepalive = KeepAlive(settings, self.wire, self.timers, self.events, random_bytes)
         self.registrar = Registrar(settings, self.events, self.timers, self.keepalive)
         self.sender = Sender(self.wire, self.layer, self.timers, self.events.count)
         self.sender.on_flow_failed = self.registrar.flow_failed
         self.upstream = Upstream(settings, self.wire, self.sender, self.timers, self.events, cipher, random_bytes)
+        self.media = MediaRelays(settings.media, self.timers, self.events, self.wire.token, settings.media_ping)
         self.core = core = Core(
             settings, self.wire, self.layer, self.sender, self.timers, self.events, CallLimits(), self.registrar,
-            self.keepalive, cipher, lambda: self.compiled, self.upstream.ways,
+            self.keepalive, cipher, lambda: self.compiled, self.upstream.ways, self.media,
         )  # fmt: skip
+        self.guard = Guard(settings, self.timers, self.events, self.registrar, core.peer_names, self.compiled)
+        self.tolls = TollGuard(self.timers, self.events)
+        self._now = 0.0
+        """When the last thing happened."""
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
         self._resuming = Resuming(core, self.calls_)
         authenticator = Authenticator(cipher, random_bytes, settings)
         self.subscriptions = Subscriptions(core, self.calls_)
-        hunting, passing = Hunting(core, self.calls_), Passing(core, self.calls_)
-        self._dispatcher = Dispatcher(core, hunting, passing, self.subscriptions, authenticator)
+        hunting, passing = Hunting(core, self.calls_, self.tolls), Passing(core, self.calls_)
+        self.relaying = Relaying(core, self.guard)
+        self._dispatcher = Dispatcher(
+            core, hunting, passing, self.subscriptions, authenticator, self.guard, self.relaying
+        )
         self.faults: list[BaseException] = []
         """Errors of our own, for the shell's log; emptied by it."""
 
@@ -86,6 +101,8 @@ class Edge:
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """One datagram, or one framed message of a stream. Never raises."""
+        self._now = now
+        self.guard.heard(flow, len(data), now)
         if data[:1] in KEEPING_ALIVE and self._kept_alive(data, flow, now):
             return
         try:
@@ -94,14 +111,14 @@ class Edge:
         except BadMessage as bad:
             if self.tracer is not None:
                 self.tracer.received(data, flow, now, "", self.wire.outbox)
-            self._malformed(bad, flow)
+            self._malformed(bad, flow, now)
             return
         except Exception as error:  # noqa: BLE001 - a fault of ours costs one message, not the daemon
             self._fault(error)
             return
         if self.tracer is not None:
             self.tracer.received(data, flow, now, message.call_id, self.wire.outbox)
-        self._guarded(lambda: self.layer.receive(message, flow, now), message, flow)
+        self._guarded(lambda: self.layer.receive(message, flow, now), message, flow, now)
 
     def _kept_alive(self, data: bytes, flow: Flow, now: float) -> bool:
         """Whether this only keeps a NAT's way open. STUN is answered to phones that registered there, as it says more
@@ -123,12 +140,14 @@ class Edge:
         if self.tracer is not None:
             data = error.message.data if error.message is not None else b"(what cannot be framed)"
             self.tracer.received(data, flow, now, "", self.wire.outbox)
-        self._malformed(BadMessage(error.status, error.reason, error.message), flow)
+        self._malformed(BadMessage(error.status, error.reason, error.message), flow, now)
 
-    def _malformed(self, bad: BadMessage, flow: Flow) -> None:
+    def _malformed(self, bad: BadMessage, flow: Flow, now: float) -> None:
         """Answer what can be answered, without a transaction (RFC 3261 16.3, RFC 4475); count the rest."""
         message = bad.message
         self.events.count("malformed")
+        if not self.guard.blame(flow, "malformed", now):
+            return
         if message is None or message.status or message.method in ("ACK", ""):
             return
         if not all(message.has(name) for name in ("via", "from", "to", "call-id", "cseq")) and bad.status != 400:
@@ -138,19 +157,22 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - answering is a courtesy here: what cannot be built is not sent
             self._fault(error)
             return
+        self.events.tally.request(message.method, bad.status, "malformed")
         self.wire.send(data, _answer_to(message, flow))
 
-    def _guarded(self, work: Callable[[], None], message: Message | None, flow: Flow | None) -> None:
+    def _guarded(
+        self, work: Callable[[], None], message: Message | None = None, flow: Flow | None = None, now: float = 0.0
+    ) -> None:
         """A fault of ours costs one request, not the daemon."""
         try:
             work()
         except BadMessage as bad:
             if message is not None and flow is not None:
-                self._malformed(BadMessage(bad.status, bad.reason, bad.message or message), flow)
+                self._malformed(BadMessage(bad.status, bad.reason, bad.message or message), flow, now)
         except Exception as error:  # noqa: BLE001 - a fault of ours costs one request, not the daemon
             self._fault(error)
             if message is not None and flow is not None and not message.status and message.method != "ACK":
-                self._malformed(BadMessage(500, "Server Internal Error", message), flow)
+                self._malformed(BadMessage(500, "Server Internal Error", message), flow, now)
 
     def _fault(self, error: BaseException) -> None:
         self.events.count("faults")
@@ -161,10 +183,10 @@ class Edge:
         """A stream ended: its transactions fail at once, its phones are gone."""
         self.core.peer_names.pop(flow, None)
         self._tick(now)
-        self._guarded(lambda: self.layer.flow_lost(flow, now), None, None)
-        self._guarded(lambda: self.registrar.flow_lost(flow, now), None, None)
-        self._guarded(lambda: self.upstream.flow_lost(flow, now), None, None)
-        self._guarded(lambda: self.subscriptions.flow_lost(flow, now), None, None)
+        self._guarded(lambda: self.layer.flow_lost(flow, now))
+        self._guarded(lambda: self.registrar.flow_lost(flow, now))
+        self._guarded(lambda: self.upstream.flow_lost(flow, now))
+        self._guarded(lambda: self.subscriptions.flow_lost(flow, now))
 
     def peer_verified(self, flow: Flow, names: frozenset[str]) -> None:
         """The peer of a TLS connection has a certificate that we believe, for these DNS names; until `flow_lost`."""
@@ -173,16 +195,22 @@ class Edge:
     def resolved(self, query: Query, answer: Answer, now: float) -> None:
         """What a look-up found."""
         self._tick(now)
-        self._guarded(lambda: self.wire.resolved(query, answer, now), None, None)
+        self._guarded(lambda: self.wire.resolved(query, answer, now))
+
+    def media_received(self, data: bytes, instance: int, now: float) -> None:
+        """A datagram from a media relay, by its number in `Settings.media`."""
+        self._tick(now)
+        self._guarded(lambda: self.media.received(data, instance, now))
 
     def _tick(self, now: float) -> None:
-        """For the trace: what the core says now is no message's doing."""
+        """Time passes. For the trace: what the core says now is no message's doing."""
+        self._now = now
         if self.tracer is not None:
             self.tracer.tick(now, self.wire.outbox)
 
     def handle_timer(self, now: float) -> None:
         self._tick(now)
-        self._guarded(lambda: self.timers.fire(now), None, None)
+        self._guarded(lambda: self.timers.fire(now))
 
     def next_timer(self) -> float | None:
         """Epoch seconds; None: nothing to wait for."""
@@ -193,10 +221,13 @@ class Edge:
         self._tick(now)
         changed = compiled.changed_since(self.compiled)
         self.compiled = compiled
+        self.guard.load(compiled, now)
         self.registrar.load(compiled, changed, now)
         self.upstream.load(compiled, changed, now)
+        self.relaying.load(compiled, changed, now)
         self.subscriptions.load(compiled, changed, now)
-        self._guarded(lambda: self._resuming.load(now), None, None)
+        self._guarded(lambda: self._resuming.load(now))
+        self.media.begin(now)
 
     def restore(self, changes: Iterable[Change], now: float) -> None:
         """State from before a restart; to be followed by `load`, which drops what the table no longer wants.
@@ -210,12 +241,20 @@ class Edge:
                 except Exception as error:  # noqa: BLE001 - one record must not keep the daemon from starting
                     self._fault(error)
                     self.events.count("restore.unreadable")
+        for binding in self.registrar:
+            self.guard.prove(binding.flow, now)
 
     def _restore(self, kind: str, key: str, record: dict[str, Any], now: float) -> None:
         if kind == "binding":
             self.registrar.restore(record, now, key)
         elif kind == "upstream":
             self.upstream.restore(record, key)
+        elif kind == "relayed":
+            self.relaying.restore(record)
+        elif kind == "media":
+            self.media.restore(key, record)
+        elif kind == tollguard.KIND:
+            self.tolls.restore(record, now)
         elif kind in KINDS:
             self._resuming.restore(kind, key, record)
 
@@ -226,6 +265,9 @@ class Edge:
         for registration in self.upstream:
             if not registration.removing:
                 self.events.change("upstream", registration.wanted.key, registration.record())
+        self.relaying.restate()
+        self.media.restate()
+        self.tolls.restate()
         self.calls_.keeping.restate(self.calls_.calls.values())
 
     def set_wall(self, ahead: float) -> None:
@@ -241,19 +283,25 @@ class Edge:
         self._tick(now)
         calls = list(self.calls_.calls.values())
         for call in calls:
-            self._guarded(partial(self.calls_.hang_up, call, 503, reason, now), None, None)
+            self._guarded(partial(self.calls_.hang_up, call, 503, reason, now))
         return len(calls)
 
     # -- out
 
     def datagrams_to_send(self) -> list[tuple[bytes, Flow]]:
-        taken, self.wire.outbox = self.wire.outbox, []
+        said, self.wire.outbox = self.wire.outbox, []
+        taken = [entry for entry in said if self.guard.lets_out(*entry, self._now)]
         if self.tracer is not None:
             self.tracer.sent(taken)
         return taken
 
     def lookups_to_start(self) -> list[Query]:
         taken, self.wire.lookups = self.wire.lookups, []
+        return taken
+
+    def media_to_send(self) -> list[tuple[bytes, int]]:
+        """Datagrams to media relays, each with the number of the relay in `Settings.media`."""
+        taken, self.media.outbox = self.media.outbox, []
         return taken
 
     def take_events(self) -> list[Event]:
@@ -275,6 +323,7 @@ class Edge:
     def registrations(self, tenant: str | None, now: float) -> dict[str, list[dict[str, Any]]]:
         """docs/architecture.md, `registrations`."""
         upstream = [r.state_dict() for r in self.upstream if tenant in (None, r.wanted.account.tenant)]
+        upstream += self.relaying.describe(tenant, now)
         bindings = [_binding_dict(b) for b in self.registrar if tenant in (None, b.tenant) and b.expires > now]
         return {"upstream": upstream, "bindings": bindings, "subscriptions": list(self.subscriptions.describe(tenant))}
 
@@ -292,7 +341,7 @@ class Edge:
         if call is None or tenant not in (None, call.index.tenant.id):
             return ""
         call.by = "operator"
-        self._guarded(lambda: self.calls_.hang_up(call, code, reason, now), None, None)
+        self._guarded(lambda: self.calls_.hang_up(call, code, reason, now))
         return call.id
 
     def vitals(self) -> dict[str, int]:
@@ -304,6 +353,7 @@ class Edge:
             "server_transactions": self.layer.servers,
             "bindings": len(self.registrar),
             "upstream": len(self.upstream),
+            "relayed": len(self.relaying),
             "pbx_addresses": len(self.upstream.health),
             "pbx_addresses_down": self.upstream.health.down,
             "subscriptions": len(self.subscriptions),
@@ -311,6 +361,34 @@ class Edge:
             "traces": len(self.tracer) if self.tracer is not None else 0,
             "trace_bytes": self.tracer.held if self.tracer is not None else 0,
         }
+
+    def shuts_out(self, host: str, transport: str) -> bool:
+        """Whether nothing from there is to be read: asked by sockets for all that comes."""
+        return self.guard.shuts_out(host, transport)
+
+    def bans(self) -> list[dict[str, Any]]:
+        """docs/architecture.md, `bans`."""
+        return self.guard.bans()
+
+    def unban(self, source: str, now: float) -> bool:
+        """Lift the ban of a source; whether there was one."""
+        self._tick(now)
+        return self.guard.unban(source, now)
+
+    def media_relays(self) -> list[dict[str, Any]]:
+        """docs/architecture.md, `status`."""
+        return self.media.describe()
+
+    @property
+    def tally(self) -> Tally:
+        """What was counted since the start."""
+        return self.events.tally
+
+    def census(self) -> tuple[Census, Iterator[None]]:
+        """What there is now, and the steps that count it; whole after the last."""
+        self.events.tally.keep(self.compiled.tenants)
+        census = Census(self.events.tally)
+        return census, census.take(self.registrar, self.upstream, self.calls_)
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""
@@ -320,7 +398,11 @@ class Edge:
 
     def on_request(self, tx: ServerTransaction, now: float) -> None:
         try:
-            if tx.request.to.tag and tx.method != "REGISTER":
+            admission = self.guard.admits(tx.request, tx.source, now)
+            if admission is not Admission.LET_IN:
+                self._dispatcher.turn_away(tx, admission, now)
+            elif tx.request.to.tag and tx.method != "REGISTER":
+                tx.rule = "in-dialog"
                 if not self.subscriptions.on_request(tx, now):
                     self._in_dialog.on_request(tx, now)
             else:
@@ -350,6 +432,7 @@ class Edge:
         if self.keepalive.answered(msg):
             return
         self.events.count("stray")
+        self.guard.blame(flow, "stray", now)
         self.calls_.on_stray_response(msg, now)
 
     def on_timeout(self, tx: ClientTransaction, now: float) -> None:

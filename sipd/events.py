@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from sipd.tally import Tally
 from sipd.trace import Tracer
 
 Event = dict[str, Any]
@@ -26,9 +27,9 @@ def legible(text: str) -> str:
 class Events:
     """The core's outbox: events and state changes, taken by the shell after each batch."""
 
-    __slots__ = ("ahead", "changes", "counters", "tracer", "waiting")
+    __slots__ = ("ahead", "changes", "counters", "tally", "tracer", "waiting")
 
-    def __init__(self, tracer: Tracer | None = None) -> None:
+    def __init__(self, tracer: Tracer | None = None, tally: Tally | None = None) -> None:
         self.tracer = tracer
         """Who is told of events, legs and steps as well; None: tracing is off."""
         self.ahead = 0.0
@@ -36,6 +37,7 @@ class Events:
         self.waiting: list[Event] = []
         self.changes: list[Change] = []
         self.counters: Counter[str] = Counter()
+        self.tally = Tally() if tally is None else tally
 
     def add(
         self,
@@ -50,6 +52,7 @@ class Events:
     ) -> None:
         """Append one event; empty keys are left out (docs/architecture.md lists the kinds)."""
         self.counters[kind] += 1
+        self.tally.event(kind, tenant, rule, detail)
         if len(self.waiting) >= MAX_WAITING:
             self.counters["events.dropped"] += 1
             return

@@ -6,7 +6,9 @@ import fcntl
 import logging
 import os
 import resource
+import stat
 from contextlib import suppress
+from pathlib import Path
 
 from sipd.config import Config, ConfigError
 from sipd.net.limits import CONNECTION_LIMIT
@@ -28,6 +30,7 @@ def lock_state(config: Config) -> int | None:
     descriptor = _open_lock(config)
     if descriptor is None:
         return None
+    _close_to_others(config.state)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -38,6 +41,16 @@ def lock_state(config: Config) -> int | None:
     except OSError as error:  # a file system without locks
         log.error("state directory cannot be locked path=%s error=%r", config.state, error.strerror)
     return descriptor
+
+
+def _close_to_others(state: Path) -> None:
+    """What is in it is for our user alone: secrets of the table are sealed, names and calls are not."""
+    try:
+        if stat.S_IMODE(state.stat().st_mode) & 0o077:
+            state.chmod(0o700)
+            log.warning("state directory was open to others, and is closed now path=%s", state)
+    except OSError as error:
+        log.error("state directory cannot be closed to others path=%s error=%r", state, error.strerror)
 
 
 def _open_lock(config: Config) -> int | None:

@@ -32,6 +32,8 @@ JITTER = 0.2
 """Share of the interval by which each may come earlier or later."""
 USED_SECONDS = 600.0
 """How long an address without registrations is asked after the last call that went there."""
+TRY_SECONDS = 60.0
+"""Seconds between two REGISTERs that find out whether an address serves that leaves OPTIONS unanswered."""
 MAX_WATCHED = 10_000
 """Addresses that are asked; more are not."""
 MAX_TOLD = 1000
@@ -68,7 +70,7 @@ class PbxAddress:
 
     __slots__ = (
         "answers_options", "down", "failures", "flow", "owners", "probing", "reason", "since", "suspected", "timer",
-        "trusted", "used_by",
+        "tried_at", "trusted", "used_by",
     )  # fmt: skip
 
     def __init__(self, flow: Flow, now: float) -> None:
@@ -86,6 +88,8 @@ class PbxAddress:
         """A REGISTER got no answer here, and nothing was heard since."""
         self.trusted = True
         """It has granted a REGISTER since it last failed: those that went elsewhere may come back."""
+        self.tried_at = now
+        """When one was last sent to find out."""
         self.used_by: dict[Using, None] = {}
         self.owners: dict[Owner, float] = {}
         """Whose calls went here, and until when that counts."""
@@ -277,11 +281,12 @@ class Health:
             self._sender.keep_down(address.place, now + wait * (1 + JITTER) + 2 * PROBE_SECONDS)
             if not address.down:
                 self._set(address, True, "refused" if refused else "silent", now)
-        if deaf:  # only a REGISTER can tell
+        if not refused and now - address.tried_at >= TRY_SECONDS:  # some serve and leave OPTIONS unanswered
             self._try(address, now)
 
     def _try(self, address: PbxAddress, now: float) -> None:
         if not address.trusted and self.told is not None:
+            address.tried_at = now
             self.told.try_pbx(address, now)
 
     def _set(self, address: PbxAddress, down: bool, reason: str, now: float) -> None:

@@ -38,6 +38,7 @@ from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
 from sipd.message.uri import Uri, called
 from sipd.registrar import Binding
+from sipd.relayed import dial, line_of
 from sipd.replacing import find_replaced
 from sipd.rounds import BUSY as BUSY_ANSWERS
 from sipd.rounds import (
@@ -55,6 +56,7 @@ from sipd.rounds import (
 from sipd.routing.decision import Decision, Dialled, Station, decide_dialled, decide_outbound
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import MAX_USER_PART, Connection, Group, Limits, Number, User
+from sipd.tollguard import TollGuard
 from sipd.transaction.layer import ServerTransaction
 from sipd.wayout import contact_of
 
@@ -70,9 +72,10 @@ NOWHERE_ELSE: Mapping[Flow, Binding] = MappingProxyType({})
 class Hunting:
     """Decides where each call goes."""
 
-    def __init__(self, core: Core, calls: Calls) -> None:
+    def __init__(self, core: Core, calls: Calls, tolls: TollGuard) -> None:
         self._core = core
         self._calls = calls
+        self._tolls = tolls
         self._turns = Turns()
         calls.hunting = self
 
@@ -98,16 +101,18 @@ class Hunting:
 
     def from_phone(self, tx: ServerTransaction, index: TenantIndex, user: User, uri: Uri, now: float) -> None:
         """A call that an authenticated user makes."""
+        if self._calls.resume(tx, index, user, now):
+            return
         call = self._calls.begin(tx, index, "out", now)
         call.caller = user
         call.asked = uri.user or ""
         call.payers = (user,)
-        if self._replace(call, now):
+        if line_of(index, user) is None and self._replace(call, now):
             return
-        if self._is_here(index, uri.host):
-            dialled, foreign = decide_dialled(index, call.asked, self._core.events.wall(now)), None
-        else:  # another domain, also another tenant's: like the public, through the PBX
-            dialled, foreign = decide_outbound(index, call.asked), uri
+        here = self._is_here(index, uri.host)
+        dialled = self._dialled(call, call.asked, now, here=here)
+        foreign = None if here else uri
+        tx.rule = dialled.rule
         self._core.events.step(call.id, "decision", f"rule {dialled.rule}")
         if dialled.connection is None:
             call.direction = "internal"
@@ -115,9 +120,17 @@ class Hunting:
         if not self._take(call, through or dialled.connection, user, now):
             return
         if through is not None and dialled.user is not None:
-            self._call_out(call, [(through, dialled.user.extension)], now)
+            self._call_out(call, [(through, dialled.user.extension)], now, inside=True)
         else:
             self._to(call, dialled, now, foreign)
+
+    def _dialled(self, call: Call, number: str, now: float, *, here: bool = True) -> Dialled:
+        """Where a number leads; not `here`: of another domain, also another tenant's, which is like the public's."""
+        line = line_of(call.index, call.caller)
+        if line is not None:
+            return dial(call.index, line, number)
+        at = self._core.events.wall(now)
+        return decide_dialled(call.index, number, at) if here else decide_outbound(call.index, number)
 
     def _is_here(self, index: TenantIndex, host: str) -> bool:
         """Whether a host stands for the tenant: its domains, the edge itself, its PBXs."""
@@ -325,26 +338,49 @@ class Hunting:
             call=call.id, by=part, to=target, reason=why.reason,
         )  # fmt: skip
         self._calls.tell_forwarded(call, now)
-        self._to(call, decide_dialled(call.index, target, self._core.events.wall(now)), now)
+        self._to(call, self._dialled(call, target, now), now)
 
     def _call_out(
-        self, call: Call, numbers: Sequence[tuple[Connection, str]], now: float, foreign: Uri | None = None
-    ) -> None:
-        """Through the first connection that takes it, as somebody whom its PBX knows."""
+        self, call: Call, numbers: Sequence[tuple[Connection, str]], now: float, foreign: Uri | None = None,
+        *, inside: bool = False,
+    ) -> None:  # fmt: skip
+        """Through the first connection that takes it, as somebody whom its PBX knows; `inside`: to another user."""
         routes = []
         for connection, number in numbers:
             accounts = [(user, account_of(call.index, user, connection)) for user in call.payers]
             known = [(user, account) for user, account in accounts if account is not None]
-            if known:
-                routes.append(Route(connection, number, *known[0], foreign))
-            elif connection.strategy != "on_behalf":
+            able = [(user, account) for user, account in known if not account.relayed or user is call.caller]
+            if able:
+                routes.append(Route(connection, number, *able[0], foreign))
+            elif connection.strategy == "none":
                 routes.append(Route(connection, number, call.payers[0] if call.payers else None, None, foreign))
         if not routes:
             self._calls.refuse(call, 403, "No Account At The PBX", now, rule="no-account")
             return
+        if not inside and self._costs_too_much(call, routes, now):
+            return
         names = ", then ".join(route.connection.name for route in routes)
         self._core.events.step(call.id, "connection", f"out through {names}")
         self._begin_round(Round(call, [[route] for route in routes], outbound=True), 0, now)
+
+    def _costs_too_much(self, call: Call, routes: Sequence[Route], now: float) -> bool:
+        """Whether a guard against toll fraud stands against the call: it is refused then. Who pays is counted, which
+        for a forwarded call is who forwards; what is counted is the number as it was dialled, and as it goes out."""
+        dialled = call.forwards[-1].target if call.forwards else call.asked
+        payer = routes[0].user.id if routes[0].user is not None else ""
+        numbers = (dialled, *(route.number for route in routes))
+        stopped = self._tolls.take(self._core.table(), call.index, payer, numbers, now)
+        if stopped is None:
+            return False
+        guard, calls, closed = stopped
+        self._core.events.step(call.id, "toll-guard", f"the guard for {guard.prefix} stands against it", passed=False)
+        self._core.events.add(
+            now, "toll.stopped", tenant=call.index.tenant.id, user=payer, connection=routes[0].connection.id,
+            rule="toll-guard", call=call.id, prefix=guard.prefix, count=calls, limit=guard.calls_per_hour,
+            reason="closed" if closed else "calls per hour",
+        )  # fmt: skip
+        self._calls.refuse(call, 403, "Not Allowed By A Guard", now, rule="toll-guard")
+        return True
 
     # -- rounds
 

@@ -6,13 +6,16 @@ ACK, BYE, re-INVITE, UPDATE, PRACK, INFO, MESSAGE, NOTIFY, REFER, OPTIONS (RFC 3
 from __future__ import annotations
 
 from sipd.auth import Proof
+from sipd.bridging import Bridge, Line, bridge_of
 from sipd.calls import Calls, Core
 from sipd.dialogs import TARGET_REFRESH, Dialog, lines_to_pass
 from sipd.flow import Flow
+from sipd.media import Failure, Result
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.methods import ALLOW, not_taken, not_understood
+from sipd.relayed import CREDENTIALS, challenges_of, passes
 from sipd.sending import Sending
 from sipd.session import TIMED, too_small
 from sipd.subscriptions import refused_subscription, state_of
@@ -22,6 +25,8 @@ from sipd.transaction.layer import ClientTransaction, ServerTransaction
 NOT_INSIDE = frozenset(("PUBLISH", "REGISTER"))
 AFTER_BYE = frozenset(("NOTIFY", "SUBSCRIBE", "BYE"))
 """What an ended dialog still takes for a while (RFC 5057, RFC 3515)."""
+BYE_SECONDS = 32.0
+"""For a phone to hang up with credentials that the PBX wants."""
 MAX_USAGES = 8
 """Event types in one dialog for which NOTIFYs are waited for after its end."""
 
@@ -29,7 +34,9 @@ MAX_USAGES = 8
 class Relay:
     """One request on its way from one leg to the other."""
 
-    __slots__ = ("_service", "cancelled", "proof", "sending", "seq", "source", "target", "timer", "tx")
+    __slots__ = (
+        "_service", "body", "bridge", "cancelled", "line", "proof", "sending", "seq", "source", "target", "timer", "tx",
+    )  # fmt: skip
 
     def __init__(self, service: InDialog, tx: ServerTransaction, source: Dialog, target: Dialog, proof: Proof) -> None:
         self._service = service
@@ -41,6 +48,11 @@ class Relay:
         self.seq = 0
         """CSeq on the other leg."""
         self.cancelled = False
+        self.body = tx.request.body
+        """As the other leg gets it."""
+        self.bridge: Bridge | None = None
+        self.line: Line | None = None
+        """Answers that wait until the media relay has rewritten them; None: media is not relayed."""
         self.timer: Timer | None = None
         """How long an INVITE may stay without news (RFC 3261 16.6, timer C)."""
 
@@ -115,12 +127,43 @@ class InDialog:
             return
         if dialog.pinned:
             self._calls.moved(dialog, flow)
-        self._calls.send_ack(dialog.peer, lines_to_pass(request, from_phone=dialog.pinned), request.body)
+        bridge = bridge_of(dialog)
+        if bridge is None or not self._ack_in_turn(bridge, request, dialog, now):
+            self._acknowledge(dialog, request, request.body, now)
+
+    def _acknowledge(self, dialog: Dialog, ack: Message, body: bytes, now: float) -> None:
+        rest = lines_to_pass(ack, from_phone=dialog.pinned) + _proof(ack, dialog.other)  # RFC 3261 22.1
+        self._calls.send_ack(dialog.other, rest, body)
         self._calls.acknowledged(dialog, now)
 
+    def _ack_in_turn(self, bridge: Bridge, ack: Message, dialog: Dialog, now: float) -> bool:
+        """An ACK with the answer to a late offer waits until that is rewritten; it may come again meanwhile."""
+        ok = dialog.ok
+        if ok is not None and bridge.acking is ok:
+            return True
+
+        def rewritten(result: Result, at: float) -> None:
+            bridge.acking = None
+            if dialog.ok is not ok:  # hung up, or answered in another way
+                return
+            if isinstance(result, Failure):
+                self._acknowledge(dialog, ack, b"", at)
+                self._calls.hang_up(dialog.call, result.status, result.reason, at)
+            else:
+                self._acknowledge(dialog, ack, result, at)
+                self._calls.keep_media(dialog.call, bridge)
+
+        bridge.acking = ok
+        waits = self._calls.bridging.within(bridge, ack, dialog, dialog.other, rewritten, now)
+        bridge.acking = bridge.acking if waits else None
+        return waits
+
     def _bye(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
+        call, peer = dialog.call, dialog.peer
+        if not call.ended and call.pair is not None and peer is not None and passes(peer.account) and peer.ok is None:
+            self._ask_to_end(tx, dialog, now)
+            return
         self.answer(tx, 200, now)
-        call = dialog.call
         self._calls.no_bye(dialog, now)  # who hangs up waits for none
         if call.ended:
             return
@@ -130,11 +173,30 @@ class InDialog:
             else:
                 self._calls.on_callee_gone(dialog.branch, now)
             return
-        call.by = "caller" if dialog.branch is None else "callee"
         self._calls.send_ack(dialog, b"", b"")
         rest = lines_to_pass(tx.request, from_phone=dialog.pinned)
         self._calls.part(dialog.other, now, rest, tx.request.body)
-        self._calls.end(call, 200, "Normal Clearing", now)
+        self._end(dialog, now)
+
+    def _end(self, dialog: Dialog, now: float) -> None:
+        """At this end somebody hung up."""
+        dialog.call.by = "caller" if dialog.branch is None else "callee"
+        self._calls.end(dialog.call, 200, "Normal Clearing", now)
+
+    def _ask_to_end(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
+        """A BYE that the PBX may challenge, and only the phone can answer that: it passes like other requests."""
+        self._calls.no_bye(dialog, now)
+        for leg in (dialog, dialog.other):
+            self._calls.send_ack(leg, b"", b"")
+        self._pass_on(tx, dialog, now)
+
+    def _bye_answered(self, relay: Relay, status: int, now: float) -> None:
+        """Should the phone not come back with credentials that the PBX wants, the call ends all the same."""
+        call = relay.source.call
+        if status not in (401, 407):
+            self._end(relay.source, now)
+        else:
+            self._core.timers.set(now + BYE_SECONDS, lambda at: self._calls.hang_up(call, 408, "BYE Not Proved", at))
 
     # -- everything else
 
@@ -177,13 +239,35 @@ class InDialog:
             self._wait(relay, now)
         elif tx.method == "UPDATE":
             peer.updating = relay
-        self._send(relay, [], now)
+        bridge = relay.bridge = bridge_of(peer)
+        if bridge is None or not self._bridge(relay, bridge, now):
+            self._send(relay, [], now)
+
+    def _bridge(self, relay: Relay, bridge: Bridge, now: float) -> bool:
+        """Send a request when the media relay has rewritten what it offers; False: it says nothing of media."""
+
+        def rewritten(result: Result, at: float) -> None:
+            if relay.cancelled:
+                return
+            if relay.target.call.ended:
+                self._settled(relay)
+                self._relay_status(relay, 481, "Call/Transaction Does Not Exist", [], b"", at)
+            elif isinstance(result, Failure):
+                self._settled(relay)
+                self._relay_status(relay, result.status, result.reason, [result.headers], b"", at)
+            else:
+                relay.body = result
+                self._send(relay, [], at)
+                self._calls.keep_media(relay.target.call, bridge)
+
+        relay.line = Line()
+        return self._calls.bridging.within(bridge, relay.tx.request, relay.source, relay.target, rewritten, now)
 
     def _send(self, relay: Relay, credentials: list[Header], now: float) -> None:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
         self._calls.reach(peer, now)
         seq = relay.seq = self._calls.next_seq(peer)
-        headers: list[Header] = [*credentials, *self._renamed(request, peer)]
+        headers: list[Header] = [*credentials, _proof(request, peer), *self._renamed(request, peer)]
         if request.method in TIMED:
             headers += self._calls.sessions.offer(peer.call, request)
         if request.method == "PRACK":
@@ -192,7 +276,7 @@ class InDialog:
 
         def over(flow: Flow, branch: str) -> bytes:
             hops = request.max_forwards
-            return peer.request(wire, request.method, branch, seq, headers, request.body, rest, flow, hops)
+            return peer.request(wire, request.method, branch, seq, headers, relay.body, rest, flow, hops)
 
         flows = relay.sending.onward if relay.sending is not None else peer.flows
         relay.sending = self._core.sender.request(request.method, flows, over, (self, relay), now, pinned=peer.pinned)
@@ -212,6 +296,42 @@ class InDialog:
         return f"{words[0]} {seq} INVITE" if words and words[0].isascii() and words[0].isdigit() else "0 0 INVITE"
 
     def on_response(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:
+        if relay.bridge is None or relay.line is None:
+            self._heard(tx, relay, response, now)
+        else:
+            self._heard_in_turn(tx, relay, relay.bridge, relay.line, response, now)
+
+    def _heard_in_turn(
+        self, tx: ClientTransaction, relay: Relay, bridge: Bridge, line: Line, received: Message, now: float
+    ) -> None:
+        """What the other end says, in its order, with its session description rewritten."""
+
+        def rewrites(response: Message, at: float) -> bool:
+            if tx.method == "INVITE" and relay.target.pending is not relay:
+                return False
+
+            def rewritten(result: Result, then: float) -> None:
+                try:
+                    if isinstance(result, Failure):
+                        self._unusable(relay, response, result, then)
+                    else:
+                        self._heard(tx, relay, response.with_body(result), then)
+                finally:
+                    line.free(then)
+
+            source, target = relay.source, relay.target
+            return self._calls.bridging.back(bridge, relay.tx.request, response, source, target, rewritten, at)
+
+        if not line.pass_on(received, rewrites, lambda response, at: self._heard(tx, relay, response, at), now):
+            self._core.events.count("media.dropped")
+
+    def _unusable(self, relay: Relay, response: Message, failure: Failure, now: float) -> None:
+        """An answer without a way for its media, to an end that has taken the change: the call ends."""
+        if relay.tx.method == "INVITE" and response.status >= 200:
+            relay.target.unacked = response.cseq.number
+        self._calls.hang_up(relay.target.call, failure.status, failure.reason, now)
+
+    def _heard(self, tx: ClientTransaction, relay: Relay, response: Message, now: float) -> None:
         status = response.status
         peer = relay.target
         if tx.method == "INVITE" and peer.pending is not relay:
@@ -228,9 +348,13 @@ class InDialog:
         headers: list[Header] = [lines_to_pass(response, from_phone=peer.pinned)]
         if status < 300:
             headers += self._taken(tx, relay, response, now)
-        if status in (401, 407):
+        if status in (401, 407) and passes(peer.account):
+            headers += challenges_of(response)
+        elif status in (401, 407):
             status = 403
         self._relay_status(relay, status, response.reason, headers, response.body, now)
+        if tx.method == "BYE" and status >= 200:
+            self._bye_answered(relay, status, now)
         if status in (408, 481) and _ends_call(relay):
             self._calls.hang_up(peer.call, status, response.reason, now)
 
@@ -321,14 +445,26 @@ class InDialog:
             return
         status = 408 if reason == "timeout" else 503
         self._relay_status(relay, status, reason.capitalize(), [], b"", now)
+        if relay.tx.method == "BYE":
+            self._bye_answered(relay, status, now)
         if status == 408 and _ends_call(relay):  # a lost stream may be replaced, silence is the end (12.2.1.2)
             self._calls.hang_up(relay.target.call, 408, "No Answer In The Dialog", now)
 
     def on_cancel(self, relay: Relay, now: float, reason: bytes = b"") -> None:
         """CANCEL of a re-INVITE: the other leg's is cancelled, and its 487 comes back by itself."""
-        if relay.sending is not None and not relay.cancelled:
-            relay.cancelled = True
+        if relay.cancelled:
+            return
+        relay.cancelled = True
+        if relay.sending is not None:
             self._core.sender.cancel(relay.sending, [reason], now)
+        else:  # it waits for the media relay, and is not sent
+            self._settled(relay)
+            self._relay_status(relay, 487, "Request Terminated", [], b"", now)
+
+
+def _proof(request: Message, leg: Dialog) -> bytes:
+    """A phone's credentials, where it has to answer the challenges of the PBX at this leg itself."""
+    return b"".join(request.lines(name) for name in CREDENTIALS) if passes(leg.account) else b""
 
 
 def _await_notifies(dialog: Dialog, event: str, until: float) -> None:

@@ -6,7 +6,7 @@ import errno
 import socket
 from collections.abc import Sequence
 
-from sipd.config import Config, ConfigError, ListenOn, advertised_of
+from sipd.config import Address, Config, ConfigError, ListenOn, advertised_of
 from sipd.flow import Listener
 from sipd.net.streams import bind_tcp
 from sipd.net.udp import bind_udp
@@ -26,6 +26,20 @@ def bind_all(listen: Sequence[ListenOn]) -> list[socket.socket]:
             shown_host = f"[{host}]" if ":" in host else host
             raise ConfigError(unusable("listen", f"{transport}:{shown_host}:{port}", error)) from error
     return sockets
+
+
+def bind_metrics(address: Address | None, others: Sequence[socket.socket]) -> socket.socket | None:
+    """The socket of `--metrics`; None: nobody may ask. Raises ConfigError, with the `others` closed."""
+    if address is None:
+        return None
+    host, port = address
+    try:
+        return bind_tcp(host, port)
+    except OSError as error:
+        for sock in others:
+            sock.close()
+        shown_host = f"[{host}]" if ":" in host else host
+        raise ConfigError(unusable("metrics", f"{shown_host}:{port}", error)) from error
 
 
 def unusable(name: str, value: str, error: OSError) -> str:
@@ -53,3 +67,9 @@ def shown(listener: Listener) -> str:
     """`udp:127.0.0.1:5060`, for the log."""
     host = f"[{listener.host}]" if ":" in listener.host else listener.host
     return f"{listener.transport}:{host}:{listener.port}"
+
+
+def shown_media(relay: Address) -> str:
+    """`udp:127.0.0.1:2223`: the name of a media relay in `sipd status` and events."""
+    host = f"[{relay.host}]" if ":" in relay.host else relay.host
+    return f"udp:{host}:{relay.port}"

@@ -1,7 +1,8 @@
 """When registrations may be sent: in turn at each PBX, and spread over the time in which they are due.
 
 A PBX address has a line of registrations that wait for their turn. Refreshes of what stands take turns with all the
-rest, so that a table with many new users lets none lapse. Refreshes to come are planned by the second.
+rest, so that a table with many new users lets none lapse. Where nobody answers, the line stops: what is repeated to a
+PBX that comes back must not be more than the pace. Refreshes to come are planned by the second.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Generic, TypeVar
 from sipd.sending import Place
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
+from sipd.transaction.layer import T2
 
 CHOICES = 4
 """Random seconds of which the one with the fewest refreshes is taken."""
@@ -20,6 +22,10 @@ WINDOW = 100
 """The most sendings whose times are kept, so that a late timer is made up for and no second has more than the rate."""
 CATCH_UP = 0.25
 """Seconds of lateness that are made up for."""
+SILENCE = T2
+"""Seconds: so far apart are requests repeated over UDP. At so many seconds of the rate in registrations without an
+answer no more are sent, so that what is repeated has the rate at most; and after as long a silence a line that stopped
+waits as long again, until all of these have come."""
 GRAIN = 1e-6
 """Seconds: more than what epoch seconds in floating point lose."""
 
@@ -29,7 +35,7 @@ Item = TypeVar("Item")
 class Line(Generic[Item]):
     """Who waits at one PBX address."""
 
-    __slots__ = ("due", "others", "refreshes", "sent", "timer", "turn_of_others")
+    __slots__ = ("answered_at", "due", "flying", "others", "refreshes", "sent", "timer", "turn_of_others")
 
     def __init__(self, window: int, now: float) -> None:
         self.refreshes: OrderedDict[Item, None] = OrderedDict()
@@ -38,6 +44,9 @@ class Line(Generic[Item]):
         self.due = now
         """When the next one may go, by the rate."""
         self.sent: deque[float] = deque(maxlen=window)
+        self.flying = 0
+        """How many were sent and have no answer yet."""
+        self.answered_at = now
         self.timer: Timer | None = None
 
     def __len__(self) -> int:
@@ -55,7 +64,7 @@ class Line(Generic[Item]):
 class Pace(Generic[Item]):
     """The pace of each PBX address, `upstream_rate`, and of the node, `upstream_total_rate`.
 
-    `turn(item, place, now)` is called when it is an item's turn.
+    `turn(item, place, now)` is called when it is an item's turn; `done` is to be called when that is over.
     """
 
     def __init__(
@@ -67,12 +76,14 @@ class Pace(Generic[Item]):
     ) -> None:
         self._rate = settings.upstream_rate
         self._window = max(1, min(WINDOW, int(self._rate)))
+        self._flight = max(2, int(self._rate * SILENCE))
         self._total_step = 1.0 / settings.upstream_total_rate
         self._timers = timers
         self._fraction = fraction
         self._turn = turn
         self._lines: dict[Place, Line[Item]] = {}
         self._where: dict[Item, Place] = {}
+        self._flying: dict[Item, Place] = {}
         self._next_of_node = 0.0
         self._planned: Counter[tuple[Place, int]] = Counter()
 
@@ -105,11 +116,26 @@ class Pace(Generic[Item]):
             self._lines[place].refreshes.pop(item, None)
             self._lines[place].others.pop(item, None)
 
+    def done(self, item: Item, now: float, *, answered: bool) -> None:
+        """What its turn was for is over; allowed for who had none."""
+        place = self._flying.pop(item, None)
+        if place is None:
+            return
+        line = self._lines[place]
+        line.flying -= 1
+        if answered:
+            stopped = line.flying + 1 >= self._flight
+            if stopped and place[0] == "udp" and now - line.answered_at > SILENCE:
+                line.due = max(line.due, now + SILENCE)
+            line.answered_at = now
+        if line.timer is None:
+            self._go_on(place, line, now)
+
     def _go_on(self, place: Place, line: Line[Item], now: float, *, reserved: bool = False) -> None:
         """Those whose turn it is; then wait for the next turn. A line where nobody waits is forgotten when the pace
         would allow one. `reserved`: the first has its moment in the node's pace."""
         line.timer = None
-        while line.timer is None:
+        while line.timer is None and line.flying < self._flight:
             at = max(line.due, 0.0 if reserved or not line else self._next_of_node)
             if len(line.sent) == self._window:
                 at = max(at, line.sent[0] + self._window / self._rate + GRAIN)
@@ -121,7 +147,8 @@ class Pace(Generic[Item]):
                 reserved = False
                 self._take_turn(place, line, now)
             else:
-                del self._lines[place]
+                if not line.flying:
+                    del self._lines[place]
                 return
 
     def _wake_at(self, at: float, place: Place, line: Line[Item], now: float, *, reserved: bool) -> None:
@@ -136,6 +163,8 @@ class Pace(Generic[Item]):
     def _take_turn(self, place: Place, line: Line[Item], now: float) -> None:
         item = line.pop()
         del self._where[item]
+        self._flying[item] = place
+        line.flying += 1
         line.sent.append(now)
         line.due = max(line.due, now - CATCH_UP) + 1.0 / self._rate
         try:

@@ -17,6 +17,7 @@ from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.message.uri import Uri
 from sipd.registrar import Binding, preference
+from sipd.relayed import challenges_of, credentials_of, passes
 from sipd.rounds import MAX_BRANCHES
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
@@ -31,12 +32,14 @@ OPTIONS_SECONDS = 2.0
 class Passed:
     """One request on its way to one or more places."""
 
-    __slots__ = ("best", "done", "open", "timer", "to_phone", "tx")
+    __slots__ = ("best", "done", "open", "relayed", "timer", "to_phone", "tx")
 
-    def __init__(self, tx: ServerTransaction, places: int, *, to_phone: bool) -> None:
+    def __init__(self, tx: ServerTransaction, places: int, *, to_phone: bool, relayed: bool = False) -> None:
         self.tx = tx
         self.open = places
         self.to_phone = to_phone
+        self.relayed = relayed
+        """The phone that asks has to answer the challenges of the PBX itself."""
         self.best: Message | None = None
         self.done = False
         self.timer: Timer | None = None
@@ -47,7 +50,7 @@ class Copy:
 
     __slots__ = (
         "bindings", "call_id", "from_value", "headers", "passed", "proof", "rest", "route", "sending", "seq",
-        "to_value", "uri",
+        "tag", "to_value", "uri",
     )  # fmt: skip
 
     def __init__(
@@ -61,7 +64,7 @@ class Copy:
         self.headers: list[Header] = []
         self.bindings: dict[Flow, Binding] = {}
         """Of a place that is a phone: what it registered over each of its flows."""
-        self.call_id = ""
+        self.call_id = self.tag = ""
         self.route = ""
         self.proof = proof
         """Of a place that is a PBX."""
@@ -116,7 +119,7 @@ class Passing:
         account = account_of(index, user, connection)
         identity = account.username if account else user.extension
         copy = Copy(
-            Passed(tx, 1, to_phone=False),
+            Passed(tx, 1, to_phone=False, relayed=passes(account)),
             uri,
             f"<{at_pbx(connection, identity)}>",
             f"<{uri}>",
@@ -124,6 +127,9 @@ class Passing:
             Proof(account, self._core.cipher),
         )
         copy.route = self._core.ways.route(index.tenant.id, user.id, connection)
+        if passes(account):
+            copy.call_id, copy.tag = self._calls.names.of(tx.request)
+            copy.seq = tx.request.cseq.number
         self._name(copy, index, connection)
 
         def ready(flows: Sequence[Flow], then: float) -> None:
@@ -141,10 +147,13 @@ class Passing:
 
     def _name(self, copy: Copy, index: TenantIndex, towards: Connection | None) -> None:
         """What stays the same when it is sent once more, with credentials (RFC 3261 8.1.3.5)."""
-        copy.call_id = self._core.wire.token(16)
-        copy.from_value += f";tag={self._core.wire.token()}"
-        copy.headers = self._calls.renamed(copy.passed.tx.request, index, towards)
-        self._core.events.leg(copy.call_id, copy.passed.tx.request.call_id, tenant=index.tenant.id)
+        request = copy.passed.tx.request
+        copy.call_id = copy.call_id or self._core.wire.token(16)
+        copy.from_value += f";tag={copy.tag or self._core.wire.token()}"
+        copy.headers = self._calls.renamed(request, index, towards)
+        if copy.passed.relayed:
+            copy.headers += credentials_of(request)
+        self._core.events.leg(copy.call_id, request.call_id, tenant=index.tenant.id)
 
     def _send(self, copy: Copy, flows: Sequence[Flow], credentials: list[Header], now: float) -> None:
         def over(flow: Flow, branch: str) -> bytes:
@@ -199,11 +208,12 @@ class Passing:
         if best is None:
             self.answer(passed.tx, silence, now)
             return
-        status = ours(best.status)
+        status = best.status if passed.relayed and best.status in (401, 407) else ours(best.status)
         tag = self._core.wire.token()
         rest = lines_to_pass(best, from_phone=passed.to_phone)
         reason = best.reason if status == best.status else None
-        data = build.response(passed.tx.request, status, reason, tag, [rest], best.body, passed.tx.source[1:3])
+        headers = [rest, *(challenges_of(best) if status in (401, 407) else [])]
+        data = build.response(passed.tx.request, status, reason, tag, headers, best.body, passed.tx.source[1:3])
         self._core.layer.respond(passed.tx, status, data, now)
 
     def _authenticate(self, tx: ClientTransaction, copy: Copy, response: Message, now: float) -> bool:

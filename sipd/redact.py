@@ -102,7 +102,7 @@ def _head(head: bytes) -> bytes:
         elif (name := _private(bare)) is not None:
             out.append(name[0] + b" " + GONE + end)
         else:
-            out.append(_sdp_line(_without_passwords(header)))
+            out.append(_sdp_line(without_passwords(header)))
     return b"".join(out)
 
 
@@ -134,10 +134,10 @@ def _params(text: bytes) -> bytes:
         harmless, named = name.lower() in HARMLESS, name.lower() in NAMED
         parts.append(name + b"=" + (value if harmless else b'"' + GONE + b'"') if harmless or named else GONE)
         position = found.end()
-    return _without_passwords(b", ".join(parts))
+    return without_passwords(b", ".join(parts))
 
 
-def _without_passwords(text: bytes) -> bytes:
+def without_passwords(text: bytes) -> bytes:
     """URIs without the password of their user part (RFC 3261 19.1.1), and without credentials among their headers.
 
     What looks like the proof of a password goes too, wherever it stands.
@@ -153,7 +153,7 @@ def _body(head: bytes, body: bytes, bodies: str, suspect: bool) -> bytes:
         return b"(body of %d bytes, %s, not kept)" % (len(body), kind or b"no type")
     if not suspect:
         return body
-    return _without_passwords(b"".join(_sdp_line(line) for line in _lines(body)))
+    return without_passwords(b"".join(_sdp_line(line) for line in _lines(body)))
 
 
 def _sdp_line(line: bytes) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sipd.dialogs import target_of
@@ -62,6 +62,8 @@ class Binding:
     (RFC 3327)."""
     outbound: bool = False
     """It is one of the flows of its device (RFC 5626): `+sip.instance` and `reg-id` tell which."""
+    relay: str = ""
+    """Id of the connection whose PBX accepted it (strategy relay); empty: the edge did."""
 
     @property
     def owner(self) -> Owner:
@@ -80,11 +82,15 @@ class Binding:
         return f"{self.tenant} {self.user} {f'{instance} {number}' if instance else self.contact}"
 
     def record(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in FIELDS}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Binding:
         return cls(**{**record, "flow": Flow(*record["flow"]), "path": tuple(record.get("path", ()))})
+
+
+FIELDS = tuple(field.name for field in fields(Binding))
+"""Of a record."""
 
 
 class Refused(Exception):
@@ -120,19 +126,27 @@ class Registrar:
             yield from of_user.values()
 
     def __len__(self) -> int:
-        return sum(len(of_user) for of_user in self._bindings.values())
+        return len(self._expiries)
+
+    def owners(self) -> list[Owner]:
+        """Who has bindings."""
+        return list(self._bindings)
+
+    def held(self, owner: Owner) -> Iterable[Binding]:
+        """A user's bindings, in no order, to be counted."""
+        return self._bindings.get(owner, {}).values()
 
     def bindings(self, owner: Owner, now: float) -> list[Binding]:
         """Where to ring: live bindings, the preferred (q) and then the newest first; of a device with several flows
         the newest, as it must not be rung twice (RFC 5626 5.3)."""
         of_device: dict[str, Binding] = {}
-        for binding in self._live(owner, now):
+        for binding in self.live(owner, now):
             of_device.setdefault(binding.device, binding)
         return list(of_device.values())
 
     def flows_of(self, binding: Binding, now: float) -> list[Binding]:
         """All flows of a binding's device, this one first: the others are tried when it fails (RFC 5626 5.3)."""
-        others = self._live(binding.owner, now) if binding.outbound else []
+        others = self.live(binding.owner, now) if binding.outbound else []
         return [binding, *(b for b in others if b.device == binding.device and b.key != binding.key)]
 
     def flow_failed(self, flow: Flow, now: float) -> None:
@@ -141,7 +155,8 @@ class Registrar:
             if len(self.flows_of(binding, now)) > 1:
                 self._drop(binding, "flow failed", now)
 
-    def _live(self, owner: Owner, now: float) -> list[Binding]:
+    def live(self, owner: Owner, now: float) -> list[Binding]:
+        """All bindings of a user, the preferred (q) and then the newest first."""
         live = [b for b in self._bindings.get(owner, {}).values() if b.expires > now]
         return sorted(live, key=lambda b: (preference(b), b.expires), reverse=True)
 
@@ -161,12 +176,22 @@ class Registrar:
             flow = self._moved.get((owner, flow), flow)
         others = self._lost.get((owner, flow[:3]))
         if flow.reliable and (flow[:3] not in self._flows or others is not None):
-            live = [binding for binding in self._live(owner, now) if binding.flow != flow]
+            live = [binding for binding in self.live(owner, now) if binding.flow != flow]
             same = [binding.flow for binding in live if target_of(binding.contact) == target]
             back = [b.flow for b in live if others is not None and b.key not in others and b.flow[:2] == flow[:2]]
             if same or len(back) == 1:
                 return (same or back)[0]
         return flow
+
+    def accepted_at(self, owner: Owner, connection: str, flow: Flow, now: float) -> bool:
+        """Whether the PBX of this connection accepted a registration of the user that came over this flow."""
+        bindings = self._flows.get(flow[:3], {}).values()
+        return any(b.owner == owner and b.relay == connection and b.expires > now for b in bindings)
+
+    def withdraw(self, owner: Owner, connection: str, now: float) -> None:
+        """What this connection's PBX accepted counts no more."""
+        for binding in [b for b in self._bindings.get(owner, {}).values() if b.relay == connection]:
+            self._drop(binding, "removed from the table", now)
 
     def tenant_at(self, flow: Flow) -> str:
         """Id of the tenant whose phones registered over this flow; "" for none, and for several."""
@@ -178,16 +203,20 @@ class Registrar:
 
         Raises Refused or BadMessage.
         """
-        contacts, owner = request.contacts, (index.tenant.id, user.id)
+        owner = index.tenant.id, user.id
+        self.apply(owner, self.wanted(request, owner, flow, now), user.max_bindings, now)
+        return [self.answer(binding, now) for binding in self.live(owner, now)]
+
+    def wanted(self, request: Message, owner: Owner, flow: Flow, now: float) -> list[Binding]:
+        """The bindings that a REGISTER asks for; those that are to go expire `now`. Raises Refused or BadMessage."""
+        contacts = request.contacts
         if any(contact.star for contact in contacts):
-            self._remove_all(request, owner, contacts, now)
-        else:
-            path = path_of(request)
-            new = [self._wanted(request, owner, contact, path, flow, now) for contact in contacts]
-            if len(new) > 1 and any(binding.outbound and binding.expires > now for binding in new):
-                raise Refused(400, "One Contact Goes With reg-id")  # RFC 5626 6
-            self._apply(owner, new, user.max_bindings, now)
-        return [self._answer(binding, now) for binding in self._live(owner, now)]
+            return self._all_removed(request, owner, contacts, now)
+        path = path_of(request)
+        new = [self._wanted(request, owner, contact, path, flow, now) for contact in contacts]
+        if len(new) > 1 and any(binding.outbound and binding.expires > now for binding in new):
+            raise Refused(400, "One Contact Goes With reg-id")  # RFC 5626 6
+        return new
 
     def _wanted(
         self, request: Message, owner: Owner, contact: Address, path: tuple[str, ...], flow: Flow, now: float
@@ -210,7 +239,7 @@ class Registrar:
             path=path,
             outbound=asks_for_flow(request, contact, path),
         )
-        if any(old.call_id == binding.call_id and old.cseq >= binding.cseq for old in self._replaced(binding)):
+        if any(old.call_id == binding.call_id and old.cseq >= binding.cseq for old in self.replaced(binding)):
             raise Refused(500, "REGISTER Out Of Order")
         return binding
 
@@ -226,7 +255,7 @@ class Registrar:
             raise Refused(423, "Interval Too Brief", ("Min-Expires", str(self._settings.min_expires)))
         return min(asked, self._settings.max_expires)
 
-    def _replaced(self, binding: Binding) -> list[Binding]:
+    def replaced(self, binding: Binding) -> list[Binding]:
         """The bindings whose place this one takes: the same flow of the same device (RFC 5626 6), the same Contact by
         RFC 3261 19.1.4, or of a phone without instance the one that it had before it moved."""
         of_user = self._bindings.get(binding.owner, {})
@@ -236,19 +265,19 @@ class Registrar:
         wanted = Uri.parse(binding.contact)
         return [old for old in of_user.values() if old is exact or _is_same_phone(old, binding, wanted)]
 
-    def _remove_all(self, request: Message, owner: Owner, contacts: list[Address], now: float) -> None:
+    def _all_removed(self, request: Message, owner: Owner, contacts: list[Address], now: float) -> list[Binding]:
         """Contact: * stands alone and with Expires: 0 (RFC 3261 10.3 step 6)."""
         if len(contacts) > 1 or request.expires != 0:
             raise BadMessage(400, "Contact * Goes With Expires 0 Alone")
-        for binding in list(self._bindings.get(owner, {}).values()):
-            if binding.call_id == request.call_id and binding.cseq >= request.cseq.number:
-                raise Refused(500, "REGISTER Out Of Order")
-        for binding in list(self._bindings.get(owner, {}).values()):
-            self._drop(binding, "unregistered", now)
+        bindings = list(self._bindings.get(owner, {}).values())
+        if any(b.call_id == request.call_id and b.cseq >= request.cseq.number for b in bindings):
+            raise Refused(500, "REGISTER Out Of Order")
+        return [replace(binding, expires=now) for binding in bindings]
 
-    def _apply(self, owner: Owner, wanted: list[Binding], most: int, now: float) -> None:
+    def apply(self, owner: Owner, wanted: Sequence[Binding], most: int, now: float) -> None:
+        """Keep and remove what `wanted` says; of more than `most` phones those that expire first go."""
         for binding in wanted:
-            replaced = self._replaced(binding)
+            replaced = self.replaced(binding)
             if binding.expires <= now:
                 for old in replaced:
                     self._drop(old, "unregistered", now)
@@ -280,14 +309,15 @@ class Registrar:
         if len(self._moved) > MAX_MOVES:
             del self._moved[next(iter(self._moved))]
 
-    def _keep(self, binding: Binding, now: float) -> None:
+    def _keep(self, binding: Binding, now: float, *, stored: bool = False) -> None:
         of_user = self._bindings.setdefault(binding.owner, {})
         if binding.key in of_user:
             self._leave_flow(of_user[binding.key])
         of_user[binding.key] = binding
         self._flows.setdefault(binding.flow[:3], {})[binding.key] = binding
         self._lost.pop((binding.owner, binding.flow[:3]), None)
-        self._events.change("binding", binding.key, binding.record())
+        if not stored:
+            self._events.change("binding", binding.key, binding.record())
         self._cancel_expiry(binding)
         self._expiries[binding.key] = self._timers.set(binding.expires, lambda at: self._expire(binding, at))
         if self._keepalive is not None:
@@ -377,11 +407,12 @@ class Registrar:
         if transport not in WEB:  # a browser connects anew, and registers then (RFC 7118)
             flow = self._settings.flow_to(host, port, transport, listener)  # there may be other listeners now
         if binding.expires > now and flow is not None:
-            self._keep(replace(binding, flow=flow), now)
+            same = flow == binding.flow and key == binding.key
+            self._keep(binding if same else replace(binding, flow=flow), now, stored=same)
         else:
             self._events.change("binding", binding.key, None)
 
-    def _answer(self, binding: Binding, now: float) -> str:
+    def answer(self, binding: Binding, now: float) -> str:
         """A Contact of the 200: the phone's own URI and parameters, with what is left of its time."""
         params = format_params(binding.params)
         return f"<{binding.contact}>{params};expires={max(1, round(binding.expires - now))}"

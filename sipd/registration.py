@@ -59,8 +59,11 @@ def key_of(tenant: str, user: str, connection: str) -> str:
     return f"{tenant} {user} {connection}"
 
 
-def wanted_of(index: TenantIndex, user: User, account: PbxAccount, connection: Connection) -> Wanted:
-    """The registration that one account of a user asks for."""
+def wanted_of(index: TenantIndex, user: User, connection: Connection) -> Wanted | None:
+    """The registration that a user's account at a connection asks for; None: it has none."""
+    account = account_of(index, user, connection)
+    if account is None:
+        return None
     hops, route = connection_hops(connection)
     return Wanted(
         account=account,
@@ -75,18 +78,15 @@ def wanted_of(index: TenantIndex, user: User, account: PbxAccount, connection: C
     )
 
 
-def wanted_of_tenant(index: TenantIndex | None) -> Iterator[Wanted]:
-    """All registrations of a tenant: of each user at each connection that is registered at on behalf of its users."""
+def accounts_to_register(index: TenantIndex | None) -> Iterator[tuple[User, Connection]]:
+    """Each user of a tenant with each connection that registers on behalf of its users."""
     if index is None or index.tenant.suspended:
         return
     for user in index.users_by_id.values():
         for entry in user.upstream:
             connection = index.connections.get(entry.connection)
-            if connection is None or connection.strategy != "on_behalf":
-                continue
-            account = account_of(index, user, connection)
-            if account is not None:
-                yield wanted_of(index, user, account, connection)
+            if connection is not None and connection.strategy == "on_behalf":
+                yield user, connection
 
 
 class Pbx:
@@ -147,7 +147,7 @@ class Registration:
     """One upstream registration and how it stands."""
 
     __slots__ = (
-        "again", "attempts", "call_id", "canary", "code", "contact", "cseq", "expires_at", "flow", "from_tag",
+        "again", "attempts", "bold", "call_id", "canary", "code", "contact", "cseq", "expires_at", "flow", "from_tag",
         "goal", "granted", "held", "held_at", "lengthened", "min_expires", "moving", "next_at", "nonces", "pbx",
         "planned", "proof", "reason", "removing", "sending", "sent", "service_route", "since", "stale", "state",
         "stray", "suspect", "target", "timer", "tried", "waiting", "wanted",
@@ -211,6 +211,8 @@ class Registration:
         """A REGISTER, or the look-up for it, is under way: one at a time, as they share Call-ID and CSeq."""
         self.target: Flow | None = None
         """Where the next REGISTER goes, when it is its turn."""
+        self.bold = False
+        """It goes there although that place does not seem to serve."""
         self.flow: Flow | None = None
         """How the last REGISTER went out; a stream is also how the PBX's calls come in."""
         self.timer: Timer | None = None

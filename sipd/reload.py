@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, TypeVar, cast
@@ -22,7 +22,16 @@ from sipd.routing import codec
 from sipd.routing.lookup import EMPTY, Compiled, compile_table
 from sipd.routing.model import Installation, Table, Tenant
 from sipd.routing.problem import Problem
-from sipd.routing.validate import Index, check_across, check_tenant, contribution, validate
+from sipd.routing.validate import (
+    Index,
+    check_across,
+    check_blocked,
+    check_installation,
+    check_tenant,
+    contribution,
+    suits_alike,
+    validate,
+)
 from sipd.store import Refused, StoredTable, TableStore
 
 log = logging.getLogger("sipd.reload")
@@ -80,6 +89,8 @@ class Running:
     since: float = 0.0
     """Epoch seconds."""
     parts: Parts = field(default_factory=dict)
+    ms: float = 0.0
+    """From the first byte of it to its enforcement; 0: it is from before the start."""
 
     @property
     def hash(self) -> str:
@@ -113,6 +124,8 @@ class Reloader:
         self._threads = DaemonThreads(1, "reload")
         self.running = Running(compile_table(EMPTY, edge_hosts=own_hosts))
         self.refused: Refused | None = None
+        self.stale = False
+        """Whether the newest table that came was refused, and an older one stays."""
         self._kept = b""
         """Manifest of the table that is on disk."""
         self._manifest = b""
@@ -143,7 +156,6 @@ class Reloader:
         else:
             self.running = Running(prepared.compiled, stored.version, stored.since, prepared.parts)
             self._manifest = self._kept = prepared.manifest
-            gc.freeze()
             log.info("last table restored hash=%s version=%d", prepared.compiled.hash, stored.version)
 
     async def load(self, version: int, manifest: object, parts: Mapping[str, object], started: float) -> Doc:
@@ -167,12 +179,13 @@ class Reloader:
             return await self._refuse(version, error)
         now = self._clock()
         self._swap(prepared.compiled)
+        self.stale = False
         ms = round((loop.time() - started) * 1000, 3)
         name = prepared.compiled.hash
         since = self.running.since if name == self.running.hash else now
         if not self.running.parts:  # nobody was served so far: what there is now, stays
             gc.freeze()
-        self.running = Running(prepared.compiled, version, since, prepared.parts)
+        self.running = Running(prepared.compiled, version, since, prepared.parts, ms)
         log.info("table loaded hash=%s version=%d ms=%.1f fresh_parts=%d", name, version, ms, len(prepared.fresh))
         self._note("table.loaded", {"hash": name, "version": version, "ms": ms})
         self._manifest = prepared.manifest
@@ -187,11 +200,13 @@ class Reloader:
         written: Mapping[str, bytes] | None = None,
     ) -> Prepared:
         """Without the cycle collector: it would look at each value of the table again and again, and find nothing."""
+        enabled = gc.isenabled()
         gc.disable()
         try:
             return prepare(manifest, parts, self.running, self._own_hosts, problems_of, self._known_bad, written)
         finally:
-            gc.enable()
+            if enabled:
+                gc.enable()
 
     async def keep_again(self) -> None:
         """Try once more to store the table that runs."""
@@ -220,7 +235,7 @@ class Reloader:
         self._store.keep(StoredTable(running.version, running.since, self._release, manifest, parts), names)
 
     async def _refuse(self, version: int, error: TableError) -> Doc:
-        problems = error.problems[:ANSWER_PROBLEMS]
+        problems, self.stale = error.problems[:ANSWER_PROBLEMS], True
         if self._known_bad(error.name) is None:
             self.refused = Refused(error.name, self._release, problems)
             try:
@@ -252,27 +267,40 @@ class Recheck:
         self._installation: Installation | None = None
         self._tenants: dict[str, Tenant] = {}
         self._warnings: dict[str, list[Problem]] = {}
+        """By tenant; "" is the installation."""
+        self._blocked: list[Problem] = []
+        """Of all tenants, about networks that the installation blocks."""
         self._index = Index()
 
     def problems(self, table: Table) -> list[Problem]:
         """As `validate` gives them, apart from their order. A table with errors is not remembered."""
-        if table.installation is not self._installation:
+        installation, before = table.installation, self._installation
+        if before is None or not suits_alike(installation, before):
             return self._anew(table)
         tenants = {tenant.id: tenant for tenant in table.tenants}
         changed = [tenant for key, tenant in tenants.items() if self._tenants.get(key) is not tenant]
         gone = self._tenants.keys() - tenants.keys()
-        found = {tenant.id: check_tenant(tenant, table.installation) for tenant in changed}
+        found = {tenant.id: check_tenant(tenant, installation) for tenant in changed}
+        own = self._warnings.get("", []) if installation is before else check_installation(installation)
         for key in gone:
             self._index.remove(key)
         for tenant in changed:
             self._index.put(contribution(tenant))
         across = check_across(self._index, found)
-        if any(problem.is_error for problems in (across, *found.values()) for problem in problems):
+        if any(problem.is_error for problems in (own, across, *found.values()) for problem in problems):
             self._undo([*found, *gone])
             return validate(table)
-        self._tenants = tenants
-        self._warnings = {key: old for key, old in self._warnings.items() if key not in gone} | found
-        return [problem for problems in self._warnings.values() for problem in problems] + across
+        self._blocked = self._still_blocked(installation, found.keys(), gone)
+        self._installation, self._tenants = installation, tenants
+        self._warnings = {key: old for key, old in self._warnings.items() if key not in gone} | found | {"": own}
+        return [problem for problems in self._warnings.values() for problem in problems] + across + self._blocked
+
+    def _still_blocked(self, installation: Installation, changed: Set[str], gone: Set[str]) -> list[Problem]:
+        """Cheap for all tenants, where the networks are others; else of those that changed."""
+        if installation is not self._installation:
+            return check_blocked(self._index, installation)
+        kept = [problem for problem in self._blocked if problem.where[0] not in changed | gone]
+        return kept + check_blocked(self._index, installation, changed)
 
     def _anew(self, table: Table) -> list[Problem]:
         """Check everything, and remember it if it may go live."""
@@ -282,9 +310,12 @@ class Recheck:
         self._installation = table.installation
         self._tenants = {tenant.id: tenant for tenant in table.tenants}
         self._index = Index(contribution(tenant) for tenant in table.tenants)
+        self._blocked = check_blocked(self._index, table.installation)
         self._warnings = {}
+        blocked = set(self._blocked)
         for problem in problems:
-            self._warnings.setdefault(problem.where[0] if problem.where else "", []).append(problem)
+            if problem not in blocked:
+                self._warnings.setdefault(problem.where[0] if problem.where else "", []).append(problem)
         return problems
 
     def _undo(self, keys: list[str]) -> None:

@@ -14,13 +14,13 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from sipd import ladder, pcap
-from sipd.auth import Authenticator, Verdict
+from sipd.auth import Authenticator, Checked, Verdict
 from sipd.config import ConfigError, parse_address
 from sipd.edge import Edge
 from sipd.flow import Flow, Listener
@@ -83,12 +83,17 @@ class Decided:
         return {name: getattr(self, name) for name in self.__slots__} | {"differs": self.differs}
 
 
+EVERYWHERE = ("0.0.0.0/0", "::/0")
+"""Rates and bans are not replayed; networks that are blocked are, as they are narrower."""
+
+
 class AsSaid(Authenticator):
     """Believes each phone: no password is known here."""
 
-    def check(self, request: Message, index: TenantIndex, now: float) -> tuple[Verdict, User | None]:
-        user = index.user(request.from_.uri.user or "")
-        return (Verdict.GOOD, user) if user is not None else (Verdict.WRONG, None)
+    def check(self, request: Message, index: TenantIndex, place: str, now: float) -> Checked:
+        name = request.from_.uri.user or ""
+        user = index.user(name)
+        return Checked(Verdict.WRONG if user is None else Verdict.GOOD, user, name)
 
 
 class Replay:
@@ -98,19 +103,22 @@ class Replay:
         """`own`: addresses of the edge in the capture, beside those of the table."""
         cipher = AESSIV(bytes(64))
         listeners = tuple(Listener(t, place, 5060, place, 5060) for place in PLACES for t in FLOWS)
-        settings = Settings(listeners, mute_after=REQUEST_LIMIT)
+        settings = Settings(listeners)
         self._edge = Edge(settings, cipher, os.urandom)
         self._edge._dispatcher._authenticator = AsSaid(cipher, os.urandom, settings)
         self._now = now
         for tenant in table.tenants:
             phones = [("binding", user.id, _phone(tenant.id, user, now).record()) for user in tenant.users]
             self._edge.restore(phones, now)
+        allowed = (*table.installation.allowed, *EVERYWHERE)
+        table = replace(table, installation=replace(table.installation, allowed=allowed))
         self._edge.load(compile_table(table, edge_hosts=own), now)
         self._clear()
 
     def _clear(self) -> None:
         self._edge.datagrams_to_send()
         self._edge.lookups_to_start()
+        self._edge.media_to_send()
         self._edge.take_events()
         self._edge.take_changes()
 

@@ -82,6 +82,8 @@ class Requests:
             "registrations": self.registrations,
             "calls": self.calls,
             "renew": self.renew,
+            "bans": self.bans,
+            "unban": self.unban,
             "reload-certificates": self.reload_certificates,
             "hangup": self.hangup,
             "traces": self.traces,
@@ -97,17 +99,24 @@ class Requests:
         return {"node": self._node, "format": FORMAT, "release": release()}
 
     async def status(self, request: Doc, began: float) -> Doc:
+        return self.state()
+
+    def state(self) -> Doc:
+        """How the node is, in one document."""
         running, refused = self._reloader.running, self._reloader.refused
         return {
             "version": running.version,
             "hash": running.hash,
             "since": running.since,
+            "load_ms": running.ms,
+            "stale": self._reloader.stale,
             "problems": refused.problems if refused else [],
             "refused_hash": refused.hash if refused else "",
             "uptime": round(self._clock.now() - self._started, 3),
             "counters": {**self._core.counters, **self._counters},
             "spool": self._store.spool.mark._asdict(),
             "vitals": self._core.vitals(),
+            "media": self._core.media_relays(),
             **self._shell(),
         }
 
@@ -137,6 +146,14 @@ class Requests:
         renewed = self._core.renew(tenant, connection, self._clock.now())
         self._acted()
         return {"renewed": renewed}
+
+    async def bans(self, request: Doc, began: float) -> Doc:
+        return {"bans": self._core.bans()}
+
+    async def unban(self, request: Doc, began: float) -> Doc:
+        unbanned = self._core.unban(text(request, "source"), self._clock.now())
+        self._acted()
+        return {"unbanned": unbanned}
 
     async def reload_certificates(self, request: Doc, began: float) -> Doc:
         problem = self._reload_certificates()

@@ -106,8 +106,8 @@ class Resuming:
             self._core.events.add(
                 now, "call.ended", tenant=began["tenant"], connection=began.get("connection", ""),
                 user=began.get("callee") or began.get("caller") or "", call=id_, **{"from": began.get("from", "")},
-                to=began.get("to", ""), direction=began.get("direction", ""), started=began.get("started", now),
-                answered=answer.get("answered"), ended=now, code=STOPPED[0], reason=STOPPED[1], by="edge", **told,
+                to=began.get("to", ""), direction=began.get("direction", ""), started=_epoch(began, "started") or now,
+                answered=_epoch(answer, "answered"), ended=now, code=STOPPED[0], reason=STOPPED[1], by="edge", **told,
             )  # fmt: skip
 
     # -- parts of a call
@@ -202,6 +202,8 @@ class Resuming:
         call.callee = branch.user if branch.connection is None else call.callee
         call.local_tags.append(a.local_tag)
         branch.dialogs[b.remote_tag] = b
+        if call.media is not None and not call.ended:
+            branch.bridge = self._calls.bridging.resume(call.media, call.id)
         for leg, side in ((a, "a"), (b, "b")):
             self._calls.dialogs[leg.call_id, leg.local_tag] = leg
             leg.usages = answer.get(f"usages_{side}", {})
@@ -262,6 +264,12 @@ class Resuming:
             self._core.layer.respond(call.tx, 200, b"", now)
         else:
             self._core.layer.destroy(call.tx)
+
+
+def _epoch(record: Record, name: str) -> float | None:
+    """A time of a record that may be spoilt."""
+    value = record.get(name)
+    return value if isinstance(value, float) else None
 
 
 def _user(index: TenantIndex, id_: str) -> User | None:

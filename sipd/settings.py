@@ -49,14 +49,45 @@ class Settings:
     """How often each PBX address in use is asked with OPTIONS whether it is there; 0: never."""
 
     mute_after: int = 20
-    """Refusals as unknown source from one address and port within `mute_window` before it is not answered."""
+    """Failures of one stranger (an address, or an IPv6 /64) at once before it is banned."""
     mute_window: float = 60.0
+    """The time in which so many failures are forgiven."""
     mute_time: float = 60.0
+    """The first ban; each further one is twice as long."""
+    ban_longest: float = 3600.0
+    ban_forget: float = 21_600.0
+    """Good behaviour after which the next ban is a first one."""
+    register_rate: float = 50.0
+    """REGISTER requests a second from one address, on average."""
+    register_burst: int = 3000
+    """And at once: an office of 500 phones behind one address registers anew after a power cut."""
+    request_rate: float = 50.0
+    """Other requests outside a dialog."""
+    request_burst: int = 1000
+    pbx_rate: float = 1000.0
+    """Requests outside a dialog from one PBX's address."""
+    pbx_burst: int = 5000
+    tenant_register_rate: float = 200.0
+    """Authenticated REGISTER requests of one tenant."""
+    tenant_register_burst: int = 10_000
+    tenant_request_rate: float = 200.0
+    """Other authenticated requests of one tenant outside a dialog."""
+    tenant_request_burst: int = 2000
+    tenant_failure_rate: float = 5.0
+    """Wrong credentials for one tenant, from all sources together, that get an answer."""
+    tenant_failure_burst: int = 500
 
     trace: bool = True
     """Whether messages and decisions are kept for people (`sipd.trace`)."""
     trace_sample: float = 1.0
     """Share of calls that are traced, 0 to 1."""
+
+    media: tuple[str, ...] = ()
+    """Media relays, as `udp:192.0.2.1:2223`."""
+    media_ping: float = 5.0
+    """How often each is asked whether it is there."""
+    metrics_tenants: int = 100
+    """Tenants that have metrics of their own; the others are counted together."""
 
     caller_timeout: float = 180.0
     """Timer C (RFC 3261 16.6): an outbound call without any answer newer than this ends."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -81,8 +82,9 @@ class Spool:
             if row is None:
                 last = max(last or 0, int(self._clock() * 1_000_000))
                 connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('event', ?)", (last,))
-            else:
-                last = max(last or 0, row[0] if isinstance(row[0], int) else 0)
+            elif isinstance(row[0], int) and row[0] > 0:
+                connection.execute("DELETE FROM event WHERE id > ?", (row[0],))  # a spoilt id: none was given above it
+                last = row[0]
         return Mark(first or last + 1, last + 1)
 
     def append(self, events: Sequence[Event]) -> None:
@@ -97,15 +99,23 @@ class Spool:
         with self._database.transaction() as connection:
             connection.executemany("INSERT INTO event (id, body) VALUES (?, ?)", enumerate(bodies, following))
             following += len(bodies)
-            excess = following - first - self._limit
-            if excess > min(TRIM, self._limit // 10):
-                gone, first = first, first + excess
-                connection.execute("DELETE FROM event WHERE id < ?", (first,))
-                said = dropped(self._clock(), excess, "nobody came for them", first=gone, last=first - 1)
-                connection.execute("INSERT INTO event (id, body) VALUES (?, ?)", (following, encode(said)))
-                following += 1
-                self._counters["spool.dropped"] += excess
+            if following - first - self._limit > min(TRIM, self._limit // 10):
+                first, following = self._trim(connection, first, following)
         self.mark = Mark(first, following)
+
+    def _trim(self, connection: sqlite3.Connection, first: int, following: int) -> Mark:
+        """Drop what is over the limit, and say so; a file that was spoilt may have fewer events than its ids tell."""
+        (count,) = connection.execute("SELECT count(*) FROM event").fetchone()
+        excess = count - self._limit
+        if excess <= 0:
+            return Mark(first, following)
+        rows = connection.execute("SELECT id FROM event ORDER BY id LIMIT 1 OFFSET ?", (excess,)).fetchone()
+        gone, first = first, rows[0]
+        connection.execute("DELETE FROM event WHERE id < ?", (first,))
+        said = dropped(self._clock(), excess, "nobody came for them", first=gone, last=first - 1)
+        connection.execute("INSERT INTO event (id, body) VALUES (?, ?)", (following, encode(said)))
+        self._counters["spool.dropped"] += excess
+        return Mark(first, following + 1)
 
     def answer(self, after: int, limit: int) -> tuple[list[Event], int]:
         """To who has stored all up to `after`: what comes next, and the id up to which this goes."""
@@ -177,3 +187,17 @@ def encode(event: Event) -> str:
     if len(body) > EVENT_BYTES:
         body = _encode({**event, "detail": {"cut": f"more than {EVENT_BYTES} bytes"}})
     return summed(body)
+
+
+def plausible(rows: Sequence[tuple[int, bytes | None]], ever: Sequence[object]) -> tuple[list[tuple[int, bytes]], int]:
+    """Of events read from a broken file those that can be ours, in order, and the highest id that was given; `ever` is
+    what the file says of that. An id that is far from most others is spoilt."""
+    ids = sorted(number for number, _ in rows)
+    given = [number for number in ever if isinstance(number, int) and 0 < number < ID_LIMIT]
+    if not ids:
+        return [], max(given, default=0)
+    middle = ids[len(ids) // 2]
+    near = [number for number in given if abs(number - middle) <= EVENT_LIMIT]
+    last = max(near, default=middle + EVENT_LIMIT)
+    found = sorted((n, b) for n, b in rows if middle - EVENT_LIMIT <= n <= last and b is not None)
+    return found, max(near, default=found[-1][0] if found else 0)

@@ -114,7 +114,7 @@ class Store:
         found: list[Change] = []
         try:
             for kind, key, body in self._database.connection.execute(STATE_ROWS.select):
-                record = _record(body)
+                record = _record(body) if kind is not None and key is not None else None
                 if record is None:
                     self._counters["store.unreadable"] += 1
                     log.error("stored record left out kind=%r key=%r", kind, key)
@@ -164,6 +164,11 @@ class Store:
         """Whether the file is still there: what is written into one that was removed is lost with the process."""
         if not self.in_memory and not self.path.exists():
             self._failed(BrokenFile("the file was removed"))
+
+    @property
+    def failing(self) -> bool:
+        """Whether state could not be written, and waits in memory."""
+        return bool(self._error)
 
     def close(self) -> None:
         """Write what waits, if the disk takes it, and close the file."""
@@ -256,9 +261,8 @@ class Store:
         if not path.is_file():
             return
         states, events, sequence = salvage.read(path, STATE_ROWS, EVENT_ROWS, SEQUENCE_ROWS)
-        known = [(kind, key, body) for kind, key, body in states if _record(body) is not None]
-        numbered = [(number, body) for number, body in events if 0 < number < spool.ID_LIMIT]
-        last = max([number for (number,) in sequence if isinstance(number, int) and number < spool.ID_LIMIT], default=0)
+        known = [row for row in states if None not in row and _record(row[2]) is not None]
+        numbered, last = spool.plausible(events, [number for (number,) in sequence])
         try:
             with self._database.transaction() as connection:
                 _put(connection, known, numbered[-self._limit :], last)
@@ -305,9 +309,9 @@ def _put(
         connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('event', ?)", (max(ever, last),))
 
 
-def _record(body: bytes) -> Doc | None:
+def _record(body: bytes | None) -> Doc | None:
     """A stored record, None when it is not as it was written."""
-    text = unsummed(body)
+    text = unsummed(body) if body is not None else None
     try:
         record = json.loads(text) if text is not None else None
     except (ValueError, RecursionError):
@@ -386,19 +390,20 @@ class TableStore:
         if row is None:
             return None
         version, since, release, manifest = row
-        parts = dict(connection.execute("SELECT CAST(hash AS TEXT), CAST(body AS BLOB) FROM part"))
+        parts = {_name(name): body for name, body in connection.execute(PART_ROWS.select)}
         return StoredTable(int(version), float(since), str(release), bytes(manifest), parts)
 
     def missing(self, names: Iterable[str]) -> set[str]:
         """Which of these parts are not stored."""
-        return set(names) - self._names()
+        stored = self._database.connection.execute("SELECT CAST(hash AS BLOB) FROM part")
+        return set(names) - {_name(name) for (name,) in stored}
 
     def keep(self, table: StoredTable, names: set[str]) -> None:
         """Make a table the last good one: `names` are all its parts, `table.parts` those that may not be stored yet."""
         with self._transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO part VALUES (?, ?)", table.parts.items())
-            gone = [(name,) for name in self._names() - names]
-            connection.executemany("DELETE FROM part WHERE hash = ?", gone)
+            others = "DELETE FROM part WHERE hash NOT IN (SELECT value FROM json_each(?))"
+            connection.execute(others, (_text(sorted(names)),))
             connection.execute(
                 "INSERT OR REPLACE INTO live VALUES (1, ?, ?, ?, ?)",
                 (table.version, table.since, table.release, table.manifest),
@@ -424,9 +429,6 @@ class TableStore:
     def close(self) -> None:
         self._database.close()
 
-    def _names(self) -> set[str]:
-        return {name for (name,) in self._database.connection.execute("SELECT hash FROM part")}
-
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """In a file that is found broken nothing is left: a new one is begun, and the error raised all the same."""
@@ -450,6 +452,11 @@ class TableStore:
                 connection.executemany(KEEP_REFUSED, refused)
         except (sqlite3.Error, OverflowError) as error:
             log.error("what was read cannot be stored path=%s error=%r", self._path, str(error))
+
+
+def _name(name: bytes | None) -> str:
+    """Of a part, whatever the disk made of it."""
+    return (name or b"").decode("utf-8", "replace")
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode

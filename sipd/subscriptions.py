@@ -26,6 +26,7 @@ from sipd.message.uri import Uri, quote_user
 from sipd.methods import ALLOW
 from sipd.passing import ours
 from sipd.registrar import Owner
+from sipd.relayed import challenges_of, credentials_of, passes
 from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.sending import Sending
@@ -317,11 +318,16 @@ class Subscriptions:
         ask = Ask(subscription, uri, from_value, to_value, pinned=False)
         ask.account, ask.proof = account, self._calls.proof(account)
         ask.call_id, ask.local_tag = wire.token(16), wire.token()
+        if passes(account) and self._calls.names.of(request) not in self._asks:
+            ask.call_id, ask.local_tag = self._calls.names.of(request)
+            ask.seq = request.cseq.number - 1
         index = subscription.index
         self._core.events.leg(ask.call_id, request.call_id, tenant=index.tenant.id, user=subscription.user.id)
         ask.rest = lines_to_pass(request, from_phone=subscription.from_phone)
         towards = subscription.connection if subscription.from_phone else None
         ask.headers = self._calls.renamed(request, subscription.index, towards)
+        if passes(account):
+            ask.headers += credentials_of(request)
         subscription.asks.append(ask)
         subscription.open += 1
         self._asks[ask.call_id, ask.local_tag] = ask
@@ -422,6 +428,8 @@ class Subscriptions:
         best = subscription.best
         if best is None:
             self.answer(subscription.tx, status, now)
+        elif best.status in (401, 407) and passes(ask.account):
+            self.answer(subscription.tx, best.status, now, challenges_of(best))
         elif ours(best.status) != best.status:
             self.answer(subscription.tx, ours(best.status), now)
         else:
@@ -606,7 +614,7 @@ class Subscriptions:
         rest = lines_to_pass(request, from_phone=relay.here.pinned)
         index = subscription.index
         named = self._calls.renamed(request, index, self._calls.connection_of(there, index))
-        headers = [*named, *credentials]
+        headers = [*named, *(credentials_of(request) if passes(there.account) else credentials)]
 
         def over(flow: Flow, branch: str) -> bytes:
             return there.request(
@@ -623,8 +631,11 @@ class Subscriptions:
             if found is not None:
                 self._send_on(relay, [*found], now)
                 return
-        status = ours(status)
         headers: list[Header] = [lines_to_pass(response, from_phone=there.pinned)]
+        if status in (401, 407) and passes(there.account):
+            headers += challenges_of(response)
+        else:
+            status = ours(status)
         if status < 300:
             there.learn(response, tx.flow, self._core.wire, now)
             headers.append(("Contact", relay.here.contact))

@@ -32,20 +32,36 @@ NUMBERS: Mapping[str, Range] = {
     "session_min": Range(90, DAY, "shortest session interval, seconds; for less a caller gets 422"),
     "session_probe": Range(30, DAY, "how often the ends of a call without session timer are asked, seconds"),
     "caller_timeout": Range(30, 3600, "how long an outbound call may say nothing new, seconds"),
-    "mute_after": Range(1, 100_000, "refusals of an unknown source before it gets no answer"),
-    "mute_window": Range(1, DAY, "the time in which they are counted, seconds"),
-    "mute_time": Range(1, DAY, "how long it gets no answer, seconds"),
+    "mute_after": Range(1, 100_000, "failures of a stranger before it is banned"),
+    "mute_window": Range(1, DAY, "the time in which so many are forgiven, seconds"),
+    "mute_time": Range(1, DAY, "first ban, seconds; each further one is twice as long"),
+    "ban_longest": Range(1, 30 * DAY, "longest ban, seconds"),
+    "ban_forget": Range(60, 30 * DAY, "good behaviour after which bans begin anew, seconds"),
+    "register_rate": Range(0.1, 1_000_000, "REGISTER requests a second from one address", whole=False),
+    "register_burst": Range(1, 1_000_000, "REGISTER requests at once from one address"),
+    "request_rate": Range(0.1, 1_000_000, "other requests outside a dialog, a second, one address", whole=False),
+    "request_burst": Range(1, 1_000_000, "the same at once"),
+    "pbx_rate": Range(0.1, 1_000_000, "requests outside a dialog, a second, one PBX", whole=False),
+    "pbx_burst": Range(1, 1_000_000, "the same at once"),
+    "tenant_register_rate": Range(0.1, 1_000_000, "REGISTER requests a second of one tenant", whole=False),
+    "tenant_register_burst": Range(1, 1_000_000, "the same at once"),
+    "tenant_request_rate": Range(0.1, 1_000_000, "other requests a second of one tenant", whole=False),
+    "tenant_request_burst": Range(1, 1_000_000, "the same at once"),
+    "tenant_failure_rate": Range(0.1, 1_000_000, "wrong credentials a second, one tenant, answered", whole=False),
+    "tenant_failure_burst": Range(1, 1_000_000, "the same at once"),
+    "media_ping": Range(1, 3600, "how often a media relay is asked whether it is there, seconds"),
     "upstream_rate": Range(0.1, 100_000, "registrations sent a second to one PBX", whole=False),
     "upstream_total_rate": Range(0.1, 100_000, "registrations sent a second to all PBXs", whole=False),
     "retry_first": Range(1, 3600, "first wait after a PBX refused a registration, seconds"),
     "retry_cap": Range(1, DAY, "longest wait after that, seconds"),
+    "metrics_tenants": Range(0, 1000, "tenants with metrics of their own; the others are counted together"),
     "options_interval": Range(0, 3600, "how often a PBX is asked with OPTIONS whether it is there, seconds; 0: never"),
 }
 """By their names in `Settings`."""
 USER_AGENT = re.compile(r"[A-Za-z0-9.!%*_+`'~/-]{1,64}")
 """One word, as it is also the agent of a Warning (RFC 3261 20.43)."""
 IN_ORDER = (("min_expires", "default_expires"), ("default_expires", "max_expires"), ("session_min", "session_expires"),
-            ("retry_first", "retry_cap"))  # fmt: skip
+            ("retry_first", "retry_cap"), ("mute_time", "ban_longest"))  # fmt: skip
 """Pairs of which the first may not be more than the second."""
 LIMIT = len(NUMBERS) + 1
 
@@ -88,5 +104,5 @@ def _user_agent(text: str) -> str:
 
 def help_lines() -> str:
     """For `sipd run --help`."""
-    lines = [f"  {name:<20} {kind.what} ({kind.low:g} to {kind.high:g})" for name, kind in NUMBERS.items()]
-    return "\n".join(["names of --set:", *lines, f"  {'user_agent':<20} what the edge calls itself"])
+    lines = [f"  {name:<21} {kind.what} ({kind.low:g} to {kind.high:g})" for name, kind in NUMBERS.items()]
+    return "\n".join(["names of --set:", *lines, f"  {'user_agent':<21} what the edge calls itself"])

@@ -8,6 +8,7 @@ time, the preferred one that serves. `pace` says when it may be sent, `health` w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
+from itertools import islice
 from typing import Any
 
 from sipd.auth import Proof
@@ -15,19 +16,28 @@ from sipd.events import Events, legible
 from sipd.flow import Flow
 from sipd.health import Health, PbxAddress
 from sipd.message import build
-from sipd.message.address import Address
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
-from sipd.message.uri import Uri, same_uri
+from sipd.message.uri import Uri
 from sipd.pace import Pace
-from sipd.registration import Home, Pbx, Registration, Sent, Wanted, key_of, same_home, wanted_of_tenant
+from sipd.registration import (
+    Home,
+    Pbx,
+    Registration,
+    Sent,
+    Wanted,
+    accounts_to_register,
+    key_of,
+    same_home,
+    wanted_of,
+)  # fmt: skip
 from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
 from sipd.sending import OTHER_SECONDS, Place, Sender, Sending, retry_after
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import ClientTransaction
-from sipd.wayout import WayOut, connection_hop, contact_of, service_route_of
+from sipd.wayout import WayOut, connection_hop, contact_of, granted_of, service_route_of
 from sipd.wire import Groups, Hop, Wire, bracketed
 
 __all__ = ["Upstream", "connection_hop", "contact_of"]
@@ -77,7 +87,16 @@ class Upstream:
         self.ways = WayOut(wire, self.health)
         self._pace: Pace[Registration] = Pace(settings, timers, self._fraction, self._turn)
         self._pbxs: dict[tuple[tuple[Hop, ...], bool], Pbx] = {}
-        self._registrations: dict[str, Registration] = {}
+        self._registrations: dict[str, dict[str, Registration]] = {}
+        """By tenant, and key in the store."""
+        self._compiled: Compiled | None = None
+        """The table in force."""
+        self._to_compare: dict[str, None] = {}
+        """Tenants that changed since they were last looked at."""
+        self._comparing: Iterator[None] | None = None
+        self._comparing_timer: Timer | None = None
+        self._now = 0.0
+        """Of the batch under way."""
         self._leaving: dict[tuple[str, Home], Registration] = {}
         """No longer wanted, not yet taken back."""
         self._backlog: dict[Registration, None] = {}
@@ -89,11 +108,16 @@ class Upstream:
         self._kept: dict[str, dict[str, Any]] = {}
 
     def __iter__(self) -> Iterator[Registration]:
-        yield from self._registrations.values()
+        for of_tenant in self._registrations.values():
+            yield from of_tenant.values()
         yield from self._leaving.values()
 
+    def snapshot(self) -> list[Registration]:
+        """All that there are now, at little cost, to be looked at while they change."""
+        return [*self]
+
     def __len__(self) -> int:
-        return len(self._registrations)
+        return sum(map(len, self._registrations.values()))
 
     # -- what the table wants
 
@@ -105,35 +129,67 @@ class Upstream:
             self._events.change("upstream", key, None)
 
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
-        """In the tenants that changed: register what is new, renew what changed, remove what is gone."""
-        wanted = {w.key: w for tenant in changed for w in wanted_of_tenant(compiled.tenants.get(tenant))}
-        ours = [r for r in self._registrations.values() if r.wanted.account.tenant in changed]
-        for registration in ours:
-            if registration.wanted.key not in wanted:
-                del self._registrations[registration.wanted.key]
-                self._leave(registration)
-        for key, new in wanted.items():
-            known = self._registrations.get(key)
-            if known is None:
-                self._begin(new, now)
-            elif known.wanted != new:
-                self._change(known, new, now)
-        if compiled.table.tenants:  # what is still kept from before a restart is wanted no more
-            for key in self._kept:
+        """In the tenants that changed: register what is new, renew what changed, remove what is gone.
+
+        What that is, is found in batches, in this turn of the loop and those that follow.
+        """
+        self._compiled = compiled
+        self._to_compare.update(dict.fromkeys(changed))
+        self._compare(now)
+
+    def _compare(self, now: float) -> None:
+        self._timers.cancel(self._comparing_timer)
+        self._comparing_timer = None
+        self._now = now
+        if self._comparing is None:
+            self._comparing = self._comparisons()
+        if sum(1 for _ in islice(self._comparing, BATCH)) == BATCH:
+            self._comparing_timer = self._timers.set(now + BATCH_PAUSE, self._compare)
+        else:
+            self._comparing = None
+        self._work_on()
+
+    def _comparisons(self) -> Iterator[None]:
+        """One step for each registration of the tenants that changed."""
+        while self._to_compare:
+            tenant = next(iter(self._to_compare))
+            del self._to_compare[tenant]
+            yield from self._compare_tenant(tenant)
+        if self._compiled is not None and self._compiled.table.tenants:
+            for key in self._kept:  # what is still kept from before a restart is wanted no more
                 self._events.change("upstream", key, None)
             self._kept.clear()
-        self._work_on()
+
+    def _compare_tenant(self, tenant: str) -> Iterator[None]:
+        index = self._compiled.tenants.get(tenant) if self._compiled is not None else None
+        ours = self._registrations.setdefault(tenant, {})
+        keys = {key_of(tenant, user.id, connection.id) for user, connection in accounts_to_register(index)}
+        for key in [key for key in ours if key not in keys]:
+            self._leave(ours.pop(key))
+            yield
+        for user, connection in accounts_to_register(index):
+            wanted = wanted_of(index, user, connection) if index is not None else None
+            if wanted is None:
+                continue
+            known = ours.get(wanted.key)
+            if known is None:
+                self._begin(wanted, self._now)
+            elif known.wanted != wanted:
+                self._change(known, wanted, self._now)
+            yield
+        if not ours:
+            del self._registrations[tenant]
 
     def _begin(self, wanted: Wanted, now: float) -> None:
         leaving = self._leaving.pop((wanted.key, wanted.home), None)
         if leaving is not None:  # wanted again before it was gone
             leaving.removing = False
-            self._registrations[wanted.key] = leaving
+            self._of_tenant(wanted)[wanted.key] = leaving
             self._renew(leaving, wanted)
             return
         registration = Registration(wanted, self._pbx(wanted), self._wire.token(16), self._wire.token(), now)
         registration.pbx.registrations[registration] = None
-        self._registrations[wanted.key] = registration
+        self._of_tenant(wanted)[wanted.key] = registration
         record = self._kept.pop(wanted.key, None)
         at = now
         if record is not None:
@@ -154,9 +210,12 @@ class Upstream:
         if registration.wanted.home == new.home:
             self._renew(registration, new)
             return
-        del self._registrations[new.key]
+        del self._of_tenant(new)[new.key]
         self._leave(registration)
         self._begin(new, now)
+
+    def _of_tenant(self, wanted: Wanted) -> dict[str, Registration]:
+        return self._registrations[wanted.account.tenant]
 
     def _renew(self, registration: Registration, wanted: Wanted) -> None:
         if registration.wanted.account != wanted.account:
@@ -212,8 +271,7 @@ class Upstream:
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A stream to a PBX ended, and with it the way that calls came in: register again, at the pace."""
         for registration in self._by_stream.pop(flow, ()):
-            current = self._registrations.get(registration.wanted.key) is registration
-            if current and registration.flow == flow and registration.state == "registered":
+            if registration.registered and registration.flow == flow:
                 self._soon(registration)
         self.health.ask(flow[:3], now)
         self._work_on()
@@ -221,9 +279,7 @@ class Upstream:
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these again now, at the PBX's pace; how many."""
         chosen = [
-            r
-            for r in self._registrations.values()
-            if r.wanted.account.tenant == tenant and connection in (None, r.wanted.account.connection)
+            r for r in self._registrations.get(tenant, {}).values() if connection in (None, r.wanted.account.connection)
         ]
         for registration in chosen:
             registration.attempts = 0
@@ -232,8 +288,12 @@ class Upstream:
         return len(chosen)
 
     def pbx_is_down(self, address: PbxAddress, now: float) -> None:
-        """What stands there and has another place to go to, goes there."""
+        """Nothing more is repeated to it; what stands there and has another place to go to, goes there."""
         place = address.place
+        for registration in [r for r in _those_at(address) if r.waiting and r.flow and r.flow[:3] == place]:
+            if registration.sending is not None and not registration.sending.cancelled:
+                self._sender.abandon(registration.sending, now)
+                self.on_failure(registration.sending, registration, "timeout", now)
         self._renew_all(r for r in _those_at(address) if r.stands_at(place) and _others_than(r, place))
 
     def pbx_is_up(self, address: PbxAddress, now: float) -> None:
@@ -247,10 +307,11 @@ class Upstream:
         self._work_on()
 
     def try_pbx(self, address: PbxAddress, now: float) -> None:
-        """One of those that would rather be there than where they stand finds out for all."""
-        away = [r for r in _those_at(address) if _better(r, address.place)]
-        if away and not any(r.canary == address.place for r in away):
-            away[0].canary = address.place
+        """One of those that would rather be there than where they stand, or stand nowhere, finds out for all."""
+        place, down = address.place, address.down
+        away = [r for r in _those_at(address) if _better(r, place) or (down and r.state == "unreachable")]
+        if away and not any(r.canary == place for r in away):
+            away[0].canary = place
             self._soon(away[0])
             self._work_on()
 
@@ -380,6 +441,7 @@ class Upstream:
         if flow is None:
             self._failed(registration, "unreachable", 0, "No address for the PBX", now)
             return
+        registration.bold = self._sender.is_down(flow[:3], now)
         self._join(registration, flow, now, refresh=refresh)
 
     def _join(self, registration: Registration, flow: Flow, now: float, *, refresh: bool) -> None:
@@ -433,16 +495,32 @@ class Upstream:
         flow = registration.target
         if flow is None:
             raise LookupError("a turn without a target")
-        if self.health.is_down(place) and registration.canary is None and not registration.moving:
-            other = self._target(registration, now)
-            if other is not None and other[:3] != place:
-                registration.target = other
-                self._join(registration, other, now, refresh=False)
-                return
+        if registration.canary is None and self._is_elsewhere_now(registration, place, now):
+            return
         registration.waiting = True
         registration.next_at = None
         registration.proof = Proof(registration.wanted.account, self._cipher)
         self._send(registration, self._next(registration, flow), flow, self._ahead(registration, flow), now)
+
+    def _is_elsewhere_now(self, registration: Registration, place: Place, now: float) -> bool:
+        """While it waited, the place went down: it goes to another one, or waits until somebody is heard there."""
+        down = self.health.is_down(place)
+        if not down and (registration.bold or not self._sender.is_down(place, now)):
+            return False
+        if down and (registration.moving or registration.removing):
+            self._pace.done(registration, now, answered=False)
+            self._taken_back(registration, now)
+            return True
+        other = self._target(registration, now)
+        if other is not None and other[:3] != place:
+            registration.target = other
+            self._pace.done(registration, now, answered=False)
+            self._join(registration, other, now, refresh=False)
+            return True
+        if down:
+            self._pace.done(registration, now, answered=False)
+            self._failed(registration, "unreachable", 408, "The PBX is down", now)
+        return down
 
     def _next(self, registration: Registration, flow: Flow) -> Sent:
         """What there is to say there: another Contact comes only after the old one was taken back."""
@@ -536,12 +614,13 @@ class Upstream:
         if status in (401, 407) and self._answer(tx, registration, sent, response, now):
             return
         self._note_nonces(registration, place, status)
+        self._pace.done(registration, now, answered=True)
         if sent.expires == 0:
             self._taken_back(registration, now)
         elif 200 <= status < 300:
             self._granted(registration, sent, place, response, now)
         elif registration.canary is not None:
-            self._canary_failed(registration, now)
+            self._canary_failed(registration, status, response.reason, now)
         elif status == 423 and self._lengthen(registration, response, now):
             return
         elif status in FORGOTTEN and registration.stands_at(place) and not registration.again:
@@ -554,11 +633,12 @@ class Upstream:
         sent, flow = registration.sent, registration.flow
         if sent is None or flow is None:
             return
+        self._pace.done(registration, now, answered=False)
         if sent.expires == 0:
             self.health.failed(flow[:3], now)
             self._taken_back(registration, now)
         elif registration.canary is not None:
-            self._canary_failed(registration, now)
+            self._canary_failed(registration, 408, reason, now)
         else:
             if not registration.removing and not registration.held:
                 # The answer may have been lost, and not the request.
@@ -618,7 +698,7 @@ class Upstream:
         self._schedule(registration, now, now)
 
     def _granted(self, registration: Registration, sent: Sent, place: Place, response: Message, now: float) -> None:
-        granted = self._lifetime(sent, response)
+        granted = granted_of(response, sent.contact, sent.expires)
         if granted == 0:
             self._failed(registration, "refused", response.status, "The PBX granted no time", now)
             return
@@ -628,8 +708,9 @@ class Upstream:
         back = self.health.granted(place)
         canary, registration.canary = registration.canary, None
         if canary is None or not registration.held:  # else it is still to be taken back where it stood
+            moved = registration.held_at != place
             registration.held, registration.held_at = sent.contact, place
-            registration.stray = registration.pbx.rank(place) > 0
+            registration.stray = (moved or registration.stray) and registration.pbx.rank(place) > 0
         if registration.removing:
             self._schedule(registration, now, now)
             return
@@ -645,12 +726,12 @@ class Upstream:
             self._plan(registration, place, now)
         self._save(registration)
 
-    def _canary_failed(self, registration: Registration, now: float) -> None:
-        """The better place does not serve yet. It stays where it is."""
+    def _canary_failed(self, registration: Registration, code: int, reason: str, now: float) -> None:
+        """That place does not serve yet. It stays where it is, if it is anywhere."""
         registration.waiting = False
         registration.canary = None
-        if registration.held_at is None or registration.expires_at is None or registration.removing:
-            self._schedule(registration, now, now)
+        if registration.held_at is None or not registration.registered:
+            self._failed(registration, "unreachable" if code == 408 else "refused", code, reason, now)
         elif not self._is_scheduled(registration):
             self._plan(registration, registration.held_at, now)
 
@@ -679,17 +760,6 @@ class Upstream:
         account = registration.wanted.account
         registration.service_route = route
         self.ways.keep_service_route(account.tenant, account.user, account.connection, route)
-
-    def _lifetime(self, sent: Sent, response: Message) -> int:
-        """Seconds that the PBX granted to our Contact (RFC 3261 10.2.4)."""
-        try:
-            ours = _ours_among(response.contacts, Uri.parse(sent.contact[1:-1]))
-            text = (ours.params.get("expires") or "").strip('"') if ours is not None else ""
-            if text.isascii() and text.isdigit():
-                return min(int(text), sent.expires) if len(text) < 10 else sent.expires
-            return min(response.expires or sent.expires, sent.expires)
-        except BadMessage:
-            return sent.expires
 
     def _failed(
         self, registration: Registration, state: str, code: int, reason: str, now: float, retry_after: int = 0
@@ -751,15 +821,3 @@ def _better(registration: Registration, place: Place) -> bool:
 def _others_than(registration: Registration, place: Place) -> bool:
     """Whether its PBX has another place that it has not tried."""
     return any(flow[:3] != place and flow[:3] not in registration.tried for flow in registration.pbx.flows)
-
-
-def _ours_among(contacts: Iterable[Address], sent: Uri) -> Address | None:
-    """Our Contact among all that a PBX has for the address of record (RFC 3261 10.3, step 8).
-
-    Some write there what they saw in place of what we said: the only one is ours, and the only one with our user part.
-    """
-    listed = list(contacts)
-    same = [contact for contact in listed if same_uri(contact.uri, sent)]
-    named = same or [contact for contact in listed if contact.uri.user == sent.user]
-    found = named or listed
-    return found[0] if same or len(found) == 1 else None

@@ -5,12 +5,14 @@ Calls, subscriptions, what is passed on, and registrations all ask here, so that
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sipd.flow import DEFAULT_PORTS, Flow
 from sipd.health import Health
 from sipd.message.address import Address
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
-from sipd.message.uri import Uri
+from sipd.message.uri import Uri, same_uri
 from sipd.routing.model import Connection
 from sipd.wire import Hop, Ready, Wire, next_hop, transport_param
 
@@ -51,6 +53,30 @@ def contact_of(extension: str, domain: str, multi_tenant: bool, wire: Wire, flow
     own = DEFAULT_PORTS[flow.transport]
     port = f":{listener.advertised_port}" if listener.advertised_port != own else ""
     return f"<sip:{name}@{domain}{port}{transport_param(flow.transport)}>"
+
+
+def granted_of(response: Message, contact: str, asked: int) -> int:
+    """Seconds that a 2xx to REGISTER grants to our Contact, in angle brackets (RFC 3261 10.2.4); at most `asked`."""
+    try:
+        ours = _ours_among(response.contacts, Uri.parse(contact[1:-1]))
+        text = (ours.params.get("expires") or "").strip('"') if ours is not None else ""
+        if text.isascii() and text.isdigit():
+            return min(int(text), asked) if len(text) < 10 else asked
+        return min(response.expires or asked, asked)
+    except BadMessage:
+        return asked
+
+
+def _ours_among(contacts: Iterable[Address], sent: Uri) -> Address | None:
+    """Our Contact among all that a PBX has for the address of record (RFC 3261 10.3, step 8).
+
+    Some write there what they saw in place of what we said: the only one is ours, and the only one with our user part.
+    """
+    listed = list(contacts)
+    same = [contact for contact in listed if same_uri(contact.uri, sent)]
+    named = same or [contact for contact in listed if contact.uri.user == sent.user]
+    found = named or listed
+    return found[0] if same or len(found) == 1 else None
 
 
 def service_route_of(response: Message) -> str:

@@ -22,6 +22,12 @@ SENTENCES = {
 WITH_SUBJECT = {
     "connection.mode_switched_on": "switched multi-tenant mode on for connection",
     "connection.mode_switched_off": "switched multi-tenant mode off for connection",
+    "network.allowed": "allowed network",
+    "network.blocked": "blocked network",
+    "source.unbanned": "ended a ban at node",
+    "guard_for_all.created": "made for all tenants the guard for",
+    "guard_for_all.updated": "changed for all tenants the guard for",
+    "guard_for_all.removed": "removed for all tenants the guard for",
     "user.password_renewed": "made a new phone password for user",
 }
 """The same, before the subject's name."""

@@ -11,6 +11,8 @@ from panel.publishing.node import NodeError, parse_address
 from sipd.routing.checks_text import name_fault
 
 MAX_TOKEN = 200
+KINDS = ("unix:", "/", "tcp:", "tls:")
+"""How addresses begin that say themselves what they are."""
 
 
 def checked_name(text: str) -> str:
@@ -20,13 +22,16 @@ def checked_name(text: str) -> str:
 
 
 def checked_address(text: str) -> str:
+    """Over TLS unless the text says otherwise; between machines it is TLS or nothing, as secrets go there."""
     try:
-        unix, _, _ = parse_address(text)
+        place = parse_address(text if text.startswith(KINDS) else f"tls:{text}")
     except NodeError as error:
         raise ValueError(str(error)) from error
-    if unix:
+    if place.unix:
         raise ValueError("A node elsewhere is reached at host:port. The one on this machine is entered by itself.")
-    return text if text.startswith("tcp:") else f"tcp:{text}"
+    if place.is_open:
+        raise ValueError("Without TLS, others could read the token and all secrets on the way. Leave out tcp: here.")
+    return text if text.startswith(KINDS) else f"tls:{text}"
 
 
 class NodeInput(Input):

@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from panel.publishing import checks
+from panel.publishing import at_hand, checks
+from panel.publishing.rows import installation_of
 from panel.scope import TenantScope
 from sipd.routing.decision import Destination, destination, outbound_routes
+from sipd.routing.guards import guards_for
 from sipd.routing.lookup import TenantIndex
-from sipd.routing.model import Connection, OutboundRule
+from sipd.routing.model import Connection, Guard, OutboundRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,14 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Guarding:
+    """What one guard does to a call now."""
+
+    sentence: str
+    refuses: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Tried:
     """Who decides, and what is sent where, in the order of trying; nothing sent: the call stays here or is refused."""
 
@@ -37,6 +47,13 @@ class Tried:
     rule_id: str = ""
     """The outbound rule that takes it."""
     sent: tuple[Sent, ...] = ()
+    guards: tuple[Guarding, ...] = ()
+    """What guards against toll fraud have to say."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether a guard keeps it from going out now."""
+        return any(guard.refuses for guard in self.guards)
 
 
 def tried(scope: TenantScope, number: str) -> Tried:
@@ -45,11 +62,12 @@ def tried(scope: TenantScope, number: str) -> Tried:
         index = TenantIndex(checks.part_of(scope))
     except ValueError:
         return Tried("The rules cannot be tried while something that is saved has errors. See what Publish says of it.")
-    return decided(index, number, time.time())
+    with_all = installation_of(scope.session, at_hand.config()).guards
+    return decided(index, number, time.time(), with_all)
 
 
-def decided(index: TenantIndex, number: str, at: float) -> Tried:
-    """The same, of a table; pure."""
+def decided(index: TenantIndex, number: str, at: float, guards_of_all: tuple[Guard, ...] = ()) -> Tried:
+    """The same, of a table; pure. `guards_of_all` are the installation's."""
     found = destination(index, number, at)
     if found is not None:
         return Tried(_inside(found, number))
@@ -61,7 +79,31 @@ def decided(index: TenantIndex, number: str, at: float) -> Tried:
         said = f"No rule takes {number}: it goes out as other calls do."
     else:
         said = f"The rule at position {rule.position} takes {number}: {_what(rule)}."
-    return Tried(said, rule.id if rule else "", tuple(Sent(connection, sent) for connection, sent in routes))
+    sent = tuple(Sent(connection, changed) for connection, changed in routes)
+    numbers = (number, *(each.number for each in sent))
+    own = (_guarded(index, guard, at, "Your guard") for guard in index.tenant.guards if _meant(guard, numbers))
+    theirs = (_guarded(index, guard, at, "Your provider’s guard") for guard in guards_of_all if _meant(guard, numbers))
+    return Tried(said, rule.id if rule else "", sent, (*own, *theirs))
+
+
+def _meant(guard: Guard, numbers: tuple[str, ...]) -> bool:
+    """As it is dialled, or as it goes out."""
+    return bool(guards_for([guard], numbers))
+
+
+def _guarded(index: TenantIndex, guard: Guard, at: float, whose: str) -> Guarding:
+    name = f"{whose} for {guard.prefix}"
+    if guard.calls_per_hour == 0:
+        return Guarding(f"{name} refuses it.", refuses=True)
+    if not index.open(guard.schedule, at):
+        return Guarding(f"{name} refuses it now: such calls are allowed in {_hours(index, guard)} only.", refuses=True)
+    often = "once an hour" if guard.calls_per_hour == 1 else f"{guard.calls_per_hour} times an hour"
+    when = f", in {_hours(index, guard)} only" if guard.schedule else ""
+    return Guarding(f"{name} lets each user call such numbers {often}, and refuses more{when}.")
+
+
+def _hours(index: TenantIndex, guard: Guard) -> str:
+    return next((hours.name for hours in index.tenant.schedules if hours.id == guard.schedule), "business hours")
 
 
 def _rule(index: TenantIndex, number: str) -> OutboundRule | None:

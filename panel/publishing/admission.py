@@ -46,6 +46,7 @@ def admit(
         if has_errors(found):
             verdict.held.add(tenant_id)
     verdict.admitted = new.keys() - verdict.held
+    verdict.problems += validate.check_blocked(index, installation, sorted(verdict.admitted))
     return verdict
 
 

@@ -38,12 +38,14 @@ def problems_with(scope: TenantScope, connection: Connection) -> list[Problem]:
 
 def _problems(scope: TenantScope, rows: TenantRows) -> list[Problem]:
     part = tenant_part(rows, vault())
-    problems = validate.check_tenant(part, installation_of(scope.session, at_hand.config()))
+    installation = installation_of(scope.session, at_hand.config())
+    problems = validate.check_tenant(part, installation)
     with system_scope(scope.session, "compare a tenant with all others"):
         live = store.live(scope.session)
         others = store.contributions(scope.session, live.tenants) if live else {}
     index = validate.Index({**others, part.id: validate.contribution(part)}.values())
-    return problems + validate.check_across(index, [part.id])
+    problems += validate.check_across(index, [part.id])
+    return problems + validate.check_blocked(index, installation, [part.id])
 
 
 def of_item(problems: list[Problem], collection: str, item_id: str) -> list[Problem]:

@@ -105,8 +105,12 @@ class Delivery:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    def client(self, target: Target) -> NodeClient:
+        """A connection to a node that we trust."""
+        return NodeClient(target.control, target.token, authorities=self._config.control_authorities)
+
     def _bring(self, target: Target, newest: store.Live) -> Outcome:
-        with NodeClient(target.control, target.token) as client:
+        with self.client(target) as client:
             return self._load(target, client, newest)
 
     def _load(self, target: Target, client: NodeClient, newest: store.Live) -> Outcome:

@@ -38,6 +38,10 @@ class FakeNode:
         self.upstream: list[Json] = []
         self.bindings: list[Json] = []
         self.calls: list[Json] = []
+        self.bans: list[Json] | None = []
+        """None: it knows of none, as a release from before."""
+        self.condition: Json = {}
+        """What else its status tells."""
         self.raw_answers: list[bytes] = []
         """Sent instead of an answer, one by one."""
         self._server: socketserver.ThreadingUnixStreamServer | None = None
@@ -108,7 +112,8 @@ class FakeNode:
         spool = {"first": 1, "next": len(self.events) + 1}
         status: Json = {"version": self.version, "hash": self.hash, "since": self.since, "uptime": 12.5}
         status["refused_hash"] = self.refused_hash
-        return {"ok": True, **status, "problems": self.refuse, "counters": {"calls": 3}, "spool": spool}
+        told = {**status, **self.condition}
+        return {"ok": True, **told, "problems": self.refuse, "counters": {"calls": 3}, "spool": spool}
 
     def _do_load(self, request: Json) -> Json:
         manifest = request["manifest"]
@@ -137,6 +142,16 @@ class FakeNode:
 
     def _do_renew(self, request: Json) -> Json:
         return {"ok": True, "renewed": len(self._of(self.upstream, request))}
+
+    def _do_bans(self, request: Json) -> Json:
+        return self._unknown(request) if self.bans is None else {"ok": True, "bans": self.bans}
+
+    def _do_unban(self, request: Json) -> Json:
+        if self.bans is None:
+            return self._unknown(request)
+        left = [ban for ban in self.bans if ban["source"] != request["source"]]
+        unbanned, self.bans = len(left) < len(self.bans), left
+        return {"ok": True, "unbanned": unbanned}
 
     @staticmethod
     def _of(rows: list[Json], request: Json) -> list[Json]:

@@ -81,7 +81,7 @@ def calls(scope: TenantScope) -> tuple[list[dict[str, Any]], list[str]]:
     """Calls in progress, and the nodes that did not answer."""
     answers, away = _ask(scope, lambda client: client.calls(scope.tenant_id))
     rows = [row for rows in answers for row in rows if row.get("tenant") == scope.tenant_id]
-    return [{**row, "since": _moment(row.get("since"))} for row in rows], away
+    return [{**row, "since": moment(row.get("since"))} for row in rows], away
 
 
 def renew(scope: TenantScope, connection_id: str) -> int:
@@ -95,10 +95,11 @@ def renew(scope: TenantScope, connection_id: str) -> int:
 def _ask(scope: TenantScope, question: Callable[[NodeClient], A]) -> tuple[list[A], list[str]]:
     answers: list[A] = []
     away: list[str] = []
+    trusted = at_hand.config().control_authorities
     for name, control, token in _nodes(scope):
         timing = {"connect_seconds": CONNECT_SECONDS, "answer_seconds": ANSWER_SECONDS}
         try:
-            with NodeClient(control, token, **timing) as client:
+            with NodeClient(control, token, authorities=trusted, **timing) as client:
                 answers.append(question(client))
         except NodeError:
             away.append(name)
@@ -120,9 +121,9 @@ def _upstream(row: dict[str, Any]) -> Upstream:
         code=row["code"] if isinstance(row.get("code"), int) else 0,
         reason=_text(row, "reason"),
         contact=_text(row, "contact"),
-        since=_moment(row.get("since")),
-        next=_moment(row.get("next")),
-        expires=_moment(row.get("expires")),
+        since=moment(row.get("since")),
+        next=moment(row.get("next")),
+        expires=moment(row.get("expires")),
     )
 
 
@@ -132,7 +133,7 @@ def _phone(row: dict[str, Any]) -> Phone:
         contact=_text(row, "contact"),
         source=_text(row, "source"),
         transport=_text(row, "transport"),
-        expires=_moment(row.get("expires")),
+        expires=moment(row.get("expires")),
         user_agent=_text(row, "user_agent"),
     )
 
@@ -142,7 +143,8 @@ def _text(row: dict[str, Any], name: str) -> str:
     return value[:300] if isinstance(value, str) else ""
 
 
-def _moment(value: object) -> datetime | None:
+def moment(value: object) -> datetime | None:
+    """A node's epoch seconds as a time; None for what is none."""
     if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
         return None
     try:

@@ -6,14 +6,18 @@ database: a load asks its caller for the parts that the node says it lacks.
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 import json
 import socket
+import ssl
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 LINE_LIMIT = 64 * 1024 * 1024
 """Bytes in one line, both ways."""
@@ -23,6 +27,13 @@ MAX_ROUNDS = 3
 """How often a load is sent: once with what we think is new, again with what the node lacks, and once for luck."""
 MAX_PROBLEMS = 1000
 """How many problems of one answer are kept."""
+
+NOT_READY: Mapping[str, str] = {
+    "not-listening": "It does not listen yet.",
+    "store": "It cannot write its state, and holds it in memory.",
+    "draining": "It drains: calls in progress go on, new ones are refused.",
+}
+"""Of the words in `not_ready` those that the pages do not tell already: a node without a table has no version."""
 
 Json = dict[str, Any]
 
@@ -66,6 +77,8 @@ class NodeStatus:
     problems: tuple[NodeProblem, ...] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
     spool: Mapping[str, int] = field(default_factory=dict)
+    trouble: str = ""
+    """Sentences: why it cannot serve calls as it should; empty: it can."""
 
     @property
     def running_since(self) -> datetime | None:
@@ -90,7 +103,8 @@ class Loaded:
 class NodeClient:
     """One connection to one node. Use as a context manager; not for several threads at once.
 
-    `address` is `unix:/path`, `/path`, `tcp:host:port` or `host:port`; TCP needs the token.
+    `address` is as `parse_address` takes it; TCP and TLS need the token. `authorities` says which certificates of nodes
+    are believed, see `trusting`.
     """
 
     def __init__(
@@ -98,11 +112,13 @@ class NodeClient:
         address: str,
         token: str = "",
         *,
+        authorities: str = "",
         connect_seconds: float = CONNECT_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self.address = address
         self._token = token
+        self._authorities = authorities
         self._connect_seconds = connect_seconds
         self._answer_seconds = answer_seconds
         self._socket: socket.socket | None = None
@@ -142,6 +158,7 @@ class NodeClient:
             problems=_problems(answer.get("problems")),
             counters=_counts(answer.get("counters")),
             spool=_counts(answer.get("spool")),
+            trouble=_trouble(answer),
         )
 
     def load(
@@ -194,6 +211,14 @@ class NodeClient:
             body["connection"] = connection
         return _integer(self._ask(body).get("renewed"))
 
+    def bans(self) -> list[Json]:
+        """Sources that get no answer now: `source`, `since`, `until`, `reason`, `times`."""
+        return _objects(self._ask({"do": "bans"}).get("bans"))
+
+    def unban(self, source: str) -> bool:
+        """End a ban; False if there was none."""
+        return self._ask({"do": "unban", "source": source}).get("unbanned") is True
+
     # How it is asked
 
     def _ask(self, body: Json) -> Json:
@@ -217,7 +242,7 @@ class NodeClient:
     def _connected(self) -> socket.socket:
         if self._socket is not None:
             return self._socket
-        unix, host, port = parse_address(self.address)
+        unix, host, port, tls = parse_address(self.address)
         if unix:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.settimeout(self._connect_seconds)
@@ -229,11 +254,30 @@ class NodeClient:
         else:
             connection = socket.create_connection((host, port), self._connect_seconds)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls:
+                connection = self._secured(connection, host)
         connection.settimeout(self._answer_seconds)
         self._socket = connection
         if not unix:
             self._introduce()
         return connection
+
+    def _secured(self, connection: socket.socket, host: str) -> socket.socket:
+        """The connection over TLS, to whom we trust; nothing was said before that is known."""
+        context, fingerprints = trusting(self._authorities)
+        try:
+            secured = context.wrap_socket(connection, server_hostname=host)
+        except BaseException:
+            connection.close()
+            raise
+        shown = hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
+        if fingerprints and shown not in fingerprints:
+            secured.close()
+            raise NodeError(
+                f"The node at {self.address} shows a certificate with the fingerprint sha256:{shown}, which "
+                "TENANTRY_CONTROL_AUTHORITIES does not name."
+            )
+        return secured
 
     def _introduce(self) -> None:
         try:
@@ -266,16 +310,58 @@ class NodeClient:
         return answer
 
 
-def parse_address(address: str) -> tuple[str, str, int]:
-    """(unix path, "", 0) or ("", host, port)."""
+class NodeAddress(NamedTuple):
+    """Where the control channel of a node is."""
+
+    unix: str
+    """Path of the socket, or empty."""
+    host: str = ""
+    port: int = 0
+    tls: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others can read along: neither TLS nor on this machine."""
+        return not (self.unix or self.tls or is_loopback(self.host))
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def parse_address(address: str) -> NodeAddress:
+    """`unix:/path`, `/path`, `tls:host:port`, `tcp:host:port` or `host:port`, which is TCP. Raises NodeError."""
     if address.startswith("unix:"):
-        return address.removeprefix("unix:"), "", 0
+        return NodeAddress(address.removeprefix("unix:"))
     if address.startswith("/"):
-        return address, "", 0
-    host, colon, port = address.removeprefix("tcp:").rpartition(":")
+        return NodeAddress(address)
+    tls = address.startswith("tls:")
+    host, colon, port = address.removeprefix("tls:" if tls else "tcp:").rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise NodeError(f"“{address}” is no address of a node; write unix:/path or host:port.")
-    return "", host.strip("[]"), int(port)
+    return NodeAddress("", host.strip("[]"), int(port), tls)
+
+
+@cache
+def trusting(authorities: str) -> tuple[ssl.SSLContext, frozenset[str]]:
+    """Which nodes are believed: a file of authorities, else the system's, both for the host's name; or certificates by
+    their fingerprints, `sha256:` and 64 hexadecimal digits each. Raises NodeError."""
+    words = authorities.replace(",", " ").split()
+    prints = frozenset(word[7:].replace(":", "").lower() for word in words if word.startswith("sha256:"))
+    if prints:
+        if len(prints) < len(set(words)) or any(len(p) != 64 or set(p) - set("0123456789abcdef") for p in prints):
+            raise NodeError(f"TENANTRY_CONTROL_AUTHORITIES “{authorities}” is no list of sha256: and 64 digits each.")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # the certificate is known itself
+        return context, prints
+    try:
+        return ssl.create_default_context(cafile=authorities or None), prints
+    except (OSError, ValueError) as error:
+        raise NodeError(f"TENANTRY_CONTROL_AUTHORITIES “{authorities}” cannot be used ({error}).") from error
 
 
 def _refusal(answer: Json) -> NodeRefusedError:
@@ -284,6 +370,8 @@ def _refusal(answer: Json) -> NodeRefusedError:
 
 
 def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not believed: {error.verify_message}"
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return error.strerror or str(error) or type(error).__name__
@@ -311,6 +399,22 @@ def _objects(value: object) -> list[Json]:
 
 def _counts(value: object) -> dict[str, int]:
     return {str(name): _integer(count) for name, count in value.items()} if isinstance(value, dict) else {}
+
+
+def _trouble(answer: Json) -> str:
+    """What a status tells of readiness, store and media relays; older nodes tell less."""
+    found = [NOT_READY[word] for word in _words(answer.get("not_ready")) if word in NOT_READY]
+    store = answer.get("store")
+    if isinstance(store, dict) and _text(store.get("error")):
+        found.append(f"Its store says: {_text(store.get('error')).rstrip('.')}.")
+    silent = [_text(relay.get("address")) for relay in _objects(answer.get("media")) if relay.get("up") is False]
+    if silent:
+        found.append(f"Media relays that do not answer: {', '.join(silent)}.")
+    return " ".join(found)
+
+
+def _words(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def _problems(value: object) -> tuple[NodeProblem, ...]:

@@ -60,7 +60,7 @@ class Puller:
         self._clients.clear()
 
     def _visit(self, target: Target, now: float) -> int:
-        client = self._clients.setdefault(target, NodeClient(target.control, target.token))
+        client = self._clients.setdefault(target, self._delivery.client(target))
         try:
             status, newest = client.status(), self._newest()
             if newest is not None and _is_behind(status, newest):
@@ -72,7 +72,7 @@ class Puller:
             self._note(target, None, str(error), now)
             return 0
         if newest is None or status.refused_hash != newest.hash:
-            self._note(target, status, "", now)
+            self._note(target, status, status.trouble, now)
         return stored
 
     def _newest(self) -> store.Live | None:

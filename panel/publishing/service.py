@@ -272,7 +272,7 @@ def _judge(
     for tenant_id in [tenant_id for tenant_id, part in parts.items() if part is None]:
         known.pop(tenant_id, None)
     faults = validate.check_installation(installation)
-    if before is not None and before != installation:
+    if before is not None and not validate.suits_alike(before, installation):
         faults += _faults_of_staying(session, live, installation, parts)
     held = admission.has_errors(faults)
     judge = before if held and before is not None else installation

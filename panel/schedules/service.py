@@ -13,7 +13,7 @@ from sqlmodel import col
 
 from panel import audit
 from panel.errors import Invalid
-from panel.models import Group, Number, Schedule, User
+from panel.models import Group, Guard, Number, Schedule, User
 from panel.paging import MAX_SEARCH, Page, like, paged
 from panel.publishing import checks
 from panel.publishing.snapshot import schedule_of
@@ -111,14 +111,16 @@ def remove(scope: TenantScope, schedule: Schedule) -> None:
 
 
 def users_of(scope: TenantScope, schedule: Schedule) -> list[str]:
-    """What goes by these hours: users and groups by extension, and numbers."""
+    """What goes by these hours: users and groups by extension, numbers, and guards."""
     users = scope.all(scope.select(User).where(User.schedule_id == schedule.id).order_by(User.extension))
     groups = scope.all(scope.select(Group).where(Group.schedule_id == schedule.id).order_by(Group.extension))
     numbers = scope.all(scope.select(Number).where(Number.schedule_id == schedule.id).order_by(Number.number))
+    guards = scope.all(scope.select(Guard).where(Guard.schedule_id == schedule.id).order_by(Guard.prefix))
     return [
         *(f"user {user.extension}" for user in users),
         *(f"group {group.extension}" for group in groups),
         *(f"number {number.number}" for number in numbers),
+        *(f"the guard for {guard.prefix}" for guard in guards),
     ]
 
 

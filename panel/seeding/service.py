@@ -1,5 +1,6 @@
 """root (provider), alice (owner of acme), bob (read-only member of acme), carol (owner of globex); both tenants
-have users 101 and 102, and if wanted examples of the rest: business hours, a ring group, a number.
+have users 101 and 102, and if wanted examples of the rest: business hours, a ring group, a number, connections of
+each kind, guards and networks.
 What is there already stays as it is."""
 
 from __future__ import annotations
@@ -12,7 +13,21 @@ from sqlmodel import Session, select
 from panel import audit
 from panel.actor import Actor
 from panel.config import Config
-from panel.models import Account, Group, GroupMember, Membership, Number, Schedule, Tenant, User
+from panel.models import (
+    Account,
+    Connection,
+    Group,
+    GroupMember,
+    Guard,
+    InstallationGuard,
+    Membership,
+    Number,
+    Schedule,
+    SourceRule,
+    Tenant,
+    UpstreamAccount,
+    User,
+)
 from panel.models.base import new_id, utc_now
 from panel.passwords import hash_password
 from panel.scope import system_scope
@@ -55,6 +70,8 @@ def seed(
             _users(session, tenant)
             if examples:
                 _examples(session, tenant)
+        if examples:
+            _protection(session)
         audit.record(session, actor, "installation.seeded")
         session.commit()
     return cast
@@ -112,3 +129,26 @@ def _examples(session: Session, tenant: Tenant) -> None:
     number = Number(tenant_id=tenant.id, number=NUMBERS[tenant.slug], group_id=group.id, schedule_id=hours.id)
     number.forward_closed = users[0].extension
     session.add(number)
+    session.add(Guard(tenant_id=tenant.id, prefix="00882", calls_per_hour=2, schedule_id=hours.id))
+    _connection(session, tenant, users[0])
+
+
+def _connection(session: Session, tenant: Tenant, user: User) -> None:
+    """A PBX with a second address, at which the first user's phone registers itself; switched off, as it is nowhere."""
+    if session.exec(select(Connection).where(Connection.tenant_id == tenant.id)).first() is not None:
+        return
+    pbx = Connection(tenant_id=tenant.id, name="Example PBX", host="192.0.2.10", registrar_domain="pbx.example")
+    pbx.enabled, pbx.multi_tenant, pbx.strategy, pbx.media = False, True, "relay", "relay"
+    pbx.sources, pbx.alternates = ["192.0.2.10", "192.0.2.11"], ["192.0.2.11:5070"]
+    session.add(pbx)
+    session.flush()
+    account = {"user_id": user.id, "connection_id": pbx.id, "username": user.extension}
+    session.add(UpstreamAccount(tenant_id=tenant.id, **account))
+
+
+def _protection(session: Session) -> None:
+    """Nobody calls 00881, and a network of documentation (RFC 5737) gets no answer."""
+    if session.exec(select(InstallationGuard)).first() is None:
+        session.add(InstallationGuard(prefix="00881", calls_per_hour=0, note="Satellite telephones"))
+    if session.exec(select(SourceRule)).first() is None:
+        session.add(SourceRule(kind="blocked", network="203.0.113.0/24", note="An example"))

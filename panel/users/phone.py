@@ -25,12 +25,10 @@ class PhoneSettings:
     user: str
     domain: str
     password: str = ""
-    extension: str = ""
-    """What others call; empty: the user name."""
     pbx: str = ""
     """Name of the connection to the PBX whose account the phone uses; empty: ours. Realm and password are the PBX's."""
     sign_in: str = ""
-    """User name of the digest, where it is another one."""
+    """User name of the digest at that PBX."""
 
     @property
     def realm(self) -> str:
@@ -40,7 +38,7 @@ class PhoneSettings:
     @property
     def address(self) -> str:
         """The user's SIP address, as others call it."""
-        return f"{self.extension or self.user}@{self.domain}"
+        return f"{self.user}@{self.domain}"
 
     @property
     def proxy(self) -> str:

@@ -58,9 +58,10 @@ def accounts(scope: TenantScope, user: User) -> list[UpstreamAccount]:
 
 
 def relayed_account(scope: TenantScope, user: User) -> tuple[Connection, UpstreamAccount] | None:
-    """The account that the user's phone has itself, where its REGISTER goes through to the PBX."""
+    """The account that the user's phone has itself, where its REGISTER goes through to the PBX: as for the edge, the
+    first in the order of the table."""
     places = {connection.id: connection for connection in connections(scope)}
-    for account in sorted(accounts(scope, user), key=lambda account: places[account.connection_id].name):
+    for account in sorted(accounts(scope, user), key=lambda account: account.connection_id):
         connection = places[account.connection_id]
         if connection.enabled and connection.strategy == "relay":
             return connection, account

@@ -128,14 +128,8 @@ def _settings(scope: TenantScope, user: User, password: str) -> PhoneSettings:
     if relayed is None:
         return ours
     connection, account = relayed
-    return replace(
-        ours,
-        user=account.username,
-        sign_in=account.auth_username,
-        password="",
-        extension=user.extension,
-        pbx=connection.name,
-    )
+    sign_in = account.auth_username or account.username
+    return replace(ours, sign_in=sign_in, password="", pbx=connection.name)
 
 
 def _verdict(scope: TenantScope, user_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import NamedTuple
 
 from sipd.message.address import Address
@@ -154,6 +155,12 @@ class Message:
         if begin >= 0:
             parts.append(data[begin : starts[-1]])
         return b"".join(parts)
+
+    def with_body(self, body: bytes) -> Message:
+        """The same message with another body; its headers stay, also a Content-Length, which `build` makes anew."""
+        other = copy(self)
+        other.body = body
+        return other
 
     # -- parsed values
 

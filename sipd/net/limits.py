@@ -43,3 +43,7 @@ LINGER_SECONDS = 2.0
 SWEEP_SECONDS = 1.0
 """How often the times above are looked at."""
 BACKLOG: Final = 1024
+ACCEPT_BATCH = 64
+"""Connections taken in one turn of the loop; further ones wait for the next."""
+ACCEPT_PAUSE_SECONDS = 1.0
+"""Without a descriptor for one more, none is taken for so long."""

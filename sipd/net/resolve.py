@@ -71,6 +71,11 @@ class Resolver:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    @property
+    def waiting(self) -> int:
+        """Look-ups under way."""
+        return len(self._tasks)
+
     def close(self) -> None:
         """Forget what is under way; nothing is answered any more."""
         for task in self._tasks:

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 from sipd.flow import WEB, Flow, TlsName
 from sipd.message.framing import Framer, FramingError, Ping
 from sipd.net import limits
+from sipd.net.accept import Acceptor
 from sipd.net.deadlines import Deadlines
 from sipd.net.tls import Certificates, Tls, TlsError
 from sipd.net.websocket import WebSocket
@@ -29,7 +30,7 @@ PONG = b"\r\n"
 TRANSPORTS = ("tcp", "tls", "ws", "wss")
 COUNTED = (
     "accepted", "opened", "open_failed", "received", "sent", "dropped", "bad_frames", "refused_full", "refused_source",
-    "cut_slow", "cut_idle", "cut_unread", "cut_handshake",
+    "refused_files", "cut_slow", "cut_idle", "cut_unread", "cut_handshake", "shut_out",
 )  # fmt: skip
 NAMES: Mapping[str, Mapping[str, str]] = {t: {what: f"{t}.{what}" for what in COUNTED} for t in TRANSPORTS}
 """Names of the counters, by transport."""
@@ -67,6 +68,8 @@ class Security(NamedTuple):
     """Who shall be at the other end of a connection that we open; None: the host of the flow itself, verified."""
     origins: Sequence[str] = ()
     """Values of Origin that WebSockets may come with; none given: any."""
+    shuts_out: Callable[[str, str], bool] = lambda host, transport: False
+    """Whether nothing from an address over a transport is to be looked at."""
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:
@@ -135,7 +138,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand on the whole messages; answer pings here, as they are of no interest to the core."""
-        if self.closing:
+        if self.closing or self._streams.shut_out(self):
             return
         try:
             if self._tls is not None:
@@ -303,7 +306,9 @@ class Streams:
         self.origins = self._security.origins
         self.counters = counters
         self.make_framer = make_framer
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
+        self._accepted = 0
+        """Connections that are taken, and not up yet."""
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._by_peer: dict[Peer, Connection] = {}
@@ -337,7 +342,26 @@ class Streams:
         def accept() -> Connection:
             return Connection(self, unknown, certificates.accept() if certificates else None, outgoing=False)
 
-        self._servers.append(await self._loop.create_server(accept, sock=sock, backlog=limits.BACKLOG))
+        def take(taken: socket.socket) -> None:
+            if len(self._connections) + self._accepted >= self.limit:
+                self.count(unknown, "refused_full")
+                taken.close()
+                return
+            self._accepted += 1
+            task = self._loop.create_task(self._begin(accept, taken))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        self._acceptors.append(Acceptor(self._loop, sock, take, lambda: self.count(unknown, "refused_files")))
+        self._acceptors[-1].start()
+
+    async def _begin(self, make: Callable[[], Connection], sock: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(make, sock)
+        except OSError:  # gone again
+            sock.close()
+        finally:
+            self._accepted -= 1
 
     def send(self, data: bytes, flow: Flow) -> None:
         """Send one message to the peer of `flow`, over whatever connection leads there."""
@@ -355,8 +379,8 @@ class Streams:
     async def close(self) -> None:
         """Stop accepting, let peers read what was sent for a moment, and cut the rest."""
         self._sweeper.cancel()
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         for task in self._tasks:
             task.cancel()
         for connection in self._connections:
@@ -378,6 +402,8 @@ class Streams:
         """An inbound connection is up. Over a limit, it is cut, and nobody hears of it."""
         source, now = connection.flow.host, self._loop.time()
         refused = ""
+        if self.shut_out(connection):
+            return False
         if len(self._connections) >= self.limit:
             refused = "refused_full"
         elif self._by_source[source] >= limits.SOURCE_LIMIT:
@@ -392,6 +418,15 @@ class Streams:
         if shaking:
             self._shaking.start(connection, now)
         return True
+
+    def shut_out(self, connection: Connection) -> bool:
+        """Cut a connection with whom nothing is to be said, whether it is new or not; whether it is one."""
+        flow = connection.flow
+        shut = self._security.shuts_out(flow.host, flow.transport)
+        if shut:
+            self.count(flow, "shut_out")
+            connection.cut()
+        return shut
 
     def _keep(self, connection: Connection, counted: str, now: float) -> None:
         self.count(connection.flow, counted)

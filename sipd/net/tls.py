@@ -75,6 +75,8 @@ class Certificates:
         unchecked = outgoing_context(self._files, verify=False)
         if servers:
             servers[0].context.sni_callback = lambda tls, name, _: self._choose(servers, tls, name)
+        pairs = [*self._files.server, *([self._files.client] if self._files.client else [])]
+        self._expiries = {str(pair.chain): expiry_of(pair.chain) for pair in pairs}
         self._servers, self._checked, self._unchecked = servers, checked, unchecked
 
     @staticmethod
@@ -99,6 +101,10 @@ class Certificates:
         if verify and not name:  # `ssl` would then look for no name at all
             raise TlsError("there is no name that the certificate could be for")
         return Tls(self._checked if verify else self._unchecked, server_side=False, name=name)
+
+    def expiries(self) -> dict[str, float]:
+        """Epoch seconds when each certificate of ours ends, by the file that it is in."""
+        return self._expiries
 
     def reload(self) -> str:
         """Take the files anew; why they could not be taken, or empty. Then the old ones stay."""
@@ -200,6 +206,14 @@ def names_in(chain: Path) -> frozenset[str]:
         return frozenset(name.lower() for name in found.get_values_for_type(x509.DNSName))
     except x509.ExtensionNotFound:
         return frozenset()
+    except (OSError, ValueError) as error:
+        raise CertificateError(f"The certificate {chain} cannot be read: {error}.") from error
+
+
+def expiry_of(chain: Path) -> float:
+    """Epoch seconds when the first certificate of a PEM file to end does. Raises CertificateError."""
+    try:
+        return min(one.not_valid_after_utc.timestamp() for one in x509.load_pem_x509_certificates(chain.read_bytes()))
     except (OSError, ValueError) as error:
         raise CertificateError(f"The certificate {chain} cannot be read: {error}.") from error
 

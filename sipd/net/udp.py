@@ -51,15 +51,23 @@ class UdpListener:
         listener: int,
         handle: Callable[[Received], None],
         counters: dict[str, int],
+        shuts_out: Callable[[str, str], bool] = lambda host, transport: False,
     ) -> None:
+        """`shuts_out` says of an address and transport whether nothing from there is to be looked at."""
         self._loop = loop
+        self._shuts_out = shuts_out
         self._sock = sock
         self._listener = listener
         self._handle = handle
         self._counters = counters
         self._waiting: deque[tuple[bytes, tuple[str, int]]] = deque()
-        for name in ("udp.received", "udp.sent", "udp.dropped", "udp.send_errors"):
+        for name in ("udp.received", "udp.sent", "udp.dropped", "udp.shut_out", "udp.send_errors"):
             counters.setdefault(name, 0)
+
+    @property
+    def waiting(self) -> int:
+        """Datagrams that wait for the socket."""
+        return len(self._waiting)
 
     def start(self) -> None:
         """Read from now on."""
@@ -78,11 +86,14 @@ class UdpListener:
             self._wait(data, (host, port))
 
     def _drain(self) -> None:
-        receive, listener = self._sock.recvfrom, self._listener
+        receive, listener, shuts_out = self._sock.recvfrom, self._listener, self._shuts_out
         batch: Received = []
         try:
             for _ in range(BATCH):
                 data, address = receive(DATAGRAM_BYTES)
+                if shuts_out(address[0], "udp"):
+                    self._counters["udp.shut_out"] += 1
+                    continue
                 batch.append((data, Flow("udp", address[0], address[1], listener)))
         except OSError:  # EAGAIN: drained. Anything else shows again with the next read.
             pass

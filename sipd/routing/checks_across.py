@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from sipd.routing.checks_network import blocking
 from sipd.routing.checks_sources import Source, SourceMap, sources_of
-from sipd.routing.model import Tenant
+from sipd.routing.model import Installation, Tenant
 from sipd.routing.problem import Problem, Spot, show
 
 MAX_OTHERS = 10
@@ -134,6 +135,17 @@ class Index:
             if not claim.multi_tenant:
                 yield from self._shared_source(spot, claim, tenant)
 
+    def blocked_of(self, tenant: str, installation: Installation) -> Iterator[Problem]:
+        """PBXs of this tenant that send from where the installation answers nobody."""
+        mine = self._contributions[tenant]
+        for claim in mine.claims:
+            network = next(blocking(claim.source, installation.allowed, installation.blocked), None)
+            if network is not None:
+                yield _source_spot(mine.spot, claim).warning(
+                    f"{show(claim.text)} is where the provider blocks {show(network)}, so what comes from there gets "
+                    "no answer. Ask the provider to unblock it."
+                )
+
     def _shared_domain(self, spot: Spot, domain: str, tenant: str) -> Iterator[Problem]:
         others = _others(self._domains[domain], tenant)
         if others:
@@ -144,13 +156,17 @@ class Index:
         others = _others((owner for _, (owner, client) in sharing if not claim.apart(client)), tenant)
         if not others:
             return
-        spot = tenant_spot.of_item("connections", claim.connection, claim.connection_place, claim.connection)
-        yield spot.entry("sources", None, claim.place).error(
+        yield _source_spot(tenant_spot, claim).error(
             f"{show(claim.text)} is also where another tenant's PBX sends from, and with multi-tenant mode off the "
             "edge cannot tell whose calls these are. Switch the mode on, or give an address (or address and port) "
             "that is this tenant's alone, or have each PBX show a client certificate with a name of its own.",
             others,
         )
+
+
+def _source_spot(tenant_spot: Spot, claim: Claim) -> Spot:
+    spot = tenant_spot.of_item("connections", claim.connection, claim.connection_place, claim.connection)
+    return spot.entry("sources", None, claim.place)
 
 
 def _take_out(owners: dict[str, list[str]], key: str, tenant: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sipd.routing.checks_caller_id import check_shown
-from sipd.routing.checks_network import check_blocked, source_of
+from sipd.routing.checks_network import source_of
 from sipd.routing.checks_relay import check_internal_calls
 from sipd.routing.checks_scope import (
     MAX_POSITION,
@@ -80,7 +80,6 @@ def check_connections(scope: Scope) -> Problems:
         yield from check_choices(spot, connection, CHOICES)
         yield from check_shown(spot, connection, scope)
         yield from _check_sources(spot, connection)
-        yield from check_blocked(spot, connection, scope)
         yield from _check_way(spot, connection, scope)
         yield from _check_alternates(spot, connection, scope)
         yield from check_internal_calls(spot, connection)

@@ -1,14 +1,15 @@
-"""Checks of the networks that the installation allows and blocks, and of the PBXs that are in blocked ones."""
+"""Checks of the networks that the installation allows and blocks, and which of them keep a source out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
-from sipd.routing.checks_scope import Problems, Scope, check_list
-from sipd.routing.checks_sources import Source, SourceMap, sources_of
+from sipd.routing.checks_scope import Problems, check_list
+from sipd.routing.checks_sources import Source, SourceMap
 from sipd.routing.checks_text import network_fault
 from sipd.routing.lookup import parse_source
-from sipd.routing.model import MAX_NETWORKS, Connection, Installation
+from sipd.routing.model import MAX_NETWORKS, Installation
 from sipd.routing.problem import Spot, show
 
 KINDS = ("allowed", "blocked")
@@ -30,22 +31,17 @@ def check_networks(spot: Spot, installation: Installation) -> Problems:
             yield spot.entry("blocked", None, index).error(f"{show(text)} is also allowed; remove it from one list.")
 
 
-def check_blocked(spot: Spot, connection: Connection, scope: Scope) -> Problems:
-    """Whether a PBX sends from where nothing is answered."""
-    if not connection.enabled or not scope.installation.blocked:
-        return
-    blocked = blocked_sources(scope.installation.blocked)
-    for place, source in sources_of(connection):
-        network = next((owner for _, owner in blocked.overlapping(source)), None)
-        if network is not None:
-            yield spot.entry("sources", None, place).warning(
-                f"{show(connection.sources[place])} is where the provider blocks {show(network)}, so what comes from "
-                "there gets no answer. Ask the provider to unblock it."
-            )
+def blocking(source: Source, allowed: tuple[str, ...], blocked: tuple[str, ...]) -> Iterator[str]:
+    """Blocked networks with addresses of the source that no allowed one excepts: the narrower one holds."""
+    around = [each for each, _ in _index(allowed).overlapping(source) if each.prefix <= source.prefix]
+    narrowest = max((each.prefix for each in around), default=-1)
+    for each, text in _index(blocked).overlapping(source):
+        if each.prefix > narrowest:
+            yield text
 
 
-@lru_cache(maxsize=2)
-def blocked_sources(networks: tuple[str, ...]) -> SourceMap[str]:
+@lru_cache(maxsize=4)
+def _index(networks: tuple[str, ...]) -> SourceMap[str]:
     """The networks without a fault, each with its text; for looking up only, as all tenants are compared with it."""
     found: SourceMap[str] = SourceMap()
     for text in networks:

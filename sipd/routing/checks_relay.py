@@ -11,8 +11,8 @@ def check_internal_calls(spot: Spot, connection: Connection) -> Problems:
     """The phone answers the PBX's challenges, so its calls have to reach the PBX."""
     if connection.strategy == "relay" and connection.internal_calls != "through_pbx":
         yield spot.at("internal_calls").warning(
-            f"{show(connection.internal_calls)} has no effect here: calls of users whose phones register at the PBX "
-            "always go through the PBX. Choose through_pbx."
+            f"Calls between users cannot go as {show(connection.internal_calls)} says: those of users whose phones "
+            "register at the PBX always go through the PBX. Let internal calls go through it."
         )
 
 

@@ -198,12 +198,9 @@ class SourceIndex:
         return known
 
     def _search(self, host: str, port: int) -> list[ConnectionRef]:
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
+        address = _address(host)
+        if address is None:
             return []
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
         number = int(address)
         found = list(self._exact.get((address.version, number, port), ()))
         for (version, prefix), by_address in self._networks.items():
@@ -211,6 +208,52 @@ class SourceIndex:
                 shift = address.max_prefixlen - prefix
                 found += by_address.get(number >> shift << shift, ())
         return found
+
+
+class Access:
+    """The networks that the installation allows and blocks. Where both hold, the narrower one does."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._networks: dict[tuple[int, int], dict[int, str]] = {}
+        self._memo: dict[str, str] = {}
+        for listed, texts in (("allowed", installation.allowed), ("blocked", installation.blocked)):
+            for network in map(ipaddress.ip_network, texts):
+                addresses = self._networks.setdefault((network.version, network.prefixlen), {})
+                addresses[int(network.network_address)] = listed
+        self._networks = dict(sorted(self._networks.items(), key=lambda item: -item[0][1]))
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+    def of(self, host: str) -> str:
+        """`allowed`, `blocked`, or "" for an address that neither list has."""
+        known = self._memo.get(host)
+        if known is None:
+            if len(self._memo) >= MEMO_LIMIT:
+                self._memo.clear()
+            known = self._memo[host] = self._search(host)
+        return known
+
+    def _search(self, host: str) -> str:
+        address = _address(host)
+        if address is None:
+            return ""
+        number = int(address)
+        for (version, prefix), listed in self._networks.items():
+            shift = address.max_prefixlen - prefix
+            if version == address.version and (number >> shift << shift) in listed:
+                return listed[number >> shift << shift]
+        return ""
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """IPv4 also where it is mapped into IPv6; None for what is no address."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 def parse_source(source: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int]:
@@ -238,7 +281,7 @@ def parse_source(source: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Net
 class Compiled:
     """A table made ready for calls. Immutable; swapped as one reference."""
 
-    __slots__ = ("domains", "edge_hosts", "hash", "installation", "sources", "table", "tenants")
+    __slots__ = ("access", "domains", "edge_hosts", "hash", "installation", "sources", "table", "tenants")
 
     def __init__(self, table: Table, name: str, tenants: Mapping[str, TenantIndex], edge_hosts: frozenset[str]) -> None:
         self.table = table
@@ -247,6 +290,7 @@ class Compiled:
         self.tenants = tenants
         self.domains: dict[str, TenantIndex] = {d: index for index in tenants.values() for d in index.tenant.domains}
         self.sources = SourceIndex(tenants.values())
+        self.access = Access(table.installation)
         self.edge_hosts = edge_hosts
 
     def changed_since(self, previous: Compiled) -> set[str]:

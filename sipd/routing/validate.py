@@ -18,9 +18,11 @@ __all__ = [
     "Index",
     "Problem",
     "check_across",
+    "check_blocked",
     "check_installation",
     "check_tenant",
     "contribution",
+    "suits_alike",
     "validate",
 ]
 
@@ -36,7 +38,7 @@ def validate(table: Table) -> list[Problem]:
             problems.append(spot.error(f"The id {show(tenant.id)} is another tenant's; give each its own."))
         seen.add(tenant.id)
     index = Index(contribution(tenant, place) for place, tenant in enumerate(table.tenants))
-    return problems + check_across(index)
+    return problems + check_across(index) + check_blocked(index, table.installation)
 
 
 def check_installation(installation: Installation) -> list[Problem]:
@@ -52,3 +54,15 @@ def check_tenant(tenant: Tenant, installation: Installation, place: int = 0) -> 
 def check_across(index: Index, tenants: Iterable[str] | None = None) -> list[Problem]:
     """What tenants share and must not: problems of `tenants` (ids that are in the index), or of all."""
     return [problem for tenant in (index if tenants is None else tenants) for problem in index.problems_of(tenant)]
+
+
+def check_blocked(index: Index, installation: Installation, tenants: Iterable[str] | None = None) -> list[Problem]:
+    """Warnings for PBXs in networks that the installation blocks; `tenants` as for `check_across`."""
+    if not installation.blocked:
+        return []
+    return [p for tenant in (index if tenants is None else tenants) for p in index.blocked_of(tenant, installation)]
+
+
+def suits_alike(one: Installation, other: Installation) -> bool:
+    """Whether `check_tenant` says the same with either: it looks at names and addresses, not at guards and networks."""
+    return (one.platform_domain, one.edge_hosts) == (other.platform_domain, other.edge_hosts)

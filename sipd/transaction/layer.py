@@ -133,7 +133,7 @@ class ClientTransaction(Transaction):
 class ServerTransaction(Transaction):
     """A request that we received. `flow` is where answers go (RFC 3261 18.2.2, RFC 3581)."""
 
-    __slots__ = ("last_response", "request", "source")
+    __slots__ = ("code", "last_response", "request", "rule", "source")
 
     def __init__(self, layer: Layer, table: _Compiled, key: Key, request: Message, source: Flow, flow: Flow) -> None:
         super().__init__(layer, table, key, request.method, flow)
@@ -141,6 +141,10 @@ class ServerTransaction(Transaction):
         self.source = source
         """Where the request came from, which may be another port than answers go to."""
         self.last_response: bytes | None = None
+        self.code = 0
+        """Of the first final answer."""
+        self.rule = ""
+        """By which the transaction user decided; for counting."""
 
     def _to_send(self) -> bytes:
         return self.last_response or b""
@@ -192,13 +196,16 @@ class Layer:
         timers: Timers,
         timing: Timing | None = None,
         limit: int = MAX_SERVER_TRANSACTIONS,
+        count: Callable[[str, int, str], None] = lambda method, code, rule: None,
     ) -> None:
+        """`count` is told the method, the final answer and the rule of each request."""
         self._user = user
         self._send = send
         self._timers = timers
         self._timing = timing or Timing()
         self._waits = self._timing.waits(reliable=False), self._timing.waits(reliable=True)
         self._limit = limit
+        self._count = count
         self._clients: dict[Key, ClientTransaction] = {}
         self._servers: dict[Key, ServerTransaction] = {}
         self._first: dict[Key, ServerTransaction] = {}
@@ -253,6 +260,7 @@ class Layer:
             headers = [("Retry-After", "5")]
             data = build_response(msg, 503, None, stateless_tag(msg), headers, received=(flow.host, flow.port))
             self._send(data, answer_flow)
+            self._count(msg.method, 503, "overload")
             return
         table, start = (_INVITE_SERVER, tables.START_INVITE_SERVER) if msg.method == "INVITE" else _SERVER_START
         tx = ServerTransaction(self, table, key, msg, flow, answer_flow)
@@ -270,6 +278,7 @@ class Layer:
         """9.2: 200 when the INVITE is known, whatever becomes of it; 481 when not."""
         invite = self._servers.get((*cancel.key[:-1], "INVITE"))
         status = 481 if invite is None else 200
+        cancel.rule = "cancel"
         tag = _answered_tag(invite) or stateless_tag(cancel.request)
         received = (cancel.source.host, cancel.source.port)
         self.respond(cancel, status, build_response(cancel.request, status, None, tag, received=received), now)
@@ -295,6 +304,9 @@ class Layer:
         kind = _class(status)
         if kind in tx._table[tx.state]:
             tx.last_response = data
+            if status >= 200 and not tx.code:
+                tx.code = status
+                self._count(tx.method, status, tx.rule)
             self._step(tx, kind, None, now)
 
     def request(

@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, StorageState, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, StorageState, expect
 
 from tests.cast import PASSWORD, PLATFORM
 from tests.conftest import program
-from tests.e2e import steps
+from tests.e2e import steps, web_phone
+from tests.e2e.bundle import bundle
 from tests.e2e.furnish import Furnished, furnish
 from tests.e2e.installation import Installation
 from tests.e2e.line import Line
 from tests.e2e.looks import WIDE
 from tests.e2e.watch import Watch
 from tests.integration.kamailio.registrar import KamailioRegistrar
+from tests.integration.node import Node
+from tests.unit.core import bench
 
 SECRET = "account-at-the-pbx"
 EXTENSIONS = ("101", "102", "103")
@@ -132,3 +135,41 @@ def pictures(pytestconfig: pytest.Config) -> Path:
 def acme(installation: Installation, pbx: KamailioRegistrar) -> Furnished:
     """The cast's organisation, live at the PBX."""
     return furnish(installation.cast, "acme", pbx, SECRET)
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    """A browser with a microphone, for phones in pages."""
+    sandbox = [] if os.geteuid() else ["--no-sandbox"]
+    browser = playwright.chromium.launch(executable_path=program("chromium"), args=[*sandbox, *web_phone.FLAGS])
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def script() -> str:
+    """The phone of such a page."""
+    return f"(() => {{\n{bundle('jssip')}\n{web_phone.SCRIPT.read_text()}\n}})();"
+
+
+@pytest.fixture
+def open_phone(chromium: Browser, script: str, node: Node) -> Iterator[Callable[..., Page]]:
+    """A page with a phone on it, registered unless told otherwise."""
+    context = chromium.new_context(permissions=["microphone"], ignore_https_errors=True)
+    context.route("**/*", lambda route: route.fulfill(body="<!doctype html><title>Phone</title>"))
+
+    def open_it(extension: str, expect: str = "registered", origin: str = web_phone.ORIGIN, **extra: Any) -> Page:
+        page = context.new_page()
+        page.goto(origin)
+        page.add_script_tag(content=script)
+        settings = {"password": bench.PASSWORD, **extra}
+        uri = f"sip:{extension}@acme.example"
+        page.evaluate(
+            "([url, uri, settings]) => phone.start(url, uri, settings.password, settings)",
+            [f"wss://127.0.0.1:{node.web_port}", uri, settings],
+        )
+        web_phone.heard(page, expect)
+        return page
+
+    yield open_it
+    context.close()

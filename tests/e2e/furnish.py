@@ -11,6 +11,8 @@ from panel.connections import service as connections
 from panel.connections.forms import ConnectionInput
 from panel.groups import service as groups
 from panel.groups.forms import GroupInput
+from panel.guards import service as guards
+from panel.guards.forms import GuardInput
 from panel.models import Domain, User
 from panel.numbers import service as numbers
 from panel.numbers.forms import NumberInput, RuleInput
@@ -45,6 +47,7 @@ class Furnished:
     rule: str = ""
     group: str = ""
     schedule: str = ""
+    guard: str = ""
 
     def path(self, rest: str = "") -> str:
         return f"/t/{self.slug}/{rest}"
@@ -72,6 +75,8 @@ def furnish(cast: Cast, slug: str, pbx: KamailioRegistrar, secret: str, staff: M
         found.group = groups.create(scope, team).id
         rule = RuleInput(position=10, prefix="0", strip=1, prepend="+49", connection_id=connection.id)
         found.rule = numbers.create_rule(scope, rule).id
+        limited = GuardInput(prefix="00870", calls_per_hour=3, schedule_id=found.schedule)
+        found.guard = guards.create(scope, limited).id
         done = publishing.publish_tenant(scope, vault(), at_hand.config(), at_hand.delivery(), "")
         assert not done.refused, done
         assert not done.held, done

@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Page
 
 from sipd.routing.model import Table
 from tests.authority import Authority
-from tests.conftest import program
-from tests.e2e.bundle import bundle
+from tests.e2e.web_phone import ORIGIN, PATIENCE, heard
 from tests.integration.node import Node, free_port, wait_for
 from tests.peers.phone import Phone
 from tests.peers.wire import Hop
 from tests.unit.core.bench import PASSWORD, table, tenant
-
-FLAGS = (
-    "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-component-update",
-    "--disable-sync", "--ignore-certificate-errors", "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream", "--allow-loopback-in-peer-connection",
-    "--disable-features=WebRtcHideLocalIpsWithMdns,LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)  # fmt: skip
-"""A microphone that needs no permission, the test authority's certificate, and this machine only. Chromium asks before
-a page of the web may talk to the local network, which here is all there is."""
-SCRIPT = Path(__file__).with_name("jssip.js")
-ORIGIN = "https://phone.example"
-PATIENCE = 20.0
-
-
-@pytest.fixture(scope="module")
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    sandbox = [] if os.geteuid() else ["--no-sandbox"]
-    browser = playwright.chromium.launch(executable_path=program("chromium"), args=[*sandbox, *FLAGS])
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def script() -> str:
-    return f"(() => {{\n{bundle('jssip')}\n{SCRIPT.read_text()}\n}})();"
 
 
 @pytest.fixture
@@ -65,39 +36,6 @@ def routing() -> Table:
     acme = tenant("acme", of_connection={"internal_calls": "always_direct"})
     made = table(acme)
     return replace(made, installation=replace(made.installation, edge_hosts=("127.0.0.1",)))
-
-
-@pytest.fixture
-def open_phone(chromium: Browser, script: str, node: Node) -> Iterator[Callable[..., Page]]:
-    """A page with a phone on it, registered unless told otherwise."""
-    context = chromium.new_context(permissions=["microphone"], ignore_https_errors=True)
-    context.route("**/*", lambda route: route.fulfill(body="<!doctype html><title>Phone</title>"))
-
-    def open_it(extension: str, expect: str = "registered", origin: str = ORIGIN, **extra: Any) -> Page:
-        page = context.new_page()
-        page.goto(origin)
-        page.add_script_tag(content=script)
-        settings = {"password": PASSWORD, **extra}
-        uri = f"sip:{extension}@acme.example"
-        page.evaluate(
-            "([url, uri, settings]) => phone.start(url, uri, settings.password, settings)",
-            [f"wss://127.0.0.1:{node.web_port}", uri, settings],
-        )
-        heard(page, expect)
-        return page
-
-    yield open_it
-    context.close()
-
-
-def heard(page: Page, what: str) -> None:
-    """Wait until the phone has heard of it."""
-    try:
-        page.wait_for_function(
-            "(what) => phone.heard.some((one) => one.startsWith(what))", arg=what, timeout=PATIENCE * 1000
-        )
-    except Exception as error:
-        raise AssertionError(f"not heard: {what!r}; heard: {page.evaluate('phone.heard')}") from error
 
 
 def test_two_browsers_call_each_other(node: Node, open_phone: Callable[..., Page]) -> None:

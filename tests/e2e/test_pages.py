@@ -41,6 +41,9 @@ OF_TENANT = {
     "numbers.new_rule": "outbound/new",
     "numbers.edit_rule": "outbound/{rule}",
     "numbers.outside": "outbound/all",
+    "guards.listing": "guards",
+    "guards.new": "guards/new",
+    "guards.edit": "guards/{guard}",
     "live.calls": "calls",
     "publishing.page": "publish",
     "activity.activity": "activity",
@@ -51,6 +54,8 @@ OF_PROVIDER = {
     "publishing.publications": "/provider/publications",
     "publishing.detail": "/provider/publications/1",
     "nodes.listing": "/provider/nodes",
+    "defence.page": "/provider/protection",
+    "defence.new_guard": "/provider/protection/guards/new",
     "activity.audit_log": "/provider/audit",
 }
 ELSEWHERE = {
@@ -59,6 +64,7 @@ ELSEWHERE = {
     "tenants.provider_home": "leads on",
     "setup.set_up": "test_setup.py",
     "auth.organisations": "below",
+    "defence.edit_guard": "test_protection.py",
     "signup.verify": "below",
 }
 
@@ -79,7 +85,8 @@ def test_public_page(page: Page, pictures: Path, name: str) -> None:
 def test_page_of_a_tenant(as_cast: Callable[[str], Page], acme: Furnished, pictures: Path, name: str) -> None:
     page = as_cast("alice")
     ids = {"user": acme.users["101"], "connection": acme.connection, "number": acme.number, "rule": acme.rule}
-    page.goto(acme.path(OF_TENANT[name].format(**ids, group=acme.group, schedule=acme.schedule)))
+    ids |= {"group": acme.group, "schedule": acme.schedule, "guard": acme.guard}
+    page.goto(acme.path(OF_TENANT[name].format(**ids)))
     looks.inspect(page, pictures / "pages", name)
 
 

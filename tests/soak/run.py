@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.integration.node import Node
 from tests.integration.sip.conftest import PBX_HOST
 from tests.peers.agent import Agent
-from tests.peers.call import Call, CallFailedError
+from tests.peers.call import CallFailedError
 from tests.peers.phone import Phone
 from tests.peers.sip import MalformedError
 from tests.peers.standin_pbx import StandinPbx
@@ -124,7 +124,7 @@ class Bad:
         start = agent.start
         agent.start = lambda request, *rest: (self.count(request.method), start(request, *rest))[1]  # type: ignore[method-assign]
         agent.log = deque(maxlen=50)
-        agent.calls = deque(maxlen=200)
+        agent.calls = deque(maxlen=2000)
 
     def count(self, method: str) -> None:
         self._result.done[method] += 1
@@ -151,7 +151,8 @@ class Bad:
 class Soak:
     """The node, its peers, and what they do to each other."""
 
-    def __init__(self, node: Node, total: int, seed: int) -> None:
+    def __init__(self, node: Node, total: int, seed: int, drain: float = DRAIN_SECONDS) -> None:
+        self._drain_seconds = drain
         self._node = node
         self._total = total
         self._chance = random.Random(seed)
@@ -198,7 +199,8 @@ class Soak:
                 await deed(phone, pbx)
                 self.result.outcomes["done"] += 1
             except (PeerTimeoutError, CallFailedError, KeyError, MalformedError) as error:
-                self.result.outcomes[f"{deed.__name__}: {type(error).__name__}"] += 1
+                what = error.status if isinstance(error, CallFailedError) else type(error).__name__
+                self.result.outcomes[f"{deed.__name__}: {what}"] += 1
             phone.errors.clear()
             pbx.errors.clear()
 
@@ -230,7 +232,7 @@ class Soak:
     async def _drain(self) -> None:
         """Until nothing is left, or the time for that is over."""
         names = ("calls", "dialogs", "client_transactions", "server_transactions", "bindings", "subscriptions")
-        until = time.monotonic() + DRAIN_SECONDS
+        until = time.monotonic() + self._drain_seconds
         while True:
             status = await asyncio.to_thread(self._node.ask, "status")
             self.result.left = {name: status["vitals"][name] for name in names}
@@ -242,12 +244,6 @@ class Soak:
 
 
 # Deeds
-
-
-async def hung_up(call: Call, by: Call) -> None:
-    """From one end; the other end hears of it."""
-    await by.bye(PATIENCE)
-    await call.ended(PATIENCE)
 
 
 async def calls_out(phone: Phone, pbx: StandinPbx) -> None:
@@ -264,11 +260,12 @@ async def is_called(phone: Phone, pbx: StandinPbx) -> None:
 
 async def hangs_up_at_the_pbx(phone: Phone, pbx: StandinPbx) -> None:
     """The phone calls, and the PBX hangs up."""
-    before = set(map(id, pbx.calls))
     call = phone.call("9000", within=PATIENCE)
     await call.answered(PATIENCE)
-    there = [c for c in pbx.calls if id(c) not in before and phone.domain in c.remote and c.state == "answered"]
-    await hung_up(call, there[-1] if there else call)
+    caller = f"{phone.user}@{phone.domain.partition('.')[0]}.pbx.example"
+    there = [c for c in pbx.calls if not c.outgoing and caller in c.remote and c.state == "answered"]
+    await there[-1].bye(PATIENCE)
+    await call.ended(PATIENCE)
 
 
 async def cancels(phone: Phone, pbx: StandinPbx) -> None:
@@ -327,12 +324,12 @@ def routing(names: Sequence[str], pbx_port: int) -> Any:
     return table(*tenants)
 
 
-def soak(folder: Path, total: int, seed: int) -> Result:
-    """Run it against a node of its own."""
+def soak(folder: Path, total: int, seed: int, drain: float = DRAIN_SECONDS) -> Result:
+    """Run it against a node of its own; `drain`: seconds for the last retransmissions and dialogs to end."""
     node = Node(folder)
     node.start("--digest", "MD5", "--set", "upstream_rate=500")
     try:
-        work = Soak(node, total, seed)
+        work = Soak(node, total, seed, drain)
         asyncio.run(work.run())
     finally:
         node.close()

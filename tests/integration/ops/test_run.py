@@ -137,6 +137,14 @@ def test_tls_and_secure_web_socket_where_asked(place: Place, tmp_path: Path) -> 
                 assert secure.version() in ("TLSv1.2", "TLSv1.3")
 
 
+def test_metrics_where_asked(place: Place) -> None:
+    metrics = f"127.0.0.1:{free_port()}"
+    with running(place, "--metrics", metrics) as (_, said):
+        assert f"Watch   http://{metrics}/metrics, /healthz, /readyz" in said
+        with urlopen(f"http://{metrics}/metrics", timeout=10) as page:
+            assert b"sipd_ready" in page.read()
+
+
 def test_tls_needs_a_certificate(place: Place) -> None:
     command = [*place.command, "--tls", f"127.0.0.1:{free_port()}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)

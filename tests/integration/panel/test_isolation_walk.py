@@ -17,6 +17,7 @@ from panel.models import (
     Connection,
     Group,
     GroupMember,
+    Guard,
     Number,
     OutboundRule,
     Schedule,
@@ -43,7 +44,7 @@ PUBLIC = {
 }
 """All that anybody may see. Another one is added here knowingly, or not at all."""
 ANYBODY_SIGNED_IN = {"auth.organisations", "auth.sign_out"}
-OF_ACME = ("Acme Ltd", "alice@", "Secret desk", "Secret trunk", "Secret team", "Secret hours", "+4930123")
+OF_ACME = ("Acme Ltd", "alice@", "Secret desk", "Secret trunk", "Secret team", "Secret hours", "+4930123", "0088255")
 """Words that nobody outside of acme may read."""
 NOT_ALLOWED = 405
 
@@ -78,6 +79,7 @@ def furnish(cast: Cast, slug: str) -> dict[str, str]:
         Schedule(tenant_id=tenant_id, name="Secret hours", time_zone="UTC", openings=["0 09:00-17:00"])
     )
     group_id = cast.add(Group(tenant_id=tenant_id, extension="200", name="Secret team", schedule_id=schedule_id))
+    guard_id = cast.add(Guard(tenant_id=tenant_id, prefix="0088255", calls_per_hour=3, schedule_id=schedule_id))
     cast.add(GroupMember(tenant_id=tenant_id, group_id=group_id, user_id=user_id, position=0))
     with cast.everything() as session:
         user = session.exec(select(User).where(User.id == user_id)).one()
@@ -92,10 +94,18 @@ def furnish(cast: Cast, slug: str) -> dict[str, str]:
         "rule_id": rule_id,
         "schedule_id": schedule_id,
         "group_id": group_id,
+        "guard_id": guard_id,
     }
 
 
-OF_THE_INSTALLATION = {"node_id": "nothing", "version": "1", "token": "nothing", "key": "nothing"}
+OF_THE_INSTALLATION = {
+    "node_id": "nothing",
+    "source_id": "nothing",
+    "guard_for_all_id": "nothing",
+    "version": "1",
+    "token": "nothing",
+    "key": "nothing",
+}
 """Parts of addresses that belong to no tenant."""
 
 
@@ -238,5 +248,5 @@ def test_without_a_csrf_token_nothing_is_taken(cast: Cast) -> None:
 
 def rows_of_acme(cast: Cast, ids: dict[str, str]) -> list[str]:
     with cast.everything() as session:
-        models = (User, Connection, UpstreamAccount, Number, OutboundRule, Schedule, Group, GroupMember)
+        models = (User, Connection, UpstreamAccount, Number, OutboundRule, Schedule, Group, GroupMember, Guard)
         return [str(row) for model in models for row in session.exec(select(model).order_by(model.id)).all()]

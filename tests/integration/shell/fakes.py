@@ -36,6 +36,7 @@ class FakeCore:
         self.told: list[tuple[Any, ...]] = []
         self.out: list[tuple[bytes, Flow]] = []
         self.queries: list[Query] = []
+        self.media_out: list[tuple[bytes, int]] = [(b"hello %d" % n, n) for n, _ in enumerate(settings.media)]
         self.events: list[dict[str, Any]] = []
         self.changes: list[Change] = []
         self.timers: list[tuple[float, bytes, Flow]] = []
@@ -130,6 +131,28 @@ class FakeCore:
     def hang_up(self, name: str, tenant: str | None, code: int, reason: str, now: float) -> str:
         self.told.append(("hang_up", name, tenant, code, reason))
         return name if name == "c1" and tenant in (None, "t-acme") else ""
+
+    def shuts_out(self, host: str, transport: str) -> bool:
+        return False
+
+    def bans(self) -> list[dict[str, Any]]:
+        return [{"source": "192.0.2.9", "since": 1.0, "until": 61.0, "reason": "malformed", "times": 1}]
+
+    def unban(self, source: str, now: float) -> bool:
+        self.told.append(("unban", source))
+        return source == "192.0.2.9"
+
+    def media_received(self, data: bytes, instance: int, now: float) -> None:
+        """What a relay says goes back to it the other way round."""
+        self.told.append(("media_received", data, instance))
+        self.media_out.append((data[::-1], instance))
+
+    def media_to_send(self) -> list[tuple[bytes, int]]:
+        taken, self.media_out = self.media_out, []
+        return taken
+
+    def media_relays(self) -> list[dict[str, Any]]:
+        return [{"address": name, "up": True, "since": 0.0, "sessions": 0} for name in self.settings.media]
 
     def vitals(self) -> dict[str, int]:
         return {"calls": self.in_progress, "client_transactions": 0}

@@ -43,9 +43,10 @@ class Baresip:
     """One running baresip with one account; a context manager."""
 
     def __init__(
-        self, folder: Path, user: str, domain: str, password: str, edge: Hop, answer: str = "manual", config: str = ""
-    ) -> None:
-        """`config`: further lines of its configuration."""
+        self, folder: Path, user: str, domain: str, password: str, edge: Hop, answer: str = "manual", config: str = "",
+        account: str = "",
+    ) -> None:  # fmt: skip
+        """`config`: further lines of its configuration; `account`: further parameters of its account."""
         self._config = CONFIG + config
         self.folder = folder
         self.host = "127.0.0.1"
@@ -55,7 +56,7 @@ class Baresip:
         self._transport = edge.transport
         self._account = (
             f"<sip:{user}@{domain};transport={edge.transport}>;auth_pass={password};regint=120;answermode={answer}"
-            f';outbound="sip:{edge.host}:{edge.port};transport={edge.transport}"'
+            f';outbound="sip:{edge.host}:{edge.port};transport={edge.transport}"{account}'
         )
         self._control_port = free_port(self.host)
         self._process: subprocess.Popen[bytes] | None = None

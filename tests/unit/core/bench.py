@@ -218,16 +218,21 @@ class End:
         self.send(self.request("REGISTER", f"sip:{domain}", from_=aor, to=aor, call_id=call_id, **headers))
         return self.take(200)
 
-    def call(self, dialled: str, domain: str = "acme.example", extension: str = "101", **more: str) -> Message:
-        """Place a call as a phone, with digest; the 100."""
+    def call(
+        self, dialled: str, domain: str = "acme.example", extension: str = "101", body: str = "", **more: str
+    ) -> Message:
+        """Place a call as a phone, with digest, and with an SDP as `body`; the 100."""
         uri, aor = f"sip:{dialled}@{domain}", f"sip:{extension}@{domain}"
         headers = {"Contact": f"<sip:{extension}@10.0.0.9:5062>", **more}
+        if body:
+            headers["Content_Type"] = "application/sdp"
         call_id = f"call-{extension}-{dialled}"
         self.send(self.request("INVITE", uri, from_=aor, to=uri, call_id=call_id, **headers))
         challenge = self.take(401)
         self.send(ack_of(challenge, uri))
         headers["Authorization"] = credentials(challenge, extension, "INVITE", uri)
-        self.send(self.request("INVITE", uri, from_=aor, to=uri, call_id=call_id, **headers))
+        text = self.request("INVITE", uri, from_=aor, to=uri, call_id=call_id, **headers)
+        self.send(text.replace("Content-Length: 0", f"Content-Length: {len(body)}") + body)
         return self.take(100)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -213,8 +214,8 @@ class Siege:
     """An edge, its peers, and what they have sent and got so far."""
 
     def __init__(self) -> None:
-        self.tables = neighbourhoods()
-        self.bench = Bench(self.tables[0])
+        self.tables = self.neighbourhoods()
+        self.bench = self.make_bench(self.tables[0])
         self.found = True
         """Whether names are found now; a resolver that fails says nothing."""
         self.slow = False
@@ -237,6 +238,16 @@ class Siege:
         self._judged: set[bytes] = set()
         """Retransmissions need no second look."""
         self._open_everything()
+
+    def neighbourhoods(self) -> list[Table]:
+        return neighbourhoods()
+
+    def make_bench(self, routing: Table) -> Bench:
+        return Bench(routing)
+
+    def left(self) -> Counter[str]:
+        """What the edge still remembers."""
+        return judge.sizes(self.bench.edge)
 
     # -- the ordinary day
 
@@ -413,7 +424,7 @@ class Siege:
         self.log.append("-- empty table")
         self.bench.load(table())
         self.wait(AFTERWARDS)
-        left = judge.sizes(self.bench.edge)
+        left = self.left()
         assert not left, f"left after {2 * AFTERWARDS} s: {left}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sipd.message.message import Message
-from sipd.routing.model import Group, Member, Tenant
+from sipd.routing.model import Group, Member, Tenant, User
 from tests.unit.core.bench import PBX, Bench, End, table, tenant
 from tests.unit.core.talk import assert_nothing_left
 
@@ -21,6 +21,21 @@ def acme(
     made = tenant("acme", extensions=EXTENSIONS, of_connection=of_connection)
     users = tuple(replace(user, **(of_users or {}).get(user.extension, {})) for user in made.users)  # type: ignore[arg-type]
     return replace(made, users=users, **more)  # type: ignore[arg-type]
+
+
+def relayed_acme(*known: str, mode: bool = True, **of_connection: object) -> Tenant:
+    """acme whose users have their accounts, `pbx-<extension>`, in their phones; but for `known` ones, which have a
+    password at the edge and no account at the PBX."""
+    made = acme()
+    fields: dict[str, object] = {"strategy": "relay", "multi_tenant": mode, **of_connection}
+    link = replace(made.connections[0], **fields)  # type: ignore[arg-type]
+    users = tuple(replace(u, upstream=()) if u.extension in known else _in_its_phone(u) for u in made.users)
+    return replace(made, users=users, connections=(link,))
+
+
+def _in_its_phone(user: User) -> User:
+    account = replace(user.upstream[0], username=f"pbx-{user.extension}", password="")
+    return replace(user, ha1_md5="", ha1_sha256="", upstream=(account,))
 
 
 def group(strategy: str, *extensions: str, extension: str = "600", **more: object) -> Group:

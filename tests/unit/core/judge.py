@@ -88,8 +88,8 @@ def _must(holds: bool, what: str, data: bytes) -> None:
 
 
 BOUNDED = (
-    "counters", "waiting", "changes", "faults", "_refusals", "_counts", "_opened", "_known", "_slots", "_buckets",
-    "_waits", "_table", "_first", "_until", "_lost", "tls_names", "tracer",
+    "counters", "waiting", "changes", "faults", "guard", "_guard", "_nobody", "_nonces", "_opened", "_known",
+    "_slots", "_buckets", "_waits", "_table", "_first", "_until", "_lost", "tls_names", "tracer", "tally",
 )  # fmt: skip
 """Memories with a named bound of their own, what the shell takes away, and constants: time empties none of them."""
 

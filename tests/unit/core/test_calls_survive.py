@@ -658,17 +658,6 @@ def test_all_times_are_in_the_fields_that_are_listed() -> None:
     assert found <= set(TIMES)
 
 
-def test_what_media_need_is_given_back() -> None:
-    talk = Talk()
-    life = lived(talk)
-    (call,) = talk.bench.edge.calls_.calls.values()
-    call.media = {"session": "s1"}
-    talk.bench.edge.calls_.keeping.began(call)
-    life.restart()
-    (call,) = talk.bench.edge.calls_.calls.values()
-    assert call.media == {"session": "s1"}
-
-
 def test_a_store_that_lost_its_file_gets_all_calls_again() -> None:
     talk = Talk()
     life = lived(talk)

@@ -47,11 +47,14 @@ class Town:
             self.phone("203.0.113.3", "102", "acme.example", transport),
             self.phone("203.0.113.4", "101", "globex.example", transport),
         ]
-        self.pbx = Agent(self.net, self.flow(PBX, 5060, transport))
+        self.pbx = self.agent(self.flow(PBX, 5060, transport))
         self.pbx.plan = lambda leg: self.take(self.pbx, leg)
 
     def node(self, settings: Settings | None) -> Bench:
         return Bench(table(tenant("acme"), tenant("globex")), settings)
+
+    def agent(self, flow: Flow, extension: str = "") -> Agent:
+        return Agent(self.net, flow, extension)
 
     def flow(self, host: str, port: int, transport: str) -> Flow:
         return Flow(transport, host, port, 0 if transport == "udp" else 1)
@@ -59,7 +62,7 @@ class Town:
     def phone(self, host: str, extension: str, domain: str, transport: str) -> Agent:
         contact = f"<sip:{extension}@{host}:5062>;expires=3600"
         self.bench.end(host, 5062, transport).register(domain, extension, Contact=contact)
-        phone = Agent(self.net, self.flow(host, 5062, transport), extension)
+        phone = self.agent(self.flow(host, 5062, transport), extension)
         phone.plan = lambda leg: self.take(phone, leg)
         return phone
 

@@ -217,7 +217,7 @@ def test_what_no_source_may_send_is_an_event_too_and_mutes_a_stranger() -> None:
         for number in range(30):
             uri = "sip:x@acme.example"
             end.send(end.request("FROB", uri, from_="sip:x@y", to=uri, call_id=f"c{number}"))
-        assert [m.status for m in end.taken()] == [501] * answers
+        assert {m.status for m in end.taken()} == {501}
         events = bench.events("refused")
         assert len(events) == answers
         assert {event["rule"] for event in events} == {"unfit"}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sipd.message.auth import ha1
+from sipd.message.auth import Challenge, answer, ha1
 from sipd.routing.model import Group, Limits, Member, Tenant
 from sipd.routing.seal import seal
 from sipd.routing.validate import validate
@@ -114,6 +114,16 @@ def test_a_secret_that_was_copied_does_not_open() -> None:
     thief = replace(globex, users=(replace(globex.users[0], **stolen),))
     bench = Bench(table(acme, thief))
     bench.end("203.0.113.1", 5062).register()
-    index = bench.edge.compiled.tenants["globex"]
-    authenticator = bench.edge._dispatcher._authenticator
-    assert authenticator._ha1(index, index.users_by_id["u-1"], "MD5") == ""
+    phone, aor = bench.end("203.0.113.2", 5062), "sip:101@globex.example"
+    first = phone.request("REGISTER", "sip:globex.example", from_=aor, to=aor, call_id="r")
+    phone.send(first)
+    challenge = Challenge.parse(phone.take(401).all("www-authenticate")[0])
+    copied = ha1("MD5", "101", "acme.example", PASSWORD)
+    answered = answer(challenge, "101", "", "REGISTER", "sip:globex.example", 1, "c", ha1=copied)
+    phone.send(
+        phone.request(
+            "REGISTER", "sip:globex.example", from_=aor, to=aor, call_id="r", Authorization=answered,
+            Contact="<sip:101@203.0.113.2>",
+        )
+    )  # fmt: skip
+    phone.take(401)

@@ -173,6 +173,48 @@ def test_refusals_are_tried_again_later_and_later() -> None:
     assert next(e["detail"]["code"] for e in bench.events("registration.changed")) == 403  # type: ignore[index]
 
 
+def test_no_wait_after_a_refusal_is_longer_than_the_cap() -> None:
+    bench, pbx = started(one_user())
+    for _ in range(12):
+        pbx.answer(pbx.take("REGISTER"), 403, "t")
+        wait = float(state(bench)["next"]) - bench.now  # type: ignore[arg-type]
+        bench.pass_time(wait + 0.01)
+    assert bench.settings.retry_cap * 0.8 <= wait <= bench.settings.retry_cap * 1.2
+
+
+def test_success_ends_the_back_off() -> None:
+    bench, pbx = started(one_user())
+    for status in (403, 403, 403, 200):
+        pbx.answer(pbx.take("REGISTER"), status, "t")
+        bench.pass_time(float(state(bench)["next"]) - bench.now + 0.01)  # type: ignore[arg-type]
+    pbx.answer(pbx.take("REGISTER"), 500, "t")
+    assert float(state(bench)["next"]) - bench.now <= bench.settings.retry_first * 1.2  # type: ignore[arg-type]
+
+
+def test_a_load_leaves_the_back_off_of_what_did_not_change() -> None:
+    bench, pbx = started(one_user())
+    pbx.answer(pbx.take("REGISTER"), 503, "t", Retry_After="900")
+    before = state(bench)
+    (acme,) = one_user().tenants
+    more = tenant("acme", strategy="on_behalf", extensions=("101", "102"))
+    for changed in (replace(acme, name="Renamed"), more):
+        bench.load(table(changed))
+        bench.pass_time(1)
+    assert {request.to.uri.user for request in pbx.taken()} == {"102"}
+    (row,) = [row for row in bench.edge.registrations(None, bench.now)["upstream"] if row["user"] == "acme-101"]
+    assert row == before
+
+
+def test_a_changed_password_is_tried_at_once() -> None:
+    bench, pbx = started(one_user())
+    pbx.answer(pbx.take("REGISTER"), 403, "t", Retry_After="900")
+    (acme,) = one_user().tenants
+    (one,) = acme.users
+    bench.load(table(replace(acme, users=(replace(one, upstream=(replace(one.upstream[0], auth_username="x"),)),))))
+    bench.pass_time(0.1)
+    pbx.take("REGISTER")
+
+
 def test_retry_after_is_kept() -> None:
     bench, pbx = started(one_user())
     pbx.answer(pbx.take("REGISTER"), 503, "t", Retry_After="120")

@@ -52,6 +52,13 @@ def test_a_package_that_is_not_locked_is_reported() -> None:
     assert any("no longer asked for" in line for line in locks.check_python("requirements.lock", ["flask"]))
 
 
+def test_media_relays_are_passed_on_to_sipd(monkeypatch: pytest.MonkeyPatch) -> None:
+    relays = ["udp:127.0.0.1:2223", "udp:[::1]:2223"]
+    monkeypatch.setattr("sys.argv", ["run.py", *(f"--media={relay}" for relay in relays)])
+    words = run.commands(run.read_options(), Path("control"))["sipd"]
+    assert [words[number + 1] for number, word in enumerate(words) if word == "--media"] == relays
+
+
 @pytest.mark.parametrize(
     ("text", "shown", "reachable"),
     [

@@ -111,6 +111,10 @@ def relayed(extension: str, username: str = "", password: str = "", **changes: o
     return user(extension, **{"upstream": (account,), "ha1_md5": "", "ha1_sha256": "", **changes})
 
 
+def in_blocked(tenant: Tenant, *blocked: str, allowed: tuple[str, ...] = ()) -> list[Problem]:
+    return validate(Table(replace(INSTALLATION, blocked=blocked, allowed=allowed), (tenant,)))
+
+
 def protected(**changes: object) -> list[Problem]:
     return check_installation(replace(INSTALLATION, **changes))  # type: ignore[arg-type]
 
@@ -550,17 +554,19 @@ WARNINGS = [
     (relaying(numbers=(Number("acme-n", "+4930123456", forward="0049"),)), f"{NUMBER}.forward", "or let the PBX"),
     (with_guard(calls_per_hour=0, schedule="hours"), f"{GUARD}.schedule", "the schedule makes no difference"),
     (
-        check_tenant(ACME, replace(INSTALLATION, blocked=("198.51.100.0/24", "203.0.113.9"))),
+        in_blocked(ACME, "198.51.100.0/24", "203.0.113.9"),
         f"{PBX}.sources[0]",
         "'198.51.100.1' is where the provider blocks '198.51.100.0/24'",
     ),
     (
-        check_tenant(
-            replace(ACME, connections=(connection(source="198.51.100.0/24"),)),
-            replace(INSTALLATION, blocked=("198.51.100.7",)),
-        ),
+        in_blocked(replace(ACME, connections=(connection(source="198.51.100.0/24"),)), "198.51.100.7"),
         f"{PBX}.sources[0]",
         "blocks '198.51.100.7'",
+    ),
+    (
+        in_blocked(ACME, "198.51.100.0/28", allowed=("198.51.100.0/24", "198.51.100.2")),
+        f"{PBX}.sources[0]",
+        "blocks '198.51.100.0/28'",
     ),
     (with_rules(pattern("1.", fallback="off")), f"{PATTERN}.fallback", "is disabled, so that there is none"),
     (
@@ -641,10 +647,10 @@ def test_the_cast_has_no_problem() -> None:
         with_guard(schedule="hours"),
         acme(guards=(guard("+882"), guard("00882"), guard("*9", calls_per_hour=0))),
         protected(guards=(guard(),), allowed=("192.0.2.1", "10.0.0.0/8"), blocked=("192.0.2.0/24", "2001:db8::/32")),
-        check_tenant(ACME, replace(INSTALLATION, blocked=("198.51.101.0/24", "2001:db8::/32"))),
-        check_tenant(
-            replace(ACME, connections=(connection(enabled=False),), outbound=(), default_connection=""),
-            replace(INSTALLATION, blocked=("198.51.100.1",)),
+        in_blocked(ACME, "198.51.101.0/24", "2001:db8::/32"),
+        in_blocked(ACME, "198.51.100.0/24", allowed=("198.51.100.0/28",)),
+        in_blocked(
+            replace(ACME, connections=(connection(enabled=False),), outbound=(), default_connection=""), "198.51.100.1"
         ),
     ],
 )

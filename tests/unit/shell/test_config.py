@@ -67,6 +67,28 @@ def test_too_many_name_servers_are_refused() -> None:
         config.load({"dns_server": [f"192.0.2.{n}" for n in range(1, 10)]}, {})
 
 
+def test_media_relays_from_all_places(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'media = ["udp:192.0.2.9:2223", "udp:[2001:db8::9]:2223"]')
+    assert config.load({"config": file}, {}).media == (Address("192.0.2.9", 2223), Address("2001:db8::9", 2223))
+    environment = {"TENANTRY_MEDIA": "udp:192.0.2.1:1 udp:192.0.2.1:2"}
+    assert [relay.port for relay in config.load({"config": file}, environment).media] == [1, 2]
+    assert config.load({"media": ["udp:127.0.0.1:5"]}, environment).media == (Address("127.0.0.1", 5),)
+    assert config.load({}, {}).media == ()
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["127.0.0.1:2223"], ["tcp:127.0.0.1:2223"], ["udp:relay.example:2223"], ["udp:127.0.0.1"], ["udp:127.0.0.1:0"],
+        ["udp:0.0.0.0:2223"], ["udp:127.0.0.1:2223", "udp:127.0.0.1:2223"],
+        [f"udp:127.0.0.1:{port}" for port in range(1, 66)],
+    ],
+)  # fmt: skip
+def test_a_media_relay_that_is_none_is_refused(texts: list[str]) -> None:
+    with pytest.raises(ConfigError, match="media"):
+        config.load({"media": texts}, {})
+
+
 def test_the_file_is_named_by_the_environment(tmp_path: Path) -> None:
     assert config.load({}, {"TENANTRY_CONFIG": toml(tmp_path, 'node = "n1"')}).node == "n1"
 
@@ -143,6 +165,24 @@ def test_a_wrong_advertise(text: str) -> None:
 def test_control_over_tcp_needs_a_token() -> None:
     with pytest.raises(ConfigError, match="control-token-file"):
         config.load({"control_tcp": "127.0.0.1:7000"}, {})
+
+
+REMOTE = {"control_tcp": "192.0.2.7:7000", "control_token_file": "token"}
+
+
+def test_control_beyond_this_machine_needs_a_certificate_or_an_explicit_word() -> None:
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.7:7000.*--control-certificate.*--control-plain on"):
+        config.load(REMOTE, {})
+    with pytest.raises(ConfigError, match='control-plain "yes" is neither on nor off'):
+        config.load({**REMOTE, "control_plain": "yes"}, {})
+    assert config.load({**REMOTE, "control_plain": "on"}, {}).control_certificate is None
+    found = config.load({**REMOTE, "control_certificate": "chain.pem=key.pem"}, {})
+    assert found.control_certificate == (Path("chain.pem"), Path("key.pem"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "[::1]"])
+def test_control_on_this_machine_needs_none(host: str) -> None:
+    assert config.load({**REMOTE, "control_tcp": f"{host}:7000"}, {}).control_tcp is not None
 
 
 def test_a_control_path_that_no_socket_can_have() -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from sipd import reload
 from sipd.reload import Recheck
-from sipd.routing.model import Installation, Table, Tenant
+from sipd.routing.model import Installation, Limits, Table, Tenant
 from sipd.routing.problem import Problem
 from sipd.routing.validate import check_tenant, validate
-from tests.unit.routing.cast import ACME, GLOBEX, INSTALLATION, TABLE, tenant
+from tests.unit.routing.cast import ACME, GLOBEX, INSTALLATION, TABLE, guard, tenant
 
 
 def same(found: list[Problem], table: Table) -> bool:
@@ -53,6 +53,45 @@ def test_a_changed_installation_checks_all(monkeypatch: pytest.MonkeyPatch) -> N
     checks.problems(TABLE)
     table = Table(replace(INSTALLATION, platform_domain="x"), TABLE.tenants)
     assert same(checks.problems(table), table)
+
+
+BLOCKING = replace(INSTALLATION, blocked=("198.51.100.0/24", "203.0.113.0/24"))
+ELSEWHERE = replace(ACME, connections=(replace(ACME.connections[0], sources=("192.0.2.9",)),))
+
+
+def test_networks_and_guards_that_change_do_not_check_tenants_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network is blocked while an attack runs, and a node may have ten thousand tenants."""
+    others = (
+        replace(BLOCKING, allowed=("198.51.100.1",)),
+        replace(BLOCKING, guards=(guard(),)),
+        replace(INSTALLATION, limits=Limits(5)),
+        INSTALLATION,
+    )
+    expected = {each: validate(Table(each, TABLE.tenants)) for each in (BLOCKING, *others)}
+    assert expected[BLOCKING]
+    checks = Recheck()
+    checks.problems(Table(INSTALLATION, (WARNED, GLOBEX)))
+    checks.problems(TABLE)
+    monkeypatch.setattr(reload, "validate", lambda table: pytest.fail("validated all"))
+    monkeypatch.setattr(reload, "check_tenant", lambda *given: pytest.fail("checked a tenant"))
+    for each in (BLOCKING, *others, BLOCKING):
+        found = checks.problems(Table(each, TABLE.tenants))
+        assert sorted(map(repr, found)) == sorted(map(repr, expected[each]))
+
+
+def test_warnings_of_blocked_networks_follow_the_tenants() -> None:
+    checks = Recheck()
+    for tenants in (TABLE.tenants, (ELSEWHERE, GLOBEX), (GLOBEX,), (ACME,), TABLE.tenants):
+        table = Table(BLOCKING, tenants)
+        assert same(checks.problems(table), table)
+
+
+def test_a_bad_network_is_refused_and_forgotten() -> None:
+    checks = Recheck()
+    checks.problems(TABLE)
+    table = Table(replace(INSTALLATION, blocked=("x",)), TABLE.tenants)
+    assert same(checks.problems(table), table)
+    assert same(checks.problems(TABLE), TABLE)
 
 
 def test_what_did_not_change_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,3 +110,67 @@ def test_an_event_that_is_too_long_keeps_its_keys(tmp_path: Path) -> None:
     (event,) = found.read(0, 1)
     assert (event["kind"], event["rule"]) == ("refused", "source")
     assert event["detail"] == {"cut": "more than 16384 bytes"}
+
+
+def test_who_has_higher_ids_than_were_ever_given_gets_what_is_new_above_them(tmp_path: Path) -> None:
+    """The end of the file was lost, with ids that the panel has: what came since would be taken for known."""
+    _, found, counters = opened(tmp_path, now=1_700_000_000.0)
+    found.append(events(3))
+    known = found.mark.next + 4
+    told, following = found.answer(known, 10)
+    assert [event["id"] for event in told] == [known + 1, known + 2, known + 3]
+    assert [event["detail"]["number"] for event in told] == [0, 1, 2]
+    assert following == known + 3
+    assert counters["spool.renumbered"] == 3
+    found.append(events(1))
+    assert [event["id"] for event in found.answer(following, 10)[0]] == [known + 4]
+    again = opened(tmp_path)[1]
+    assert again.mark.next == known + 5
+
+
+def test_what_was_there_before_keeps_its_ids(tmp_path: Path) -> None:
+    database, found, _ = opened(tmp_path, now=1_700_000_000.0)
+    found.append(events(2))
+    before = found.mark
+    database.close()
+    _, found, counters = opened(tmp_path, now=1_700_000_000.0)
+    found.append(events(2))
+    assert [event["id"] for event in found.answer(before.first, 10)[0]] == [before.first + n for n in (1, 2, 3)]
+    assert counters["spool.renumbered"] == 0
+
+
+def test_a_cursor_out_of_this_world_changes_nothing(tmp_path: Path) -> None:
+    _, found, counters = opened(tmp_path, now=1_700_000_000.0)
+    found.append(events(2))
+    mark = found.mark
+    assert found.answer(2**53 - 1, 10) == ([], 2**53 - 1)
+    assert (found.mark.next, counters["spool.renumbered"]) == (mark.next, 0)
+
+
+def test_an_event_that_the_disk_spoilt_is_told_as_lost(tmp_path: Path) -> None:
+    database, found, counters = opened(tmp_path)
+    found.append(events(3))
+    database.connection.execute("UPDATE event SET body = replace(body, '1.5', '2.5') WHERE id = 2")
+    kinds = [event["kind"] for event in found.read(0, 10)]
+    assert kinds == ["refused", "events.dropped", "refused"]
+    assert counters["spool.unreadable"] == 1
+
+
+def test_an_hour_without_a_panel_at_a_hundred_events_a_second_is_kept(tmp_path: Path) -> None:
+    """And is fetched in pages, each once and in order, while new ones come."""
+    _, found, counters = opened(tmp_path, limit=spool.EVENT_LIMIT)
+    bodies = [spool.encode(event) for event in events(1000)]
+    for _ in range(360):
+        found.append_encoded(bodies)
+    cursor, fetched = found.mark.first - 1, 0
+    while True:
+        page, following = found.answer(cursor, spool.READ_LIMIT)
+        assert [event["id"] for event in page] == list(range(cursor + 1, following + 1))
+        fetched += len(page)
+        if not page:
+            break
+        cursor = following
+        if fetched == 100 * spool.READ_LIMIT:
+            found.append_encoded(bodies[:7])
+    assert (fetched, counters["spool.dropped"]) == (360_007, 0)
+    assert found.mark.first > cursor - 2 * spool.FORGET_LIMIT

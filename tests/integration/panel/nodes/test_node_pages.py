@@ -9,6 +9,7 @@ from sqlmodel import select
 
 from panel.models import Node
 from panel.publishing.fake import FakeNode
+from panel.publishing.puller import Puller
 from panel.secrets import vault
 from tests.cast import Browser, Cast
 
@@ -36,10 +37,31 @@ def test_version_hash_and_milliseconds(cast: Cast, root: Browser) -> None:
     assert "version 1: 1.5 ms" in page
 
 
+def test_what_a_node_is_in_trouble_with_until_it_is_over(cast: Cast, root: Browser) -> None:
+    with cast.app.app_context():
+        pulling = Puller(cast.database, vault(), cast.config)
+    with FakeNode(Path(cast.config.control.removeprefix("unix:"))) as node:
+        node.condition = {
+            "not_ready": ["draining", "store", "no-table", "of tomorrow", 7], "store": {"error": "disk <full>"},
+            "media": [{"address": "udp:192.0.2.9:2223", "up": False}, {"address": "udp:192.0.2.8:2223", "up": True}],
+        }  # fmt: skip
+        pulling.round(1.0)
+        page = root.htmx("/provider/nodes").text
+        node.condition = {"not_ready": [], "store": {"error": ""}, "media": []}
+        pulling.round(2.0)
+        after = root.htmx("/provider/nodes").text
+    pulling.close()
+    for words in ("It drains", "cannot write its state", "disk &lt;full&gt;", "do not answer: udp:192.0.2.9:2223."):
+        assert words in page
+    assert "192.0.2.8" not in page
+    assert "running" in page
+    assert "It drains" not in after
+
+
 def test_a_node_elsewhere_keeps_its_token_to_itself(cast: Cast, root: Browser) -> None:
     assert root.post("/provider/nodes", data=SENT).status_code == 303
     (node,) = nodes(cast)
-    assert node.control == "tcp:node2.example:5070"
+    assert node.control == "tls:node2.example:5070"
     with cast.app.app_context():
         assert vault().unseal(("node", node.id, "token"), node.token) == SENT["token"]
     assert SENT["token"] not in root.get("/provider/nodes").text
@@ -50,8 +72,15 @@ def test_a_node_elsewhere_keeps_its_token_to_itself(cast: Cast, root: Browser) -
 
 @pytest.mark.parametrize(
     "changed",
-    [{"name": ""}, {"name": "a;b"}, {"control": "unix:/etc/x"}, {"control": "nowhere"}, {"token": "short"}],
-)
+    [
+        {"name": ""},
+        {"name": "a;b"},
+        {"control": "unix:/etc/x"},
+        {"control": "nowhere"},
+        {"control": "tcp:192.0.2.7:5070"},
+        {"token": "short"},
+    ],
+)  # fmt: skip
 def test_what_cannot_be(cast: Cast, root: Browser, changed: dict[str, str]) -> None:
     answer = root.post("/provider/nodes", data={**SENT, **changed})
     assert answer.status_code == 422

@@ -133,15 +133,26 @@ def test_a_node_that_does_not_answer(node: FakeNode) -> None:
 @pytest.mark.parametrize(
     ("address", "parsed"),
     [
-        ("unix:/run/sipd.sock", ("/run/sipd.sock", "", 0)),
-        ("/run/sipd.sock", ("/run/sipd.sock", "", 0)),
-        ("tcp:192.0.2.1:5070", ("", "192.0.2.1", 5070)),
-        ("node.example:5070", ("", "node.example", 5070)),
-        ("[2001:db8::1]:5070", ("", "2001:db8::1", 5070)),
+        ("unix:/run/sipd.sock", ("/run/sipd.sock", "", 0, False)),
+        ("/run/sipd.sock", ("/run/sipd.sock", "", 0, False)),
+        ("tcp:192.0.2.1:5070", ("", "192.0.2.1", 5070, False)),
+        ("node.example:5070", ("", "node.example", 5070, False)),
+        ("[2001:db8::1]:5070", ("", "2001:db8::1", 5070, False)),
+        ("tls:node.example:5070", ("", "node.example", 5070, True)),
+        ("tls:[2001:db8::1]:5070", ("", "2001:db8::1", 5070, True)),
     ],
 )
-def test_addresses(address: str, parsed: tuple[str, str, int]) -> None:
+def test_addresses(address: str, parsed: tuple[str, str, int, bool]) -> None:
     assert parse_address(address) == parsed
+
+
+@pytest.mark.parametrize(
+    ("address", "open_"),
+    [("/run/x", False), ("tls:192.0.2.1:1", False), ("tcp:127.0.0.1:1", False), ("[::1]:1", False),
+     ("localhost:1", False), ("tcp:192.0.2.1:1", True), ("node.example:1", True)],
+)  # fmt: skip
+def test_where_others_could_read_along(address: str, open_: bool) -> None:
+    assert parse_address(address).is_open is open_
 
 
 @pytest.mark.parametrize("address", ["", "node", "node:", "node:x", ":5070", "node:0", "node:70000", "node:²"])

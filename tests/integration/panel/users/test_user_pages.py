@@ -207,8 +207,10 @@ def test_a_phone_that_registers_itself_has_the_account_of_the_pbx(cast: Cast, al
         assert (account.username, account.auth_username, account.password) == ("2150", "acme-2150", "")
     phone = alice.get(answer.location).text
     assert "registers at Main itself" in phone
-    for value in ("2150", "acme-2150", "acme.tenantry.example", "192.0.2.1", "150@acme.tenantry.example"):
+    for value in ("150", "acme-2150", "acme.tenantry.example", "192.0.2.1", "150@acme.tenantry.example"):
         assert f'data-copy="{value}"' in phone
+    alice.post(f"/t/acme/users/{account.user_id}", data=fields(**{f"upstream-{connection}-username": "2150"}))
+    assert 'data-copy="2150"' in alice.get(answer.location).text
     assert "the one of this user at Main" in phone
     assert "Make a new password" not in phone
     assert "The password is shown now" not in phone

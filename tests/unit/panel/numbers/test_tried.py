@@ -8,7 +8,7 @@ import pytest
 
 from panel.numbers.tried import decided
 from sipd.routing.lookup import TenantIndex
-from sipd.routing.model import Connection, Group, Number, OutboundRule, Schedule, Tenant, User
+from sipd.routing.model import Connection, Group, Guard, Number, Opening, OutboundRule, Schedule, Tenant, User
 
 pytestmark = pytest.mark.unit
 
@@ -84,3 +84,39 @@ def test_other_calls() -> None:
 def test_what_stays_inside(number: str, words: str) -> None:
     assert words in told(number)
     assert not lines(number)
+
+
+GUARDED = replace(TENANT, schedules=(*TENANT.schedules, Schedule("day", "Day", "UTC", (Opening(3, "00:00", "24:00"),))))
+"""1970-01-01, the time of these tests, was a Thursday."""
+MORE = "lets each user call such numbers"
+
+
+@pytest.mark.parametrize(
+    ("guard", "refuses", "sentences"),
+    [
+        (Guard("w", "0176", 0), True, ["Your guard for 0176 refuses it."]),
+        (Guard("w", "0176", 1), False, [f"Your guard for 0176 {MORE} once an hour, and refuses more."]),
+        (
+            Guard("w", "+49176", 5, "day"),
+            False,
+            [f"Your guard for +49176 {MORE} 5 times an hour, and refuses more, in Day only."],
+        ),
+        (
+            Guard("w", "0", 5, "never"),
+            True,
+            ["Your guard for 0 refuses it now: such calls are allowed in Never only."],
+        ),
+        (Guard("w", "0177", 0), False, []),
+    ],
+)
+def test_guards_of_a_number_as_it_is_dialled_or_goes_out(guard: Guard, refuses: bool, sentences: list[str]) -> None:
+    found = decided(TenantIndex(replace(GUARDED, guards=(guard,))), "0176555", 0.0)
+    assert [each.sentence for each in found.guards] == sentences
+    assert found.refused == refuses
+
+
+def test_guards_of_the_provider_hold_too_but_not_for_calls_that_stay_here() -> None:
+    guards = (Guard("w", "0", 0), Guard("x", "1", 0))
+    found = decided(TenantIndex(TENANT), "0176", 0.0, guards)
+    assert [each.sentence for each in found.guards] == ["Your provider’s guard for 0 refuses it."]
+    assert decided(TenantIndex(TENANT), "101", 0.0, guards).guards == ()

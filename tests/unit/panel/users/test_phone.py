@@ -15,8 +15,8 @@ def test_the_uri_that_phones_scan() -> None:
 
 
 def test_a_phone_that_registers_at_the_pbx_has_its_account_and_our_domain() -> None:
-    settings = PhoneSettings("edge.example", 5060, "udp", "2101", "acme.example", extension="101", pbx="Main")
-    assert settings.uri == "sip:2101@acme.example;transport=udp"
+    settings = PhoneSettings("edge.example", 5060, "udp", "101", "acme.example", pbx="Main", sign_in="2101")
+    assert settings.uri == "sip:101@acme.example;transport=udp"
     assert settings.address == "101@acme.example"
     assert (settings.realm, settings.proxy) == ("", "edge.example")
 

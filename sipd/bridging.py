@@ -1,0 +1,329 @@
+"""Media relaying in calls: which calls have it, what each end is offered, and the order of messages that wait for it.
+
+docs/calls.md, "Media relay". To rtpengine a `Session` has two sides, the caller's and the callee's; each INVITE that
+we send has a session of its own, as what it offers depends on who gets it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from sipd.flow import SECURE, WEB, Flow
+from sipd.media import Failure, Instance, MediaRelays, Result, Session
+from sipd.ng import Value
+from sipd.sdp import Part, find, is_secure
+
+if TYPE_CHECKING:
+    from sipd.calls import Branch, Call, Core
+    from sipd.dialogs import Dialog
+    from sipd.message.message import Message
+    from sipd.routing.model import Connection
+
+RELAY = "relay"
+MAX_HELD = 32
+"""Messages of one leg that wait behind one that is being rewritten. Further ones are dropped, and come again."""
+CALLER, CALLEE = "caller", "callee"
+"""The sides of a session, as rtpengine tells them apart (its tags). A PBX that forks answers with several tags of its
+own: for rtpengine they are the one callee, whose media is where its newest answer says."""
+OTHER = {CALLER: CALLEE, CALLEE: CALLER}
+
+OFFERING = frozenset(("INVITE", "UPDATE", "PRACK"))
+ANSWERING = frozenset(("ACK", "PRACK"))
+
+BROWSER: Mapping[str, Value] = {
+    "transport-protocol": "UDP/TLS/RTP/SAVPF", "ICE": "force", "rtcp-mux": ["require"], "SDES": ["off"],
+}  # fmt: skip
+ENCRYPTED: Mapping[str, Value] = {
+    "transport-protocol": "RTP/SAVP", "ICE": "remove", "rtcp-mux": ["demux"], "DTLS": "off",
+}  # fmt: skip
+PLAIN: Mapping[str, Value] = {
+    "transport-protocol": "RTP/AVP", "ICE": "remove", "rtcp-mux": ["demux"], "DTLS": "off", "SDES": ["off"],
+}  # fmt: skip
+REWRITTEN: Mapping[str, Value] = {"replace": ["origin", "session-connection"]}
+"""In every request: nothing in the SDP tells of the other end's address."""
+STRICT = "strict-source"
+"""Media is taken from where it came from at first, and from nowhere else."""
+FROM_SOURCE = "SIP-source-address"
+"""A phone's own idea of its address is not believed: media goes to where its SIP comes from, until media comes."""
+
+Next = Callable[[Result, float], None]
+Rewrites = Callable[["Message", float], bool]
+GoOn = Callable[["Message", float], None]
+
+
+class End(NamedTuple):
+    """Who sends or gets a session description."""
+
+    phone: bool
+    flow: Flow
+
+
+def profile(to: End, *, secure: bool) -> Mapping[str, Value]:
+    """What an offer is made into, for who gets it; `secure`: SRTP was offered.
+
+    | to                  | offered                                |
+    |---------------------|----------------------------------------|
+    | a WebSocket phone   | ICE and DTLS-SRTP, one port            |
+    | a phone over TLS    | SRTP with its keys in the SDP (SDES)   |
+    | another phone       | plain RTP                              |
+    | a PBX over TLS      | as the phone offers: SDES, else plain  |
+    | another PBX         | plain RTP                              |
+    """
+    transport = to.flow.transport
+    if to.phone and transport in WEB:
+        return BROWSER
+    encrypted = transport in SECURE and (to.phone or secure)
+    return ENCRYPTED if encrypted else PLAIN
+
+
+def offer_fields(sdp: bytes, side: str, sender: End, to: End, *, encrypt: bool = True) -> dict[str, Value]:
+    """An offer of one side of a session. `encrypt`: False where SRTP was refused."""
+    made = profile(to, secure=is_secure(sdp))
+    made = made if encrypt or made is not ENCRYPTED else PLAIN
+    fields = {**_fields(sdp, sender), **made, "from-tag": side, "to-tag": OTHER[side]}
+    if (":" in sender.flow.host) != (":" in to.flow.host):
+        fields["address family"] = "IP6" if ":" in to.flow.host else "IP4"
+    return fields
+
+
+def answer_fields(sdp: bytes, side: str, sender: End) -> dict[str, Value]:
+    """An answer of one side: it becomes what the other side's offer was."""
+    return {**_fields(sdp, sender), "from-tag": OTHER[side], "to-tag": side}
+
+
+def _fields(sdp: bytes, sender: End) -> dict[str, Value]:
+    flags = [STRICT, FROM_SOURCE] if sender.phone else [STRICT]
+    family = "IP6" if ":" in sender.flow.host else "IP4"
+    return {"sdp": sdp, "flags": flags, "received from": [family, sender.flow.host], **REWRITTEN}
+
+
+class Line:
+    """Messages of one leg in their order: while one is rewritten, those behind it wait."""
+
+    __slots__ = ("busy", "waiting")
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.waiting: deque[tuple[Message, Rewrites, GoOn]] = deque()
+
+    def pass_on(self, received: Message, rewrites: Rewrites, go_on: GoOn, now: float) -> bool:
+        """`rewrites(message, now)` begins to rewrite a message and says True, or says False when it passes as it is:
+        then `go_on` gets it, at once or in its turn. False: the line is full, and the message is dropped."""
+        if self.busy:
+            if len(self.waiting) >= MAX_HELD:
+                return False
+            self.waiting.append((received, rewrites, go_on))
+        elif not self._rewrite(received, rewrites, now):
+            go_on(received, now)
+        return True
+
+    def _rewrite(self, received: Message, rewrites: Rewrites, now: float) -> bool:
+        waits, self.busy = False, True  # before, as what is asked may fail at once
+        try:
+            waits = rewrites(received, now)
+        finally:
+            self.busy = self.busy and waits
+        return waits
+
+    def free(self, now: float) -> None:
+        """The message that was rewritten has gone on: those behind it follow."""
+        self.busy = False
+        while self.waiting and not self.busy:
+            received, rewrites, go_on = self.waiting.popleft()
+            try:
+                if not self._rewrite(received, rewrites, now):
+                    go_on(received, now)
+            except Exception:
+                self.free(now)  # one that raises takes no other along
+                raise
+
+
+class Bridge:
+    """One session of a call, between its caller and one callee."""
+
+    __slots__ = ("acking", "answered", "encrypt", "line", "offered", "owed", "session")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.line = Line()
+        """Of answers to the INVITE that began it."""
+        self.offered = False
+        """Whether that INVITE had an offer."""
+        self.owed = ""
+        """The side whose offer has no answer yet."""
+        self.answered: tuple[bytes, bytes] = (b"", b"")
+        """The last answer of the callee to it, as it came and as it went: in a 183 and in the 200 it is the same."""
+        self.encrypt = True
+        """False once SRTP was refused."""
+        self.acking: object = None
+        """The 2xx of ours whose ACK waits."""
+
+
+class Bridging:
+    """The bridges of all calls."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._relays: MediaRelays = core.media
+
+    def wanted(self, call: Call, connection: Connection | None) -> bool:
+        """Whether an INVITE that a call sends, through a connection or to a phone, has its media relayed: if the
+        connection that the call came in by or goes out through says so, and between phones the default one."""
+        first = call.connection
+        if first is None and connection is None:
+            first = call.index.connections.get(call.index.tenant.default_connection)
+        return (first is not None and first.media == RELAY) or (connection is not None and connection.media == RELAY)
+
+    def _open(self, branch: Branch) -> Bridge:
+        branch.bridge = Bridge(self._relays.open(branch.call.id))
+        return branch.bridge
+
+    def close(self, bridge: Bridge | None, now: float) -> None:
+        """That INVITE, or the call that it became, is over. May be called again."""
+        if bridge is not None:
+            self._relays.end(bridge.session, now)
+
+    def kept(self, bridge: Bridge) -> dict[str, str] | None:
+        """For the record of a call: what `resume` makes its bridge of."""
+        session = bridge.session
+        if session.instance is None:
+            return None
+        return {"id": session.id, "at": session.instance.address, "owed": bridge.owed}
+
+    def resume(self, kept: Mapping[str, str], call: str) -> Bridge:
+        """The bridge of a call that goes on after a restart."""
+        bridge = Bridge(self._relays.adopt(str(kept["id"]), str(kept["at"]), call))
+        bridge.owed = str(kept["owed"])
+        return bridge
+
+    def plainer(self, branch: Branch, bridge: Bridge) -> bool:
+        """Whether the offer that a phone refused had SRTP and may be made once more without."""
+        to = End(branch.pinned, branch.flow)
+        was = bridge.offered and bridge.encrypt and profile(to, secure=False) is ENCRYPTED
+        bridge.encrypt = bridge.encrypt and not was
+        return was
+
+    # -- one message
+
+    def part(self, message: Message) -> Part | None:
+        """The session description in a message; a body that has none that can be read is counted."""
+        part = find(message)
+        if part is None and message.body:
+            self._core.events.count("media.untouched")
+        return part
+
+    def offer(
+        self, bridge: Bridge, message: Message, side: str, sender: End, to: End, then: Next, now: float,
+        beside: Instance | None = None,
+    ) -> bool:  # fmt: skip
+        """Have the offer in a message rewritten; `then` gets the whole new body. False: there is none in it."""
+        part = self.part(message)
+        if part is None:
+            return False
+        fields = offer_fields(part.of(message.body), side, sender, to, encrypt=bridge.encrypt)
+
+        def offered(result: Result, at: float) -> None:
+            if not isinstance(result, Failure):
+                bridge.owed = side
+            self._told(bridge, "offer", result)
+            then(_body(message, part, result), at)
+
+        self._relays.offer(bridge.session, fields, offered, now, beside)
+        return True
+
+    def answer(self, bridge: Bridge, message: Message, side: str, sender: End, then: Next, now: float) -> bool:
+        """The same with an answer."""
+        part = self.part(message)
+        if part is None:
+            return False
+
+        def answered(result: Result, at: float) -> None:
+            if not isinstance(result, Failure):
+                bridge.owed = ""
+            self._told(bridge, "answer", result)
+            then(_body(message, part, result), at)
+
+        self._relays.answer(bridge.session, answer_fields(part.of(message.body), side, sender), answered, now)
+        return True
+
+    def _told(self, bridge: Bridge, what: str, result: Result) -> None:
+        """For the trace: which instance; nothing of the session descriptions, as keys are in them."""
+        session = bridge.session
+        if isinstance(result, Failure):
+            self._core.events.step(session.call, "media", f"{what} failed: {result.reason}", passed=False)
+        elif session.instance is not None:
+            self._core.events.step(session.call, "media", f"{what} through {session.instance.address}")
+
+    def within(self, bridge: Bridge, request: Message, source: Dialog, target: Dialog, then: Next, now: float) -> bool:
+        """A request inside a dialog, on its way to the other: INVITE and UPDATE offer, an ACK answers, a PRACK does
+        either (RFC 6337 section 2.2). False: it says nothing of media."""
+        side = side_of(source)
+        answers = request.method in ANSWERING and bridge.owed == OTHER[side]
+        if not answers and request.method not in OFFERING:
+            return False
+        if answers:
+            return self.answer(bridge, request, side, end_of(source), then, now)
+        return self.offer(bridge, request, side, end_of(source), end_of(target), then, now)
+
+    def back(
+        self, bridge: Bridge, request: Message, response: Message, source: Dialog, target: Dialog, then: Next,
+        now: float,
+    ) -> bool:  # fmt: skip
+        """What comes back to such a request from `target`: an answer, or the offer that an INVITE did not make."""
+        if request.method not in OFFERING or not 100 < response.status < 300:
+            if response.status >= 300 and bridge.owed == side_of(source):
+                bridge.owed = ""
+            return False
+        side = side_of(target)
+        if request.method == "INVITE" and find(request) is None:
+            return self.offer(bridge, response, side, end_of(target), end_of(source), then, now)
+        return self.answer(bridge, response, side, end_of(target), then, now)
+
+    # -- the INVITE of a branch, and what comes back
+
+    def offer_first(self, branch: Branch, then: Next, now: float) -> bool:
+        """The caller's offer for one callee; False when it makes none."""
+        call = branch.call
+        bridge = branch.bridge or self._open(branch)
+        caller, callee = End(call.caller is not None, call.tx.source), End(branch.pinned, branch.flows[0])
+        beside = next((one.bridge.session.instance for one in call.branches if one.bridge is not None), None)
+        bridge.offered = self.offer(bridge, call.request, CALLER, caller, callee, then, now, beside)
+        return bridge.offered
+
+    def answer_first(self, branch: Branch, bridge: Bridge, response: Message, then: Next, now: float) -> bool:
+        """What a callee answers to that offer, or offers where there was none; False: it says nothing of media."""
+        call, callee = branch.call, End(branch.pinned, branch.flow)
+        if not bridge.offered:
+            caller = End(call.caller is not None, call.tx.source)
+            return self.offer(bridge, response, CALLEE, callee, caller, then, now)
+        came, went = bridge.answered
+        if came and came == response.body:
+            then(went, now)
+            return True
+
+        def answered(result: Result, at: float) -> None:
+            if not isinstance(result, Failure):
+                bridge.answered = response.body, result
+            then(result, at)
+
+        return self.answer(bridge, response, CALLEE, callee, answered, now)
+
+
+def bridge_of(dialog: Dialog) -> Bridge | None:
+    """The media relaying of a dialog's call, from either side."""
+    branch = dialog.branch or (dialog.peer.branch if dialog.peer is not None else None)
+    return branch.bridge if branch is not None else None
+
+
+def side_of(dialog: Dialog) -> str:
+    return CALLER if dialog.branch is None else CALLEE
+
+
+def end_of(dialog: Dialog) -> End:
+    return End(dialog.pinned, dialog.flow)
+
+
+def _body(message: Message, part: Part, result: Result) -> Result:
+    return result if isinstance(result, Failure) else part.replaced(message.body, result)

@@ -15,7 +15,7 @@ from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.methods import ALLOW, not_taken, not_understood
-from sipd.relayed import CREDENTIALS, challenges_of, passes
+from sipd.relayed import challenges_of, credentials_of, passes
 from sipd.sending import Sending
 from sipd.session import TIMED, too_small
 from sipd.subscriptions import refused_subscription, state_of
@@ -132,7 +132,7 @@ class InDialog:
             self._acknowledge(dialog, request, request.body, now)
 
     def _acknowledge(self, dialog: Dialog, ack: Message, body: bytes, now: float) -> None:
-        rest = lines_to_pass(ack, from_phone=dialog.pinned) + _proof(ack, dialog.other)  # RFC 3261 22.1
+        rest = b"".join([lines_to_pass(ack, from_phone=dialog.pinned), *_proof(ack, dialog.other)])
         self._calls.send_ack(dialog.other, rest, body)
         self._calls.acknowledged(dialog, now)
 
@@ -267,7 +267,7 @@ class InDialog:
         peer, request, wire = relay.target, relay.tx.request, self._core.wire
         self._calls.reach(peer, now)
         seq = relay.seq = self._calls.next_seq(peer)
-        headers: list[Header] = [*credentials, _proof(request, peer), *self._renamed(request, peer)]
+        headers: list[Header] = [*credentials, *_proof(request, peer), *self._renamed(request, peer)]
         if request.method in TIMED:
             headers += self._calls.sessions.offer(peer.call, request)
         if request.method == "PRACK":
@@ -462,9 +462,9 @@ class InDialog:
             self._relay_status(relay, 487, "Request Terminated", [], b"", now)
 
 
-def _proof(request: Message, leg: Dialog) -> bytes:
-    """A phone's credentials, where it has to answer the challenges of the PBX at this leg itself."""
-    return b"".join(request.lines(name) for name in CREDENTIALS) if passes(leg.account) else b""
+def _proof(request: Message, leg: Dialog) -> list[bytes]:
+    """A phone's credentials, where it has to answer the challenges of the PBX at this leg itself (RFC 3261 22.1)."""
+    return credentials_of(request) if passes(leg.account) else []
 
 
 def _await_notifies(dialog: Dialog, event: str, until: float) -> None:

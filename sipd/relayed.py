@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from sipd.auth import PbxAccount, account_of
 from sipd.message.auth import Credentials
-from sipd.message.build import Header
 from sipd.message.message import Message
 from sipd.message.uri import Uri
 from sipd.routing.decision import Dialled, destination, outbound_routes
@@ -52,14 +51,20 @@ def passes(account: PbxAccount | None) -> bool:
     return account is not None and account.relayed
 
 
-def credentials_of(request: Message) -> list[Header]:
-    """A phone's answers to challenges, as the lines that came."""
-    return [request.lines(name) for name in CREDENTIALS if request.has(name)]
+def untouched(message: Message, names: Iterable[str]) -> list[bytes]:
+    """The lines of these headers as they came; but none with a NUL, which may be quoted and is not to be carried on."""
+    lines = (message.lines(name) for name in names if message.has(name))
+    return [line for line in lines if b"\0" not in line]
 
 
-def challenges_of(response: Message) -> list[Header]:
-    """A PBX's challenges, as the lines that came."""
-    return [response.lines(name) for name in CHALLENGES if response.has(name)]
+def credentials_of(request: Message) -> list[bytes]:
+    """A phone's answers to challenges."""
+    return untouched(request, CREDENTIALS)
+
+
+def challenges_of(response: Message) -> list[bytes]:
+    """A PBX's challenges."""
+    return untouched(response, CHALLENGES)
 
 
 def speaks_as(request: Message, line: Line) -> bool:

@@ -24,7 +24,7 @@ from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.uri import Uri
 from sipd.registrar import Binding, Owner, Refused
-from sipd.relayed import CHALLENGES, CREDENTIALS, Line, credentials_of, line_of, speaks_as
+from sipd.relayed import CHALLENGES, CREDENTIALS, Line, credentials_of, line_of, speaks_as, untouched
 from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.sending import Sending
 from sipd.timers import Timer
@@ -389,7 +389,7 @@ class Relaying:
         self._core.events.count("relayed")
         own = [binding for binding in registrar.live(registration.owner, now) if self._is_own(binding, asked)]
         contacts: list[Header] = [("Contact", registrar.answer(binding, now)) for binding in own]
-        info = [response.lines("authentication-info")]
+        info = untouched(response, ("authentication-info",))
         self._answer(asked, 200, None, [*contacts, *asked.headers, *info], now)
 
     def _keep(self, asked: Asked, granted: int, now: float) -> None:
@@ -425,8 +425,7 @@ class Relaying:
         elif status < 400:
             self._answer(asked, 480, None, [], now)
         else:
-            headers: list[Header] = [response.lines(name) for name in PASSED]
-            self._answer(asked, status, response.reason, headers, now)
+            self._answer(asked, status, response.reason, untouched(response, PASSED), now)
 
     def _is_heard(self, asked: Asked, wrong: bool, now: float) -> bool:
         """Whether who asked gets an answer: not who has guessed at passwords, or names, too often."""

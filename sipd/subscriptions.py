@@ -429,7 +429,7 @@ class Subscriptions:
         if best is None:
             self.answer(subscription.tx, status, now)
         elif best.status in (401, 407) and passes(ask.account):
-            self.answer(subscription.tx, best.status, now, challenges_of(best))
+            self.answer(subscription.tx, best.status, now, [*challenges_of(best)])
         elif ours(best.status) != best.status:
             self.answer(subscription.tx, ours(best.status), now)
         else:

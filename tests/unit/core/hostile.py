@@ -25,6 +25,8 @@ from sipd.routing.model import Group, Member, Number, OutboundRule, Schedule, Ta
 from tests.unit.core import judge
 from tests.unit.core.bench import PBX, Bench, End, ack_of, connection, credentials, table, tenant
 
+RELAY_PBX = "198.51.100.30"
+"""Of a tenant whose phones hold its accounts."""
 MAX_OUTPUTS = 40
 """Messages that one input, or one timer, may cause here: two tenants, four phones, a few calls."""
 MAX_GROWTH = 1200
@@ -57,6 +59,13 @@ SCALARS = (
     "0", "1", "5", "60", "3600", "4294967295", "4294967296", "99999999999999999999", "-1", "", " ", "1.5",
     "\u0663", "0x10", "1 2", "007", "1;duration=3600", "18 (busy)", "a", "\u00b2", "2147483647", "2147483648",
     "1e3", "1,2", "90;refresher=uac",
+)  # fmt: skip
+CREDENTIALS = (
+    'Digest username="101",realm="x",nonce="n",uri="sip:x",response="0"',
+    'Digest username="102",realm="x",nonce="n",uri="sip:x",response="0"',
+    'Digest username="101",username="102",realm="x",nonce="n",uri="sip:x",response="0"',
+    'Digest username="101",realm="x",nonce="n",uri="sip:x",\r\n response="0"', "Digest", "Bearer x", "",
+    'Digest username="101@pbx.example",realm="",nonce="",uri="",response=""', "\udcff", "Digest " + "a=b," * 40,
 )  # fmt: skip
 CHALLENGES = (
     'Digest realm="r", nonce="n", algorithm=MD5, qop="auth"', 'Digest realm="r", nonce="n2", stale=true',
@@ -172,7 +181,10 @@ def neighbourhoods() -> list[Table]:
         replace(acme, suspended=True),
         replace(acme, schedules=(), users=tuple(replace(user, do_not_disturb=True) for user in acme.users)),
     )
-    return [table(each, globex) for each in changed] + [table(globex), table(acme)]
+    initech = tenant("initech", strategy="relay", of_connection={"source": RELAY_PBX})
+    elsewhere = replace(initech, connections=(replace(initech.connections[0], registrar_domain="other.example"),))
+    whole = [table(each, globex, initech) for each in changed]
+    return [*whole, table(globex, initech), table(acme, elsewhere), table(acme)]
 
 
 def _busy_house() -> Tenant:
@@ -226,8 +238,13 @@ class Siege:
             self.bench.end("203.0.113.1", 5062), self.bench.end("203.0.113.2", 40000, "tcp"),
             self.bench.end("203.0.113.3", 5062),
         ]  # fmt: skip
+        self.relay_pbx, self.relayed = self.bench.end(RELAY_PBX), self.bench.end("203.0.113.4", 5062)
+        """A phone with an account there: what it sends passes, its credentials too."""
         self.stranger = self.bench.end("203.0.113.66", 6666)
-        self.ends = [self.pbx, *self.phones, self.stranger, self.bench.end("203.0.113.67", 7777, "tcp")]
+        self.ends = [
+            self.pbx, *self.phones, self.relay_pbx, self.relayed, self.stranger,
+            self.bench.end("203.0.113.67", 7777, "tcp"),
+        ]  # fmt: skip
         self.asked: list[tuple[Message, Flow]] = []
         """Requests of the edge: they can be answered, now and later."""
         self.told: list[tuple[Message, Flow]] = []
@@ -268,7 +285,30 @@ class Siege:
         for event in ("message-summary", "dialog", "presence"):
             headers = {"Event": event, "Contact": f"<sip:{PBX}>", "Expires": "300"}
             self._send(pbx, "SUBSCRIBE", "sip:101@acme.example", f"watch-{event}", **headers)
+        self._open_relayed()
         self._note()
+
+    def _open_relayed(self) -> None:
+        """A phone that holds its account has registered; one call of it waits for credentials, one rings, one talks."""
+        pbx = self.relay_pbx
+        self.relayed.send(self.of_relayed("REGISTER", "sip:initech.example", "r"))
+        asked = pbx.take("REGISTER")
+        pbx.answer(asked, 200, "r", Contact=f"{asked.get('contact')}")
+        self.relayed.take(200)
+        for status in (407, 180, 200):
+            self.relayed.send(self.of_relayed("INVITE", "sip:+49@initech.example", f"relayed-{status}"))
+            invite = pbx.take("INVITE")
+            self.asked.append((invite, pbx.flow))
+            pbx.answer(invite, status, "r", Proxy_Authenticate=CHALLENGES[0])
+            pbx.taken()  # ACK
+        self.relayed.send(self.of_relayed("MESSAGE", "sip:102@initech.example", "relayed-text"))
+
+    def of_relayed(self, method: str, uri: str, call_id: str, **headers: str) -> str:
+        """A request of the phone that holds its account."""
+        aor = "sip:101@initech.example"
+        to = aor if method == "REGISTER" else uri
+        headers.setdefault("Contact", "<sip:101@203.0.113.4:5062>")
+        return self.relayed.request(method, uri, from_=aor, to=to, call_id=call_id, **headers)
 
     def _send(self, end: End, method: str, uri: str, call_id: str, **headers: str) -> None:
         end.send(end.request(method, uri, from_="sip:x@pbx.example", to=uri, call_id=call_id, **headers))
@@ -393,9 +433,10 @@ class Siege:
 
     def judge_stranger(self, data: bytes, sent: Sequence[tuple[bytes, Flow]]) -> None:
         """Nobody gains by asking for others: one answer at most, to who asked, and not much larger. Who knows Call-ID
-        and tags of a dialog is no stranger to it (RFC 3261 12.2.2)."""
+        and tags of a dialog is no stranger to it (RFC 3261 12.2.2); and who holds an account, its PBX is asked."""
         if IN_DIALOG(data):
             return
+        sent = [(each, flow) for each, flow in sent if flow.host != RELAY_PBX or not each.startswith(b"REGISTER ")]
         assert len(sent) <= 2, sent
         for answer, flow in sent:
             assert flow.host == self.stranger.flow.host, (flow, answer)
@@ -439,7 +480,7 @@ class Attack:
         kinds: tuple[Callable[[], None], ...] = (
             self._answer, self._answer, self._answer, self._answer, self._repeat, self._repeat, self._repeat,
             self._inside, self._inside, self._inside, self._fresh, self._fresh, self._signed, self._signed,
-            self._junk, self._wait, self._lose, self._change, self._busy, self._busy,
+            self._junk, self._wait, self._lose, self._change, self._busy, self._busy, self._relayed, self._relayed,
         )  # fmt: skip
         self.chance.choice(kinds)()
 
@@ -499,12 +540,12 @@ class Attack:
 
     # -- what happens
 
-    def _answer(self) -> None:
-        """An answer to a request of the edge, with headers that make no sense."""
+    def _answer(self, among: int = 25) -> None:
+        """An answer to one of the last requests of the edge, with headers that make no sense."""
         siege, chance = self.siege, self.chance
         if not siege.asked:
             return
-        request, flow = siege.asked[-1 - chance.randrange(min(len(siege.asked), 25))]
+        request, flow = siege.asked[-1 - chance.randrange(min(len(siege.asked), among))]
         if request.method == "ACK":
             return
         status = chance.choice(STATUSES)
@@ -634,6 +675,23 @@ class Attack:
         if told is not None and told.status == 401:
             names["Authorization"] = credentials(told, "102", "INVITE", uri)
             siege.strike(on_wire(phone.request("INVITE", uri, **names)), phone.flow)
+
+    def _relayed(self) -> None:
+        """What a phone sends that holds its account, with credentials for whoever looks."""
+        siege, chance = self.siege, self.chance
+        method = chance.choice(("REGISTER", "REGISTER", *SIGNED))
+        uri = "sip:initech.example" if method == "REGISTER" else chance.choice(("sip:+49@initech.example", *URIS))
+        call_id = chance.choice(("r", "relayed-407", "relayed-180", "relayed-200", "relayed-text"))
+        names: dict[str, str] = {}
+        if method == "REGISTER" and chance.random() < 0.4:
+            names["Contact"] = chance.choice(("*", self.value("Contact")))
+            names["Expires"] = chance.choice(("0", self.value("Expires")))
+        if chance.random() < 0.8:
+            sure = CREDENTIALS[0] if chance.random() < 0.5 else chance.choice(CREDENTIALS)
+            names[chance.choice(("Authorization", "Proxy-Authorization"))] = sure
+        siege.strike(on_wire(siege.of_relayed(method, uri, call_id, **names)), siege.relayed.flow)
+        if chance.random() < 0.7:
+            self._answer(among=1)
 
     def _lose(self) -> None:
         """A stream ends."""

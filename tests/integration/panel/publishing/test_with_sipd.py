@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import socket
 import subprocess
@@ -112,3 +113,56 @@ def test_a_node_that_was_killed_comes_back_with_its_table(cast: Cast, root: Brow
         root.post("/provider/publications")
     with sipd(cast, port), NodeClient(cast.config.control) as client:
         assert client.status().version == 1
+
+
+SCANNER, OFFICE = "127.0.0.9", "127.0.0.10"
+
+
+def asked(port: int, source: str, agent: str = "phone", patience: float = 0.5) -> bytes:
+    """The answer to an OPTIONS from an address; empty: silence for `patience` seconds."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind((source, 0))
+        client.settimeout(patience)
+        via = f"SIP/2.0/UDP {source}:{client.getsockname()[1]};branch=z9hG4bK{secrets.token_hex(6)}"
+        client.sendto(
+            f"OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: {via}\r\nFrom: <sip:a@{source}>;tag=1\r\nTo: <sip:127.0.0.1>\r\n"
+            f"Call-ID: {secrets.token_hex(6)}\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nUser-Agent: {agent}\r\n"
+            "Content-Length: 0\r\n\r\n".encode(),
+            ("127.0.0.1", port),
+        )
+        try:
+            return client.recv(65535)
+        except TimeoutError:
+            return b""
+
+
+def test_a_scanner_is_banned_and_forgiven_on_the_page(cast: Cast, root: Browser, port: int) -> None:
+    page = "/provider/protection"
+    with sipd(cast, port), NodeClient(cast.config.control) as client:
+        root.post("/provider/publications")
+        assert asked(port, SCANNER).startswith(b"SIP/2.0 200")
+        for _ in range(60):
+            if client.bans():
+                break
+            asked(port, SCANNER, "friendly-scanner", patience=0.02)
+        assert asked(port, SCANNER) == b""
+        text = root.htmx(f"{page}?source=").text
+        assert SCANNER in text
+        assert "scanner" in text
+        with cast.looking() as session:
+            node = session.exec(select(Node.id)).one()
+        root.post(f"{page}/nodes/{node}/unban", data={"source": SCANNER})
+        assert "is not banned at local any more" in root.get(page).text
+        assert asked(port, SCANNER).startswith(b"SIP/2.0 200")
+
+
+def test_a_blocked_network_gets_no_answer_from_the_next_request_on(cast: Cast, root: Browser, port: int) -> None:
+    networks = "/provider/protection/networks"
+    with sipd(cast, port):
+        root.post("/provider/publications")
+        assert asked(port, SCANNER)
+        root.post(networks, data={"kind": "blocked", "network": "127.0.0.8/29", "note": ""})
+        assert asked(port, SCANNER) == asked(port, OFFICE) == b""
+        root.post(networks, data={"kind": "allowed", "network": OFFICE, "note": ""})
+        assert asked(port, SCANNER) == b""
+        assert asked(port, OFFICE).startswith(b"SIP/2.0 200")

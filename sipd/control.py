@@ -15,10 +15,10 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sipd.config import Address, ConfigError
 from sipd.net.threads import DaemonThreads
@@ -35,13 +35,16 @@ HELLO_SECONDS = 10.0
 LINE_SECONDS = 120.0
 """For one line to be complete once it has begun."""
 CONNECTION_LIMIT = 32
-"""Control connections; a further one is told so and closed."""
+"""Control connections; a further one takes the place of one that is quiet, else it is told so and closed."""
+QUIET_SECONDS = 5.0
+"""A peer that has waited so long with its next line, or with reading an answer, makes room for another."""
 INLINE_BYTES = 64 * 1024
 """A longer line is read as JSON in a thread, so that calls do not wait for it."""
 READ_BYTES = 256 * 1024
 BACKLOG = 32
 
 Doc = dict[str, Any]
+Kind = TypeVar("Kind")
 Handler = Callable[[Doc, float], Awaitable[Doc]]
 """Takes the request and the loop's time of its first byte. Raises RequestError."""
 
@@ -129,8 +132,10 @@ class Control:
         self._threads = DaemonThreads(2, "control")
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._quiet: dict[asyncio.Task[None], float] = {}
+        """Since when a connection waits for its peer, the longest first."""
         self._path: Path | None = None
-        for name in ("control.requests", "control.bad_requests", "control.bad_tokens"):
+        for name in ("control.requests", "control.bad_requests", "control.bad_tokens", "control.hung_up"):
             counters.setdefault(name, 0)
 
     async def listen_unix(self, path: Path) -> None:
@@ -178,30 +183,54 @@ class Control:
             raise RuntimeError("a connection is served in a task")
         self._tasks.add(task)
         try:
-            if len(self._tasks) > CONNECTION_LIMIT:
+            if len(self._tasks) > CONNECTION_LIMIT and not self._make_room():
                 await self._answer(writer, _failure(f"There are {CONNECTION_LIMIT} control connections; close one."))
                 return
             await self._converse(Lines(reader), writer, trusted)
         except LineError as error:
             with suppress(OSError):
                 await self._answer(writer, _failure(str(error)))
-        except (OSError, asyncio.CancelledError):  # gone, or we are stopping
+        except OSError:  # gone
             pass
+        except asyncio.CancelledError:  # it makes room, or we are stopping
+            writer.transport.abort()
         finally:
             self._tasks.discard(task)
+            self._quiet.pop(task, None)
             writer.close()
+
+    def _make_room(self) -> bool:
+        """Whether one that hangs could be ended."""
+        for task, since in self._quiet.items():
+            if asyncio.get_running_loop().time() - since < QUIET_SECONDS:
+                return False
+            del self._quiet[task]
+            self._counters["control.hung_up"] += 1
+            return task.cancel()
+        return False
+
+    async def _waited(self, work: Coroutine[Any, Any, Kind]) -> Kind:
+        """What it gives, for which the peer has to do its part."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._quiet[task] = asyncio.get_running_loop().time()
+        try:
+            return await work
+        finally:
+            if task is not None:
+                self._quiet.pop(task, None)
 
     async def _converse(self, lines: Lines, writer: asyncio.StreamWriter, trusted: bool) -> None:
         if not trusted and not await self._admitted(lines, writer):
             return
-        while (item := await lines.next(LINE_BYTES)) is not None:
+        while (item := await self._waited(lines.next(LINE_BYTES))) is not None:
             line, began = item
             if line.strip():
                 await self._answer(writer, await self._handled(line, began))
 
     async def _admitted(self, lines: Lines, writer: asyncio.StreamWriter) -> bool:
         """Whether the first line is a hello with the token; it is answered either way."""
-        item = await lines.next(HELLO_BYTES, HELLO_SECONDS)
+        item = await self._waited(lines.next(HELLO_BYTES, HELLO_SECONDS))
         if item is None:
             return False
         line, began = item
@@ -242,7 +271,7 @@ class Control:
     async def _answer(self, writer: asyncio.StreamWriter, answer: Doc) -> None:
         writer.write(await asyncio.get_running_loop().run_in_executor(self._threads, _written, answer))
         async with asyncio.timeout(LINE_SECONDS):
-            await writer.drain()
+            await self._waited(writer.drain())
 
 
 def bind_unix(path: Path) -> socket.socket:

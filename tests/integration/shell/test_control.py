@@ -82,7 +82,7 @@ def test_hello_and_status(tmp_path: Path) -> None:
         assert set(status) == {
             "ok", "version", "hash", "since", "problems", "refused_hash", "uptime", "counters", "spool", "vitals",
             "node", "release", "pid", "listeners", "loop_lag", "memory", "queues", "traces_on_disk", "limits",
-            "store", "drain", "clock", "ready", "not_ready", "load_ms", "stale", "media",
+            "store", "drain", "clock", "ready", "not_ready", "load_ms", "stale", "media", "connections",
         }  # fmt: skip
         assert (status["version"], status["hash"], status["refused_hash"], status["problems"]) == (0, "", "", [])
         assert status["counters"]["received"] == 0
@@ -332,6 +332,32 @@ def test_too_many_control_connections(tmp_path: Path, monkeypatch: pytest.Monkey
         second = await Client.unix(tmp_path / "control.sock")
         assert "close one" in json.loads(await second.reader.readline())["error"]
         second.writer.close()
+
+    run(config(tmp_path, "udp:127.0.0.1:0"), body)
+
+
+@pytest.mark.parametrize("words", [b"", b'{"do":"sta', b'{"do":"status"}\n' * 2000])
+def test_who_hangs_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: bytes) -> None:
+    """It says nothing, half a line, or does not read what it asked for."""
+    monkeypatch.setattr(control, "CONNECTION_LIMIT", 2)
+    monkeypatch.setattr(control, "QUIET_SECONDS", 0.3)
+
+    async def body(client: Client, core: FakeCore) -> None:
+        hanging = await Client.unix(tmp_path / "control.sock")
+        hanging.writer.write(words)
+        for _ in range(20):
+            await asyncio.sleep(0.05)
+            assert (await client.ask("hello"))["ok"] is True, "who asks stays"
+        async with asyncio.timeout(10):
+            while True:
+                third = await Client.unix(tmp_path / "control.sock")
+                if (await third.ask("hello"))["ok"] is True:
+                    break
+                third.writer.close()
+                await client.ask("hello")
+        assert (await client.ask("status"))["counters"]["control.hung_up"] == 1
+        for one in (hanging, third):
+            one.writer.close()
 
     run(config(tmp_path, "udp:127.0.0.1:0"), body)
 

@@ -261,3 +261,44 @@ def test_status_registrations_and_calls_are_printed(node: Node) -> None:
     assert "0 upstream registrations" in sipd("registrations", "--control", str(node.control)).stdout
     assert sipd("calls", "--control", str(node.control)).stdout == "0 calls\n"
     assert json.loads(sipd("calls", "--control", str(node.control), "--json").stdout)["calls"] == []
+
+
+def test_a_table_of_another_format_is_refused_with_words_and_the_old_one_stays(tmp_path: Path, node: Node) -> None:
+    node.start()
+    commands.ask(node.control, load_request(table("101"), 4))
+    before = node.status()
+    request = load_request(table("101", "102"), 5)
+    request["manifest"] = {**request["manifest"], "format": 2}
+    with pytest.raises(commands.UnreadableError, match="The format is 2; this release reads format 1"):
+        commands.ask(node.control, request)
+    after = node.status()
+    assert (after["version"], after["hash"], after["since"]) == (4, before["hash"], before["since"])
+    assert after["refused_hash"] == codec.part_hash(request["manifest"])
+    (problem,) = after["problems"]
+    assert (problem["path"], problem["severity"]) == ("format", "error")
+    file = tmp_path / "next.json"
+    file.write_text(json.dumps({**codec.to_document(table("101")), "format": 99}))
+    for words in (("load", str(file), "--state", str(node.path)), ("check", str(file))):
+        done = sipd(*words)
+        assert done.returncode in (1, 2)
+        assert "The format is 99; this release reads format 1" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+    assert node.status()["hash"] == before["hash"]
+    kinds = [event["kind"] for event in commands.ask(node.control, {"do": "events", "after": 0})["events"]]
+    assert kinds.count("table.refused") == 1
+
+
+def test_a_node_that_is_killed_while_it_loads_has_the_table_before_or_the_one_after(node: Node) -> None:
+    node.start()
+    commands.ask(node.control, load_request(table("101"), 1))
+    whole = table(*(str(number) for number in range(1000, 4000)))
+    names = {codec.encode(table("101")).hash, codec.encode(whole).hash}
+    for pause in (0.0, 0.02, 0.05, 0.1, 0.2):
+        request = json.dumps(load_request(whole, 2)).encode() + b"\n"
+        with socket.socket(socket.AF_UNIX) as control:
+            control.connect(str(node.control))
+            control.sendall(request)
+            time.sleep(pause)
+            node.end(signal.SIGKILL)
+        node.start()
+        assert node.status()["hash"] in names

@@ -46,6 +46,7 @@ def status(bench: Bench) -> dict[str, Any]:
     return {
         "node": "n1", "release": "1.0", "uptime": 5.0, "hash": "ab", "version": 3, "since": 17.0, "load_ms": 2.5,
         "stale": False, "loop_lag": {"last": 0.0, "worst": 0.0}, "vitals": bench.edge.vitals(), "queues": {},
+        "connections": 0, "store": {"waiting": {}},
         "counters": dict(bench.edge.counters), "not_ready": [],
     }  # fmt: skip
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sipd.flow import SECURE, WEB, Flow
 from sipd.media import Failure, Instance, MediaRelays, Result, Session
 from sipd.ng import Value
-from sipd.sdp import Part, find, is_secure
+from sipd.sdp import Part, find, is_secure, protocol_of
 
 if TYPE_CHECKING:
     from sipd.calls import Branch, Call, Core
@@ -32,21 +32,13 @@ OTHER = {CALLER: CALLEE, CALLEE: CALLER}
 OFFERING = frozenset(("INVITE", "UPDATE", "PRACK"))
 ANSWERING = frozenset(("ACK", "PRACK"))
 
-BROWSER: Mapping[str, Value] = {
-    "transport-protocol": "UDP/TLS/RTP/SAVPF", "ICE": "force", "rtcp-mux": ["require"], "SDES": ["off"],
-}  # fmt: skip
-ENCRYPTED: Mapping[str, Value] = {
-    "transport-protocol": "RTP/SAVP", "ICE": "remove", "rtcp-mux": ["demux"], "DTLS": "off",
-}  # fmt: skip
-PLAIN: Mapping[str, Value] = {
-    "transport-protocol": "RTP/AVP", "ICE": "remove", "rtcp-mux": ["demux"], "DTLS": "off", "SDES": ["off"],
-}  # fmt: skip
 REWRITTEN: Mapping[str, Value] = {"replace": ["origin", "session-connection"]}
 """In every request: nothing in the SDP tells of the other end's address."""
 STRICT = "strict-source"
 """Media is taken from where it came from at first, and from nowhere else."""
 FROM_SOURCE = "SIP-source-address"
-"""A phone's own idea of its address is not believed: media goes to where its SIP comes from, until media comes."""
+"""A phone's own idea of its address is not believed: media goes to where its SIP comes from, until media comes. A
+WebSocket may come by way of a proxy; ICE finds the browser behind it."""
 
 Next = Callable[[Result, float], None]
 Rewrites = Callable[["Message", float], bool]
@@ -60,8 +52,40 @@ class End(NamedTuple):
     flow: Flow
 
 
-def profile(to: End, *, secure: bool) -> Mapping[str, Value]:
-    """What an offer is made into, for who gets it; `secure`: SRTP was offered.
+class Kind(NamedTuple):
+    """What an SDP offers, as far as an end must be able to do it."""
+
+    protocol: str
+    """Of the streams."""
+    ice: bool = False
+    mux: bool = False
+    """RTP and RTCP over one port."""
+
+    def fields(self) -> dict[str, Value]:
+        """What rtpengine is told to make an offer into."""
+        fields: dict[str, Value] = {
+            "transport-protocol": self.protocol,
+            "ICE": "force" if self.ice else "remove",
+            "rtcp-mux": ["require" if self.mux else "demux"],
+        }
+        if not self.protocol.startswith("UDP/TLS/"):
+            fields["DTLS"] = "off"
+        if self.protocol not in ("RTP/SAVP", "RTP/SAVPF"):
+            fields["SDES"] = ["off"]
+        return fields
+
+
+BROWSER = Kind("UDP/TLS/RTP/SAVPF", ice=True, mux=True)
+ENCRYPTED = Kind("RTP/SAVP")
+PLAIN = Kind("RTP/AVP")
+PROTOCOLS = frozenset((
+    "RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF",
+))  # fmt: skip
+"""Those between which rtpengine bridges."""
+
+
+def profile(to: End, *, secure: bool) -> Kind:
+    """What an offer is made into for who has not said yet what it can do; `secure`: SRTP was offered.
 
     | to                  | offered                                |
     |---------------------|----------------------------------------|
@@ -74,15 +98,19 @@ def profile(to: End, *, secure: bool) -> Mapping[str, Value]:
     transport = to.flow.transport
     if to.phone and transport in WEB:
         return BROWSER
-    encrypted = transport in SECURE and (to.phone or secure)
-    return ENCRYPTED if encrypted else PLAIN
+    return ENCRYPTED if transport in SECURE and (to.phone or secure) else PLAIN
 
 
-def offer_fields(sdp: bytes, side: str, sender: End, to: End, *, encrypt: bool = True) -> dict[str, Value]:
-    """An offer of one side of a session. `encrypt`: False where SRTP was refused."""
-    made = profile(to, secure=is_secure(sdp))
-    made = made if encrypt or made is not ENCRYPTED else PLAIN
-    fields = {**_fields(sdp, sender), **made, "from-tag": side, "to-tag": OTHER[side]}
+def kind_of(sdp: bytes) -> Kind | None:
+    """What an end can do, by its own SDP; None: it names nothing that is bridged."""
+    protocol = protocol_of(sdp)
+    return Kind(protocol, b"\na=ice-ufrag:" in sdp, b"\na=rtcp-mux" in sdp) if protocol in PROTOCOLS else None
+
+
+def offer_fields(sdp: bytes, side: str, sender: End, to: End, spoken: Kind | None = None) -> dict[str, Value]:
+    """An offer of one side of a session. `spoken`: what the other side has said that it can do."""
+    kind = spoken or profile(to, secure=is_secure(sdp))
+    fields = {**_fields(sdp, sender), **kind.fields(), "from-tag": side, "to-tag": OTHER[side]}
     if (":" in sender.flow.host) != (":" in to.flow.host):
         fields["address family"] = "IP6" if ":" in to.flow.host else "IP4"
     return fields
@@ -94,7 +122,7 @@ def answer_fields(sdp: bytes, side: str, sender: End) -> dict[str, Value]:
 
 
 def _fields(sdp: bytes, sender: End) -> dict[str, Value]:
-    flags = [STRICT, FROM_SOURCE] if sender.phone else [STRICT]
+    flags = [STRICT, FROM_SOURCE] if sender.phone and sender.flow.transport not in WEB else [STRICT]
     family = "IP6" if ":" in sender.flow.host else "IP4"
     return {"sdp": sdp, "flags": flags, "received from": [family, sender.flow.host], **REWRITTEN}
 
@@ -143,7 +171,7 @@ class Line:
 class Bridge:
     """One session of a call, between its caller and one callee."""
 
-    __slots__ = ("acking", "answered", "encrypt", "line", "offered", "owed", "session")
+    __slots__ = ("acking", "answered", "line", "offered", "owed", "session", "spoken")
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -155,10 +183,16 @@ class Bridge:
         """The side whose offer has no answer yet."""
         self.answered: tuple[bytes, bytes] = (b"", b"")
         """The last answer of the callee to it, as it came and as it went: in a 183 and in the 200 it is the same."""
-        self.encrypt = True
-        """False once SRTP was refused."""
+        self.spoken: dict[str, Kind] = {}
+        """By side: what it can do, by its own last SDP. It is offered no other."""
         self.acking: object = None
         """The 2xx of ours whose ACK waits."""
+
+    def heard(self, side: str, sdp: bytes) -> None:
+        """What a side says of itself."""
+        kind = kind_of(sdp)
+        if kind is not None:
+            self.spoken[side] = kind
 
 
 class Bridging:
@@ -185,24 +219,27 @@ class Bridging:
         if bridge is not None:
             self._relays.end(bridge.session, now)
 
-    def kept(self, bridge: Bridge) -> dict[str, str] | None:
+    def kept(self, bridge: Bridge) -> dict[str, Any] | None:
         """For the record of a call: what `resume` makes its bridge of."""
         session = bridge.session
         if session.instance is None:
             return None
-        return {"id": session.id, "at": session.instance.address, "owed": bridge.owed}
+        spoken = {side: list(kind) for side, kind in bridge.spoken.items()}
+        return {"id": session.id, "at": session.instance.address, "owed": bridge.owed, "spoken": spoken}
 
-    def resume(self, kept: Mapping[str, str], call: str) -> Bridge:
+    def resume(self, kept: Mapping[str, Any], call: str) -> Bridge:
         """The bridge of a call that goes on after a restart."""
         bridge = Bridge(self._relays.adopt(str(kept["id"]), str(kept["at"]), call))
         bridge.owed = str(kept["owed"])
+        bridge.spoken = {side: Kind(*kind) for side, kind in kept["spoken"].items()}
         return bridge
 
     def plainer(self, branch: Branch, bridge: Bridge) -> bool:
         """Whether the offer that a phone refused had SRTP and may be made once more without."""
         to = End(branch.pinned, branch.flow)
-        was = bridge.offered and bridge.encrypt and profile(to, secure=False) is ENCRYPTED
-        bridge.encrypt = bridge.encrypt and not was
+        was = bridge.offered and not bridge.spoken.get(CALLEE) and profile(to, secure=False) is ENCRYPTED
+        if was:
+            bridge.spoken[CALLEE] = PLAIN
         return was
 
     # -- one message
@@ -222,7 +259,9 @@ class Bridging:
         part = self.part(message)
         if part is None:
             return False
-        fields = offer_fields(part.of(message.body), side, sender, to, encrypt=bridge.encrypt)
+        sdp = part.of(message.body)
+        fields = offer_fields(sdp, side, sender, to, bridge.spoken.get(OTHER[side]))
+        bridge.heard(side, sdp)
 
         def offered(result: Result, at: float) -> None:
             if not isinstance(result, Failure):
@@ -245,7 +284,9 @@ class Bridging:
             self._told(bridge, "answer", result)
             then(_body(message, part, result), at)
 
-        self._relays.answer(bridge.session, answer_fields(part.of(message.body), side, sender), answered, now)
+        sdp = part.of(message.body)
+        bridge.heard(side, sdp)
+        self._relays.answer(bridge.session, answer_fields(sdp, side, sender), answered, now)
         return True
 
     def _told(self, bridge: Bridge, what: str, result: Result) -> None:

@@ -25,7 +25,7 @@ from sipd.routing.validate import validate
 
 ASK_SECONDS = 10.0
 """For a node to answer."""
-UPSTREAM = ("tenant", "user", "connection", "state", "code", "reason", "since", "next", "expires")
+UPSTREAM = ("tenant", "user", "connection", "state", "code", "reason", "at", "since", "next", "expires")
 BINDINGS = ("tenant", "user", "contact", "source", "transport", "expires", "user_agent")
 SUBSCRIPTIONS = ("tenant", "user", "connection", "event", "from", "to", "state", "expires")
 CALLS = ("since", "state", "tenant", "direction", "from", "to", "id")

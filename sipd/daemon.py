@@ -457,10 +457,12 @@ class Daemon:
             "listeners": [shown(listener) for listener in self.listeners],
             "loop_lag": self._chores.lag.as_dict(),
             "memory": memory(),
+            "connections": len(self._streams),
             "queues": {
                 "traces": self._traces.waiting,
                 "events": self._store.spool.mark.next - self._store.spool.mark.first,
                 "udp": sum(listener.waiting for listener in self._udp.values()),
+                "streams": self._streams.opening,
                 "lookups": self._resolver.waiting,
             },
             "traces_on_disk": self._traces.held,

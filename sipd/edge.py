@@ -357,6 +357,7 @@ class Edge:
             "pbx_addresses": len(self.upstream.health),
             "pbx_addresses_down": self.upstream.health.down,
             "subscriptions": len(self.subscriptions),
+            "bans": self.guard.banned,
             "timers": len(self.timers),
             "traces": len(self.tracer) if self.tracer is not None else 0,
             "trace_bytes": self.tracer.held if self.tracer is not None else 0,

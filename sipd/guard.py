@@ -244,6 +244,11 @@ class Guard:
 
     # -- for people
 
+    @property
+    def banned(self) -> int:
+        """How many sources are banned now."""
+        return len(self._bans)
+
     def bans(self) -> list[dict[str, Any]]:
         """docs/architecture.md, `bans`."""
         return self._bans.describe()

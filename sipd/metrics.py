@@ -64,6 +64,7 @@ NAMES: Mapping[str, Metric] = {
     "sipd_tenants": Metric("gauge", "tenants in the table"),
     "sipd_loop_lag_seconds": Metric("gauge", "how late the event loop ran: last, worst of a minute", ("of",)),
     "sipd_held": Metric("gauge", "how many there are of what a node holds in memory", ("what",)),
+    "sipd_connections": Metric("gauge", "open streams of phones and PBXs"),
     "sipd_queue": Metric("gauge", "what waits, by queue", ("queue",)),
     "sipd_dropped_total": Metric("counter", "what was dropped because a queue or store was full", ("what",)),
     "sipd_store_failing": Metric("gauge", "1 while state cannot be written and is held in memory"),
@@ -195,7 +196,9 @@ def _health(seen: Seen) -> Group:
     status, counters = seen.status, seen.status["counters"]
     yield "sipd_loop_lag_seconds", _by(status["loop_lag"])
     yield "sipd_held", _by(status["vitals"])
-    yield "sipd_queue", _by(status["queues"])
+    yield "sipd_connections", _one(status["connections"])
+    waiting = {f"store_{what}": count for what, count in status["store"]["waiting"].items()}
+    yield "sipd_queue", _by({**status["queues"], **waiting})
     yield "sipd_dropped_total", _by(dropped(counters))
     yield "sipd_store_failing", _one("store" in seen.reasons)
     yield "sipd_store_failures_total", _one(counters.get("store.failures", 0))

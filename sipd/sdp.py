@@ -47,6 +47,13 @@ def is_secure(sdp: bytes) -> bool:
     return b"\na=crypto:" in sdp or b"\na=fingerprint:" in sdp
 
 
+def protocol_of(sdp: bytes) -> str:
+    """Of the first stream: `RTP/AVP` (RFC 8866 5.14); empty when there is none."""
+    _, found, rest = sdp.partition(b"\nm=")
+    words = rest.partition(b"\n")[0].split() if found else []
+    return words[2].decode("ascii", "replace") if len(words) > 2 else ""
+
+
 def _boundary(params: str) -> bytes:
     for param in params.split(";"):
         name, _, value = param.partition("=")

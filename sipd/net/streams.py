@@ -330,6 +330,11 @@ class Streams:
     def __len__(self) -> int:
         return len(self._connections)
 
+    @property
+    def opening(self) -> int:
+        """Connections of ours that are being opened."""
+        return len(self._opening)
+
     async def listen(self, sock: socket.socket, listener: int, transport: str = "tcp") -> None:
         """Accept connections on a bound socket."""
         unknown = Flow(transport, "", 0, listener)

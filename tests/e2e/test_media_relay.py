@@ -108,3 +108,46 @@ def test_the_browser_is_called(node: Node, relay: RealRtpengine, open_phone: Cal
         alice.evaluate("phone.session.terminate()")
         played.result(60)
     wait_for(lambda: not relay.calls())
+
+
+def test_the_browser_holds_and_resumes(node: Node, relay: RealRtpengine, open_phone: Callable[..., Page]) -> None:
+    """Its re-INVITEs, with ICE and DTLS, come to the plain phone as plain as its first one."""
+
+    async def play(bob: Phone, end: Rtp) -> None:
+        call = await bob.incoming(PATIENCE)
+        call.answer(end.sdp())
+        end.speak(call.remote_body)
+        for number, direction in ((2, b"a=sendonly"), (3, b"a=sendrecv")):
+            reinvite = await bob.wait_received("INVITE", number, PATIENCE)
+            assert direction in reinvite.body
+            assert protocol_of(reinvite.body) == "RTP/AVP"
+            await bob.wait_received("ACK", number, PATIENCE)
+        await end.hears(50)
+        await call.bye()
+
+    alice = open_phone("101")
+    with ThreadPoolExecutor(1) as pool:
+        played = beside(play, node, pool)
+        wait_for(lambda: len(node.bindings()) == 2)
+        alice.evaluate("phone.call('sip:102@acme.example')")
+        heard(alice, "confirmed")
+        alice.evaluate("phone.session.hold()")
+        heard(alice, "hold by local")
+        wait_for(lambda: alice.evaluate("phone.session.isReadyToReOffer()"))
+        alice.evaluate("phone.session.unhold()")
+        heard(alice, "ended")
+        played.result(60)
+    wait_for(lambda: not relay.calls())
+
+
+def test_two_browsers_through_the_relay(node: Node, relay: RealRtpengine, open_phone: Callable[..., Page]) -> None:
+    alice, bob = open_phone("101"), open_phone("102")
+    alice.evaluate("phone.call('sip:102@acme.example')")
+    heard(bob, "remote call: 101")
+    bob.evaluate("phone.answer()")
+    heard(alice, "confirmed")
+    for page in (alice, bob):
+        both_hear(page, relay)
+    bob.evaluate("phone.session.terminate()")
+    heard(alice, "ended: Terminated")
+    wait_for(lambda: not relay.calls())

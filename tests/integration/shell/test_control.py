@@ -82,7 +82,7 @@ def test_hello_and_status(tmp_path: Path) -> None:
         assert set(status) == {
             "ok", "version", "hash", "since", "problems", "refused_hash", "uptime", "counters", "spool", "vitals",
             "node", "release", "pid", "listeners", "loop_lag", "memory", "queues", "traces_on_disk", "limits",
-            "store", "drain", "clock", "ready", "not_ready", "load_ms", "stale", "media",
+            "store", "drain", "clock", "ready", "not_ready", "load_ms", "stale", "media", "connections",
         }  # fmt: skip
         assert (status["version"], status["hash"], status["refused_hash"], status["problems"]) == (0, "", "", [])
         assert status["counters"]["received"] == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sipd.bridging import BROWSER, ENCRYPTED, PLAIN, End, answer_fields, offer_fields, profile
+from sipd.bridging import BROWSER, ENCRYPTED, PLAIN, End, Kind, answer_fields, kind_of, offer_fields, profile
 from sipd.flow import Flow
 
 SAVP = b"v=0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x\r\n"
@@ -33,13 +33,32 @@ def test_the_table(phone: bool, transport: str, plain_offered: object, srtp_offe
 
 
 def test_what_rtpengine_is_told_of_each() -> None:
-    assert BROWSER["ICE"] == "force"
-    assert BROWSER["rtcp-mux"] == ["require"]
-    for plain in (ENCRYPTED, PLAIN):
-        assert (plain["ICE"], plain["DTLS"], plain["rtcp-mux"]) == ("remove", "off", ["demux"])
-    assert [kind["transport-protocol"] for kind in (BROWSER, ENCRYPTED, PLAIN)] == [
-        "UDP/TLS/RTP/SAVPF", "RTP/SAVP", "RTP/AVP",
-    ]  # fmt: skip
+    assert BROWSER.fields() == {
+        "transport-protocol": "UDP/TLS/RTP/SAVPF", "ICE": "force", "rtcp-mux": ["require"], "SDES": ["off"],
+    }  # fmt: skip
+    assert ENCRYPTED.fields() == {
+        "transport-protocol": "RTP/SAVP", "ICE": "remove", "rtcp-mux": ["demux"], "DTLS": "off",
+    }  # fmt: skip
+    assert PLAIN.fields() == {
+        "transport-protocol": "RTP/AVP", "ICE": "remove", "rtcp-mux": ["demux"], "DTLS": "off", "SDES": ["off"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sdp", "kind"),
+    [
+        (b"v=0\r\nm=audio 4 RTP/AVP 0\r\n", PLAIN),
+        (b"v=0\r\nm=audio 4 RTP/SAVP 0\r\na=crypto:1 x inline:y\r\n", ENCRYPTED),
+        (b"v=0\nm=audio 9 UDP/TLS/RTP/SAVPF 0\na=ice-ufrag:x\na=rtcp-mux\nm=video 9 RTP/AVP 9\n", BROWSER),
+        (b"v=0\r\nm=audio 4 UDP/TLS/RTP/SAVP 0\r\n", Kind("UDP/TLS/RTP/SAVP")),
+        (b"v=0\r\nm=image 4 udptl t38\r\n", None),
+        (b"v=0\r\nm=audio\r\n", None),
+        (b"v=0\r\nm=audio 4 RTP/\xff 0", None),
+        (b"v=0\r\n", None),
+    ],
+)
+def test_what_an_end_can_do_by_its_own_words(sdp: bytes, kind: Kind | None) -> None:
+    assert kind_of(sdp) == kind
 
 
 def test_every_request_hides_the_other_end_and_holds_media_to_its_source() -> None:
@@ -63,9 +82,15 @@ def test_the_address_family_is_named_where_the_ends_differ() -> None:
     assert "address family" not in offer_fields(b"v=0", "caller", four, four)
 
 
-def test_where_srtp_was_refused_it_is_not_offered_again() -> None:
-    pbx, phone = end("udp", phone=False), end("tls", phone=True)
-    fields = offer_fields(b"v=0", "caller", pbx, phone, encrypt=False)
-    assert fields["transport-protocol"] == "RTP/AVP"
-    browser = offer_fields(b"v=0", "caller", pbx, end("wss", phone=True), encrypt=False)
-    assert browser["transport-protocol"] == "UDP/TLS/RTP/SAVPF"
+def test_who_has_spoken_is_offered_the_same_again() -> None:
+    """Catches: SRTP in a re-INVITE to a phone over TLS that called with plain RTP, and the other way round."""
+    pbx = end("udp", phone=False)
+    for transport, spoken in (("tls", PLAIN), ("udp", ENCRYPTED), ("udp", Kind("UDP/TLS/RTP/SAVP"))):
+        fields = offer_fields(b"v=0", "caller", pbx, end(transport, phone=True), spoken)
+        assert fields["transport-protocol"] == spoken.protocol
+
+
+def test_the_source_of_a_phones_sip_is_believed_but_of_a_websocket() -> None:
+    for transport, flags in (("udp", 2), ("tls", 2), ("ws", 1), ("wss", 1)):
+        assert len(answer_fields(b"v=0", "callee", end(transport, phone=True))["flags"]) == flags  # type: ignore[arg-type]
+    assert answer_fields(b"v=0", "callee", end("udp", phone=False))["flags"] == ["strict-source"]

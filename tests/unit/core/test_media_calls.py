@@ -13,6 +13,7 @@ from tests.unit.core.crash import Life
 from tests.unit.core.house import acme, group, kinds
 from tests.unit.core.rtpengine import SAVP, SDP, MediaHouse, kept, marked, of_sdp, relayed
 
+SECURE = SAVP.replace("RTP/AVP", "RTP/SAVP")
 AVP = marked(0, "RTP/AVP", SDP)
 ANSWER = marked(0, "answer", SDP)
 ISUP = "--b\r\nContent-Type: application/isup\r\n\r\n\x01\x02\r\n"
@@ -461,6 +462,28 @@ def test_a_phone_over_tls_that_takes_no_srtp_is_offered_plain_rtp() -> None:
     house.pbx.take(100)
     assert house.told() == [488]
     house.assert_all_deleted()
+
+
+@pytest.mark.parametrize(("transport", "offer", "protocol"), [("tls", SDP, "RTP/AVP"), ("udp", SECURE, "RTP/SAVP")])
+def test_a_phone_that_has_spoken_is_offered_what_it_speaks(transport: str, offer: str, protocol: str) -> None:
+    """Over TLS with plain RTP, over UDP with SRTP: also after a restart."""
+    house = MediaHouse()
+    life = Life(house.bench, table(relayed()))
+    phone = house.phone_over(transport)
+    phone.call("+49", body=offer)
+    invite = house.pbx.take("INVITE")
+    house.pbx.answer(invite, 200, "p", body=SDP)
+    ok = phone.take(200)
+    phone.send(phone.within(ok, "ACK", ok.cseq.number))
+    house.pbx.taken()
+    house.pbx.send(house.pbx.back(invite, "p", "UPDATE", 1, body=SDP, Contact=f"<sip:{PBX}>", **of_sdp(SDP)))
+    update = phone.take("UPDATE")
+    assert update.body == marked(0, protocol, SDP)
+    phone.answer(update, 200, body=offer)
+    restarted(house, life)
+    phone.taken()
+    house.pbx.send(house.pbx.back(invite, "p", "UPDATE", 2, body=SDP, Contact=f"<sip:{PBX}>", **of_sdp(SDP)))
+    assert phone.taken()[-1].body == marked(0, protocol, SDP)
 
 
 def test_srtp_reaches_a_pbx_over_tls_only_if_the_phone_offers_it() -> None:

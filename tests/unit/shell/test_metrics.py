@@ -26,6 +26,7 @@ def status(**more: Any) -> dict[str, Any]:
     return {
         "node": "n1", "release": "1.0", "uptime": 5.0, "hash": "ab", "version": 3, "since": 17.0, "load_ms": 2.5,
         "stale": False, "loop_lag": {"last": 0.001, "worst": 0.2}, "vitals": {"timers": 4}, "queues": {"udp": 1},
+        "connections": 5, "store": {"waiting": {"changes": 6, "events": 7}},
         "counters": {"udp.dropped": 2, "traces.unstored": 1, "store.failures": 3, "faults": 1, "shell.faults": 2},
         "media": [{"address": "udp:127.0.0.1:22222", "up": True, "sessions": 7}], "ready": True, "not_ready": [],
         **more,
@@ -87,6 +88,9 @@ def test_numbers_come_out_as_they_went_in(bench: Bench) -> None:
     assert found["sipd_dropped_total", (("what", "udp"),)] == 2
     assert found["sipd_dropped_total", (("what", "traces"),)] == 1
     assert found["sipd_faults_total", ()] == 3
+    assert found["sipd_queue", (("queue", "udp"),)] == 1
+    assert found["sipd_queue", (("queue", "store_changes"),)] == 6
+    assert found["sipd_connections", ()] == 5
     assert found["sipd_events_total", (("name", "store.failures"),)] == 3
     assert found["sipd_certificate_expiry_seconds", (("certificate", "/etc/chain.pem"),)] == 3600
     assert found["sipd_call_setup_seconds_count", (("until", "answer"),)] == 0

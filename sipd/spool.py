@@ -178,11 +178,14 @@ class Spool:
         self.mark = Mark(end, following)
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def encode(event: Event) -> str:
     """An event as it is stored. Raises TypeError or ValueError for what is no JSON."""
-    body = json.dumps(event, separators=(",", ":"))
+    body = _encode(event)
     if len(body) > EVENT_BYTES:
-        body = json.dumps({**event, "detail": {"cut": f"more than {EVENT_BYTES} bytes"}}, separators=(",", ":"))
+        body = _encode({**event, "detail": {"cut": f"more than {EVENT_BYTES} bytes"}})
     return summed(body)
 
 

@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sipd.message import build
 from sipd.message.message import Message
 from sipd.message.scanner import scan
-from tests.integration.node import Node, wait_for
+from tests.integration.node import AS_FAST_AS_IT_GOES, Node, wait_for
 from tests.unit.core.bench import credentials, request_text, table, tenant, wire
 
 PBX_HOST, PHONE_HOST = "127.0.0.4", "127.0.0.3"
-FAST = ("--set", "upstream_rate=100000", "--set", "upstream_total_rate=100000", "--digest", "MD5")
+FAST = ("--set", "upstream_rate=100000", "--set", "upstream_total_rate=100000", "--digest", "MD5", *AS_FAST_AS_IT_GOES)
 PATIENCE = 120.0
 """Seconds for all to be registered the first time."""
 

@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,6 +22,7 @@ from sipd.daemon import GARBAGE
 from sipd.flow import Flow
 from sipd.message.message import Message
 from sipd.message.scanner import scan
+from tests.integration.node import RATES
 from tests.unit.core.bench import PBX, Bench, credentials, request_text, table, tenant, wire
 
 TENANTS = 1000
@@ -38,7 +40,9 @@ class Meter:
     """Hands messages to the edge and adds up the time that it takes, until what it sends is ready."""
 
     def __init__(self, *, tracing: bool = True) -> None:
-        self.bench = Bench(table(*(tenant(f"t{number}", extensions=("101",)) for number in range(TENANTS))))
+        settings = replace(Bench().settings, **dict.fromkeys(RATES, 1_000_000))
+        tenants = (tenant(f"t{number}", extensions=("101",)) for number in range(TENANTS))
+        self.bench = Bench(table(*tenants), settings)
         self.bench.end(PHONE_FLOW.host, PHONE_FLOW.port).register("t7.example")
         self.spent = 0.0
         self.taken_at = self.bench.now

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.conftest import program
 from tests.integration.kamailio.registrar import answers_options, kamailio_program
-from tests.integration.node import Node, free_port, wait_for
+from tests.integration.node import AS_FAST_AS_IT_GOES, Node, free_port, wait_for
 from tests.integration.sip.conftest import PBX_HOST
 from tests.integration.sip.sipp import scenario_file
 from tests.unit.core.bench import PASSWORD, table, tenant
@@ -61,7 +61,7 @@ def sipd(folder: Path) -> Iterator[Server]:
     link = {"host": PBX_HOST, "sources": (PBX_HOST,)}
     tenants = [tenant(f"t{n}", extensions=(USER,), strategy="none", of_connection=link) for n in range(TENANTS)]
     node = Node(folder)
-    node.start("--digest", "MD5")
+    node.start("--digest", "MD5", *AS_FAST_AS_IT_GOES)
     try:
         node.load(table(*tenants))
         assert node.process is not None

@@ -91,7 +91,7 @@ def dial(index: TenantIndex, line: Line, number: str) -> Dialled:
 
 class StableNames:
     """Call-ID and tag of what is passed on outside of a dialog: the same when a phone sends it once more with
-    credentials, as some PBXs know a nonce in its Call-ID only (RFC 3261 8.1.3.5)."""
+    credentials, as a PBX may know its nonce in that Call-ID only (RFC 3261 8.1.3.5)."""
 
     def __init__(self, token: Callable[[int], str]) -> None:
         """`token` makes random text; it is asked when there is something to name."""

@@ -178,11 +178,14 @@ def dropped(at: float, count: int, why: str, **more: int) -> Event:
     return {"at": round(at, 3), "kind": "events.dropped", "detail": {"count": count, "reason": why, **more}}
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def encode(event: Event) -> str:
     """An event as it is stored. Raises TypeError or ValueError for what is no JSON."""
-    body = json.dumps(event, separators=(",", ":"))
+    body = _encode(event)
     if len(body) > EVENT_BYTES:
-        body = json.dumps({**event, "detail": {"cut": f"more than {EVENT_BYTES} bytes"}}, separators=(",", ":"))
+        body = _encode({**event, "detail": {"cut": f"more than {EVENT_BYTES} bytes"}})
     return summed(body)
 
 

@@ -459,5 +459,8 @@ def _name(name: bytes | None) -> str:
     return (name or b"").decode("utf-8", "replace")
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def _text(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return _encode(value)

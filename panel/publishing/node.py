@@ -264,8 +264,8 @@ class NodeClient:
 
     def _secured(self, connection: socket.socket, host: str) -> socket.socket:
         """The connection over TLS, to whom we trust; nothing was said before that is known."""
-        context, fingerprints = trusting(self._authorities)
         try:
+            context, fingerprints = trusting(self._authorities)
             secured = context.wrap_socket(connection, server_hostname=host)
         except BaseException:
             connection.close()

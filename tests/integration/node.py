@@ -18,6 +18,10 @@ from tests.peers.wire import free_port
 
 ROOT = Path(__file__).parents[2]
 Doc = dict[str, Any]
+RATES = ("register_rate", "register_burst", "request_rate", "request_burst", "pbx_rate", "pbx_burst",
+         "tenant_register_rate", "tenant_register_burst", "tenant_request_rate", "tenant_request_burst")  # fmt: skip
+AS_FAST_AS_IT_GOES = tuple(word for name in RATES for word in ("--set", f"{name}=1000000"))
+"""For load: all of it comes from one address."""
 PATIENCE = 20.0
 """Seconds that a test waits for what should come at once."""
 

@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.integration.node import Node
+from tests.integration.node import AS_FAST_AS_IT_GOES, Node
 from tests.integration.sip.conftest import PBX_HOST
 from tests.peers.agent import Agent
 from tests.peers.call import CallFailedError
@@ -327,7 +327,7 @@ def routing(names: Sequence[str], pbx_port: int) -> Any:
 def soak(folder: Path, total: int, seed: int, drain: float = DRAIN_SECONDS) -> Result:
     """Run it against a node of its own; `drain`: seconds for the last retransmissions and dialogs to end."""
     node = Node(folder)
-    node.start("--digest", "MD5", "--set", "upstream_rate=500")
+    node.start("--digest", "MD5", "--set", "upstream_rate=500", *AS_FAST_AS_IT_GOES)
     try:
         work = Soak(node, total, seed, drain)
         asyncio.run(work.run())

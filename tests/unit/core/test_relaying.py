@@ -546,6 +546,42 @@ def test_who_guesses_at_a_password_is_heard_no_more_and_the_pbx_is_left_alone() 
     assert len(stranger.taken()) < 50
 
 
+def test_guesses_count_by_whatever_nonce_they_are_made() -> None:
+    """A PBX may take a nonce for a while, and challenge anew with each refusal."""
+    relay = Relay()
+    stranger = relay.end("101", transport="tcp")
+    tried = 0
+    for number in range(200):
+        relay.ask(stranger, Authorization=proof(nonce="n0"))
+        for asked in relay.pbx.taken():
+            tried += 1
+            relay.pbx.answer(asked, 401, "p", WWW_Authenticate=CHALLENGE.format(f"n{number}"))
+    assert tried < 50
+
+
+def test_what_waits_when_the_table_changes_is_answered() -> None:
+    relay = Relay()
+    second = relay.end("101", place=1)
+    relay.ask(relay.phone)
+    relay.ask(second)
+    relay.bench.load(table(relayed_acme(registrar_domain="other.example")))
+    assert second.take(503).has("retry-after")
+    relay.grant(relay.pbx.take("REGISTER"))
+    relay.phone.take(503)
+    assert relay.bindings() == []
+
+
+def test_a_service_route_is_that_of_the_user_s_calls_also_after_a_restart() -> None:
+    relay = Relay()
+    relay.ask(relay.phone, Authorization=proof())
+    relay.grant(relay.pbx.take("REGISTER"), Service_Route=f"<sip:{PBX};lr;x=1>")
+    relay.phone.take(200)
+    new = restarted(relay)
+    for each, call_id in ((relay, "a"), (new, "b")):
+        each.invite(each.phone, "+49", call_id=call_id)
+        assert each.pbx.take("INVITE").get("route") == f"<sip:{PBX};lr;x=1>"
+
+
 def test_nothing_is_kept_of_what_a_stranger_was_refused() -> None:
     relay = Relay()
     relay.ask(relay.phone)

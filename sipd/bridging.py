@@ -329,7 +329,8 @@ class Bridging:
         call = branch.call
         bridge = branch.bridge or self._open(branch)
         caller, callee = End(call.caller is not None, call.tx.source), End(branch.pinned, branch.flows[0])
-        beside = next((one.bridge.session.instance for one in call.branches if one.bridge is not None), None)
+        others = [one.bridge.session.asked for one in call.branches if one.bridge is not None]
+        beside = next((instance for instance in others if instance is not None), None)
         bridge.offered = self.offer(bridge, call.request, CALLER, caller, callee, then, now, beside)
         return bridge.offered
 

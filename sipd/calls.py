@@ -59,6 +59,8 @@ ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
 """On the CANCEL to phones that rang in vain (RFC 3326)."""
 OK_LIFE = 64 * T1
 """How long a 2xx waits for its ACK (RFC 3261 13.3.1.4)."""
+DOUBT_SECONDS = 2.0
+"""How long a BYE of ours waits for the ACK of a 2xx from before a restart: it may have come then."""
 PROOF_SECONDS = 10.0
 """For a phone to answer a PBX's challenge to its INVITE."""
 MAX_TEXT = 200
@@ -997,6 +999,8 @@ class Calls:
         self.send_ack(dialog, b"", b"")
         if dialog.ok is not None:
             dialog.parting = rest, body
+            if dialog.resumed:  # its ACK may have come before the restart
+                dialog.ok.deadline = min(dialog.ok.deadline, now + DOUBT_SECONDS)
         else:
             self._send_bye(Bye(dialog, rest, body, self.proof(dialog.account)), [], now)
 
@@ -1036,7 +1040,9 @@ class Calls:
             self.acknowledged(dialog, now)
             self.hang_up(dialog.call, 408, "No ACK", now)
             return
-        self._core.wire.send(ok.data, ok.flow)
+        if ok.flow.reliable:  # the stream may have been replaced
+            self.reach(dialog, now)
+        self._core.wire.send(ok.data, dialog.flow if ok.flow.reliable else ok.flow)
         ok.interval = min(2 * ok.interval, T2)
         ok.timer = self._core.timers.set(min(now + ok.interval, ok.deadline), lambda at: self._again(dialog, ok, at))
 

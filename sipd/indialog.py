@@ -109,9 +109,11 @@ class InDialog:
         self._core.layer.respond(tx, status, data, now)
 
     def _out_of_order(self, tx: ServerTransaction, dialog: Dialog, now: float) -> None:
-        """RFC 3261 12.2.2. A re-INVITE that was answered before a restart, and comes again, has its answer."""
+        """RFC 3261 12.2.2. What was answered before a restart, and comes again, has its answer."""
         ok = dialog.ok
-        if tx.method == "INVITE" and ok is not None and ok.seq == tx.request.cseq.number:
+        if tx.method == "BYE" and dialog.call.ended:
+            self.answer(tx, 200, now)
+        elif tx.method == "INVITE" and ok is not None and ok.seq == tx.request.cseq.number:
             self._core.layer.respond(tx, 200, ok.data, now)
         else:
             self.answer(tx, 500, now, [("Retry-After", "1")])

@@ -32,12 +32,12 @@ TIMES = ("started", "answered", "session_at", "until_a", "until_b", "usages_a", 
 AHEAD = 100
 """CSeqs that are set apart in a record: so many requests go out in a dialog before it is written again, and the first
 one after a restart is above all that were sent (RFC 3261 12.2.1.1: only higher counts, a gap is no harm)."""
-LATER_SECONDS = 1.0
+LATER_SECONDS = 0.1
 """How long a change may wait that does no harm when it is lost: it goes with others, which are written anyway."""
 MAX_HEAD = 8192
 """Bytes that are kept of the INVITE that began a call. Its Vias are left out beyond: then its caller is not answered
 after a restart. If that is not enough, the call is not kept."""
-MAX_LEG = 8192
+MAX_LEG = 4096
 """Characters of one dialog's names, addresses and routes; the answer to a call with more is not kept."""
 MAX_OK = 16_384
 """Bytes of a 2xx, or of an ACK with a body, that are kept to be sent again."""
@@ -45,6 +45,16 @@ MAX_KEPT_BRANCHES = 32
 """INVITEs under way that are kept of one call, the newest; others get no CANCEL after a restart."""
 
 Record = dict[str, Any]
+BRANCH = (
+    "call_id", "tag", "seq", "via", "flow", "uri", "from", "to", "routes", "contact", "pinned", "user", "connection",
+    "account",
+)  # fmt: skip
+"""What is kept of an INVITE of ours, in this order. `via`: the branch of its Via; `account`: whether it has one."""
+LEG = (
+    "call_id", "local_tag", "remote_tag", "local", "remote", "seq", "remote_seq", "routes", "target", "flow", "pinned",
+    "contact", "account", "acks",
+)  # fmt: skip
+"""What is kept of a dialog. `account`: ids of user and connection; `acks`: those with a body, by CSeq."""
 HEAD = ("via", "from", "to", "call-id", "cseq")
 """Headers of the INVITE that are kept: what an answer to it needs."""
 
@@ -102,7 +112,7 @@ class Keeping:
     def restate(self, calls: Iterable[Call]) -> None:
         """Write all calls once more: the store has lost what it had."""
         for call in calls:
-            self._changed[call] = {CALL} if call.pair is None else set(KINDS)
+            self._changed[call] = {CALL} if call.pair is None else {CALL, ANSWER}
 
     def _wait(self, place: tuple[str, str], call: Call | None, now: float) -> None:
         self._later[place] = call
@@ -141,13 +151,12 @@ class Keeping:
         """Of a call whose names and routes are too long only what its last event needs."""
         a, b = legs_of(call)
         records = [_leg(leg) for leg in (a, b)]
-        if None in records or b.branch is None:
+        if None in records:
             self._core.events.count("calls.not_kept")
             return {"answered": call.answered_at, "rang": _rang(call)}
         session, at = self._sessions.state(call)
         record: Record = {
             "answered": call.answered_at,
-            "branch": _branch(b.branch),
             "scopes": list(call.scopes),
             "session": session,
             "session_at": at,
@@ -214,26 +223,26 @@ def _head(request: Message) -> bytes:
     return b""
 
 
-def _branch(branch: Branch) -> Record:
-    """An INVITE of ours, as far as its CANCEL and the dialogs that its answers make need it."""
+def _branch(branch: Branch) -> list[Any]:
+    """An INVITE of ours, as far as its CANCEL and the dialogs that its answers make need it: `BRANCH`."""
     tx = branch.sending.tx if branch.sending is not None else None
     return packed(
-        {
-            "via": tx.branch if tx is not None else "",
-            "flow": place_of(tx.flow if tx is not None else branch.flow),
-            "uri": branch.uri,
-            "from": branch.from_value,
-            "to": branch.to_value,
-            "call_id": branch.call_id,
-            "tag": branch.local_tag,
-            "seq": branch.seq,
-            "routes": "\n".join(_routes(branch)),
-            "contact": branch.contact,
-            "pinned": branch.pinned,
-            "user": branch.user.id if branch.user is not None else "",
-            "connection": branch.connection.id if branch.connection is not None else "",
-            "account": branch.account is not None,
-        }
+        [
+            branch.call_id,
+            branch.local_tag,
+            branch.seq,
+            tx.branch if tx is not None else "",
+            place_of(tx.flow if tx is not None else branch.flow),
+            branch.uri,
+            branch.from_value,
+            branch.to_value,
+            "\n".join(_routes(branch)),
+            branch.contact,
+            branch.pinned,
+            branch.user.id if branch.user is not None else "",
+            branch.connection.id if branch.connection is not None else "",
+            branch.account is not None,
+        ]
     )
 
 
@@ -243,28 +252,27 @@ def _routes(branch: Branch) -> list[str]:
     return [value for name, value in headers if name == "Route"]
 
 
-def _leg(leg: Dialog) -> Record | None:
-    """One dialog; None: it is too long."""
+def _leg(leg: Dialog) -> list[Any] | None:
+    """One dialog: `LEG`; None: it is too long."""
     if len(leg.local) + len(leg.remote) + len(leg.target) + sum(map(len, leg.route_set)) > MAX_LEG:
         return None
-    acks = {str(seq): data.decode("latin-1") for seq, data in leg.acks.items() if _has_body(data)}
     return packed(
-        {
-            "call_id": leg.call_id,
-            "local_tag": leg.local_tag,
-            "remote_tag": leg.remote_tag,
-            "local": leg.local,
-            "remote": leg.remote,
-            "seq": leg.local_seq + AHEAD,
-            "remote_seq": leg.remote_seq,
-            "routes": "\n".join(leg.route_set),
-            "target": leg.target,
-            "flow": place_of(leg.flow),
-            "pinned": leg.pinned,
-            "contact": leg.contact,
-            "account": [leg.account.user, leg.account.connection] if leg.account is not None else None,
-            **({"acks": acks} if acks else {}),
-        }
+        [
+            leg.call_id,
+            leg.local_tag,
+            leg.remote_tag,
+            leg.local,
+            leg.remote,
+            leg.local_seq + AHEAD,
+            leg.remote_seq,
+            "\n".join(leg.route_set),
+            leg.target,
+            place_of(leg.flow),
+            leg.pinned,
+            leg.contact,
+            [leg.account.user, leg.account.connection] if leg.account is not None else None,
+            {str(seq): data.decode("latin-1") for seq, data in leg.acks.items() if _has_body(data)},
+        ]
     )
 
 
@@ -273,15 +281,17 @@ def _has_body(ack: bytes) -> bool:
     return not ack.endswith(b"\r\n\r\n") and len(ack) <= MAX_OK
 
 
-def packed(record: Record) -> Record:
+def packed(values: list[Any]) -> list[Any]:
     """With texts as the store takes them: those that are no ASCII as their bytes, one character each."""
-    return {name: value if _is_plain(value) else value.encode("utf-8", "surrogateescape").decode("latin-1")
-            for name, value in record.items()}  # fmt: skip
+    return [value if _is_plain(value) else value.encode("utf-8", "surrogateescape").decode("latin-1")
+            for value in values]  # fmt: skip
 
 
-def unpacked(record: Record) -> Record:
-    return {name: value if _is_plain(value) else value.encode("latin-1").decode("utf-8", "surrogateescape")
-            for name, value in record.items()}  # fmt: skip
+def unpacked(names: tuple[str, ...], values: list[Any]) -> Record:
+    """What `packed` made of the values of these names. Raises ValueError when they are others."""
+    texts = [value if _is_plain(value) else value.encode("latin-1").decode("utf-8", "surrogateescape")
+             for value in values]  # fmt: skip
+    return dict(zip(names, texts, strict=True))
 
 
 def _is_plain(value: object) -> bool:

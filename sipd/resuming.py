@@ -6,11 +6,13 @@ had ended, of which not all ends may know, is told to them once more.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sipd.auth import PbxAccount, account_of
 from sipd.calls import OK_LIFE, Branch, Call, Calls, Core
 from sipd.dialogs import Dialog, PendingOk
 from sipd.flow import DEFAULT_PORTS, WEB, Flow
-from sipd.keeping import ANSWER, CALL, MARK, Record, unpacked
+from sipd.keeping import ANSWER, BRANCH, CALL, LEG, MARK, Record, unpacked
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
@@ -24,7 +26,7 @@ from sipd.transaction.layer import T1, ClientTransaction, ServerTransaction, ans
 
 STOPPED = (500, "Server Internal Error")
 """What the caller of a call that rang hears. Not 503: that would say that the edge has no room for other calls."""
-UNFIT = (KeyError, ValueError, TypeError, IndexError, AttributeError, BadMessage)
+UNFIT = (KeyError, StopIteration, ValueError, TypeError, IndexError, AttributeError, BadMessage)
 """What a record raises that another release wrote, or nobody."""
 
 
@@ -42,7 +44,7 @@ class Resuming:
         """By call and kind."""
 
     def restore(self, kind: str, key: str, record: Record) -> None:
-        self._records.setdefault(key, {})[kind] = record
+        self._records.setdefault(key, {})[kind] = record if isinstance(record, dict) else {}
 
     def load(self, now: float) -> None:
         """The first table is there."""
@@ -104,8 +106,8 @@ class Resuming:
             self._core.events.add(
                 now, "call.ended", tenant=began["tenant"], connection=began.get("connection", ""),
                 user=began.get("callee") or began.get("caller") or "", call=id_, **{"from": began.get("from", "")},
-                to=began.get("to", ""), direction=began.get("direction", ""), started=began.get("started", now),
-                answered=answer.get("answered"), ended=now, code=STOPPED[0], reason=STOPPED[1], by="edge", **told,
+                to=began.get("to", ""), direction=began.get("direction", ""), started=_epoch(began, "started") or now,
+                answered=_epoch(answer, "answered"), ended=now, code=STOPPED[0], reason=STOPPED[1], by="edge", **told,
             )  # fmt: skip
 
     # -- parts of a call
@@ -161,10 +163,11 @@ class Resuming:
 
     # -- what rang
 
-    def _cancel_all(self, call: Call, branches: list[Record], now: float, but: str = "") -> None:
+    def _cancel_all(self, call: Call, branches: list[list[Any]], now: float, but: str = "") -> None:
         """CANCEL to all whose INVITE is under way as far as we know; `but` is the Call-ID of the one that answered.
         Whoever answered meanwhile is hung up on; who knows nothing of it says so."""
-        for record in map(unpacked, branches):
+        for values in branches:
+            record = unpacked(BRANCH, values)
             if record["call_id"] == but or not record["via"]:
                 continue
             branch = self._branch(call, record)
@@ -189,9 +192,11 @@ class Resuming:
 
     # -- calls that were answered
 
-    def _answered(self, call: Call, answer: Record, mark: Record, branches: list[Record], now: float) -> None:
-        branch = self._branch(call, unpacked(answer["branch"]))
-        a, b = self._leg(call, None, answer["a"], now), self._leg(call, branch, answer["b"], now)
+    def _answered(self, call: Call, answer: Record, mark: Record, branches: list[list[Any]], now: float) -> None:
+        legs = [unpacked(LEG, answer[side]) for side in "ab"]
+        sent = (unpacked(BRANCH, values) for values in branches)
+        branch = self._branch(call, next(record for record in sent if record["call_id"] == legs[1]["call_id"]))
+        a, b = self._leg(call, None, legs[0], now), self._leg(call, branch, legs[1], now)
         a.peer, b.peer, call.pair = b, a, a
         call.answered_at, call.rang_before = answer["answered"], answer["rang"]
         call.callee = branch.user if branch.connection is None else call.callee
@@ -223,7 +228,6 @@ class Resuming:
         self._calls.sessions.resume(call, agreed, answer["session_at"] or now, now)
 
     def _leg(self, call: Call, branch: Branch | None, record: Record, now: float) -> Dialog:
-        record = unpacked(record)
         flow = self._flow(record["flow"])
         leg = Dialog(call, record["call_id"], record["local_tag"], flow, pinned=record["pinned"])
         leg.branch, leg.resumed = branch, True
@@ -231,7 +235,7 @@ class Resuming:
         leg.local_seq = leg.kept_seq = record["seq"]
         leg.remote_seq, leg.route_set = record["remote_seq"], record["routes"].split("\n") if record["routes"] else []
         leg.target, leg.contact = record["target"], record["contact"]
-        leg.acks = {int(seq): data.encode("latin-1") for seq, data in record.get("acks", {}).items()}
+        leg.acks = {int(seq): data.encode("latin-1") for seq, data in record["acks"].items()}
         if record["account"] is not None:
             leg.account = _account(call.index, *record["account"])
         user = call.caller if branch is None else branch.user
@@ -260,6 +264,12 @@ class Resuming:
             self._core.layer.respond(call.tx, 200, b"", now)
         else:
             self._core.layer.destroy(call.tx)
+
+
+def _epoch(record: Record, name: str) -> float | None:
+    """A time of a record that may be spoilt."""
+    value = record.get(name)
+    return value if isinstance(value, float) else None
 
 
 def _user(index: TenantIndex, id_: str) -> User | None:

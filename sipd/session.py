@@ -32,8 +32,8 @@ MISSES = 2
 """OPTIONS in a row that could not be sent, for want of a stream, before an end counts as gone."""
 CHECKS_PER_SECOND = 50
 """Calls from before a restart whose ends are asked whether they are still in them: a BYE may have come meanwhile."""
-FIRST_CHECK = 5.0
-"""Seconds after a restart: phones behind streams connect anew."""
+FIRST_CHECK = 60.0
+"""Seconds after a restart: a BYE that was not answered is sent again for 32, and phones behind streams connect anew."""
 GRACE = 32.0
 """Seconds after a restart for a refresh that was sent meanwhile, and is sent again."""
 LONGEST = 2**31 - 1

@@ -99,6 +99,10 @@ class RelayedRegistration:
     def stands(self, now: float) -> bool:
         return bool(self.held) and self.expires_at is not None and self.expires_at > now
 
+    def is_of_interest(self, now: float) -> bool:
+        """Whether there is something to tell: not when its time is over, as phones come and go."""
+        return bool(self.state) and (self.state != "registered" or self.stands(now))
+
     def record(self) -> dict[str, Any]:
         names = ("at", "call_id", "from_tag", "held", "state", "code", "reason", "since", "expires_at", "service_route")
         who = {"tenant": self.owner[0], "user": self.owner[1], "connection": self.connection}
@@ -175,9 +179,14 @@ class Relaying:
     def describe(self, tenant: str | None, now: float) -> Iterator[dict[str, Any]]:
         """Those that a person should see: in force, refused, or without a way to the PBX."""
         for registration in self._registrations.values():
-            over = registration.state == "registered" and not registration.stands(now)
-            if registration.state and not over and tenant in (None, registration.owner[0]):
+            if registration.is_of_interest(now) and tenant in (None, registration.owner[0]):
                 yield registration.state_dict()
+
+    def states(self, now: float) -> Iterator[tuple[str, str]]:
+        """Tenant and state of each of these, while others may come and go."""
+        for registration in list(self._registrations.values()):
+            if registration.is_of_interest(now):
+                yield registration.owner[0], registration.state
 
     # -- what the table wants
 

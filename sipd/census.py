@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sipd.calls import Calls
 from sipd.registrar import Registrar
@@ -49,7 +49,9 @@ class Census:
             self.tenants[tenant] = Present()
         return self.tenants.get(tenant, self.others)
 
-    def take(self, registrar: Registrar, upstream: Upstream, calls: Calls) -> Iterator[None]:
+    def take(
+        self, registrar: Registrar, upstream: Upstream, relayed: Iterable[tuple[str, str]], calls: Calls
+    ) -> Iterator[None]:
         """Count; after each step whoever asked may do something else, also change what is counted."""
         seen = 0
         for seen, call in enumerate(list(calls.calls.values()), 1):
@@ -68,5 +70,11 @@ class Census:
             self.upstream[state] += 1
             if state == "registered":
                 self.of(registration.wanted.account.tenant).registered += 1
+            if seen % STEP == 0:
+                yield
+        for seen, (tenant, state) in enumerate(relayed, 1):
+            self.upstream[state] += 1
+            if state == "registered":
+                self.of(tenant).registered += 1
             if seen % STEP == 0:
                 yield

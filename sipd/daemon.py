@@ -113,6 +113,7 @@ class Daemon:
 
     def leave(self) -> None:
         """End when no call is left, or the time for that is over; asked once more, at once."""
+        self._watch.stopping()
         if self._leaving is None and self._serving and self._config.drain:
             self._leaving = asyncio.get_running_loop().create_task(self._drain.finish(self._config.drain))
             self._leaving.add_done_callback(lambda _: self.stop())

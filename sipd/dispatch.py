@@ -395,6 +395,9 @@ class Dispatcher:
             self._core.events.count("auth.guessed")
             self._drop(tx)
             return
+        if not speaks_as(tx.request, line):
+            self._refuse(tx, Decision("not-own-identity", 403, "Forbidden", tenant=index), now)
+            return
         try:
             headers = self._way_headers(tx.request, tx.source)
             self._relaying.register(tx, index, line, headers, now)

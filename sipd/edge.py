@@ -389,7 +389,7 @@ class Edge:
         """What there is now, and the steps that count it; whole after the last."""
         self.events.tally.keep(self.compiled.tenants)
         census = Census(self.events.tally)
-        return census, census.take(self.registrar, self.upstream, self.calls_)
+        return census, census.take(self.registrar, self.upstream, self.relaying.states(self._now), self.calls_)
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these upstream registrations again now; how many."""

@@ -38,7 +38,7 @@ from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
 from sipd.message.uri import Uri, called
 from sipd.registrar import Binding
-from sipd.relayed import dial, line_of
+from sipd.relayed import INSIDE, dial, line_of
 from sipd.replacing import find_replaced
 from sipd.rounds import BUSY as BUSY_ANSWERS
 from sipd.rounds import (
@@ -247,7 +247,8 @@ class Hunting:
             self._follow(call, dialled.diverted_by, dialled.forward, _why(dialled.rule), now)
         elif dialled.connection is not None:
             connections = [dialled.connection, *([dialled.fallback] if dialled.fallback is not None else [])]
-            self._call_out(call, [(connection, dialled.number) for connection in connections], now, foreign)
+            numbers = [(connection, dialled.number) for connection in connections]
+            self._call_out(call, numbers, now, foreign, inside=dialled.rule == INSIDE)
         elif dialled.status == 480 or call.forwards:
             rule = dialled.rule if dialled.status == 480 else "forward-nowhere"
             self._calls.refuse(call, 480, GONE, now, rule=rule)

@@ -19,7 +19,12 @@ REPEAT_SECONDS = (0.2, 0.4, 0.8, 0.8)
 PING_SECONDS = 2.0
 """How long a ping waits for its answer."""
 MISSES = 3
-"""Pings in a row without answer after which an instance is down. A request that got no answer is enough, too."""
+"""Pings in a row without answer after which an instance is down. An offer or answer that it did not answer leaves one
+ping, which is sent at once: no SDP that it stumbles over is reason enough. With any miss, others are preferred."""
+MAX_SDP = 32_768
+"""Bytes of a session description; a longer one is refused, as no datagram might hold what becomes of it."""
+TRIES = 3
+"""Instances that one offer is sent to; a caller does not wait for more."""
 MAX_ASKED = 10_000
 """Requests that wait for an answer, over all instances. Further offers and answers fail at once, counted as
 `media.full`."""
@@ -93,6 +98,11 @@ class Session:
         """Requests under way. It is deleted after the last, so that no repetition of one makes it anew."""
         self.ended = False
 
+    @property
+    def asked(self) -> Instance | None:
+        """The instance that has it, or is asked for it first."""
+        return self.instance or next(iter(self.places), None)
+
 
 class _Asked:
     """A request that waits for its answer."""
@@ -139,8 +149,9 @@ class MediaRelays:
         self._begun = True
         for instance in self.instances:
             instance.since = now
-            self._ping(instance, now)
-        self._timers.set(now + LEFT_SECONDS, self._delete_left)
+            self._keep_pinging(instance, now)
+        if self._left:
+            self._timers.set(now + LEFT_SECONDS, self._delete_left)
 
     def _delete_left(self, now: float) -> None:
         by_address = {instance.address: instance for instance in self.instances}
@@ -159,7 +170,16 @@ class MediaRelays:
                     self._down(instance, at)
 
         self._ask(instance, {"command": "ping"}, answered, now, (PING_SECONDS,))
-        self._timers.set(now + self._interval, lambda at: self._ping(instance, at))
+
+    def _keep_pinging(self, instance: Instance, now: float) -> None:
+        self._ping(instance, now)
+        self._timers.set(now + self._interval, lambda at: self._keep_pinging(instance, at))
+
+    def _silent(self, instance: Instance, now: float) -> None:
+        """It did not answer to a request."""
+        suspected, instance.misses = instance.misses >= MISSES - 1, max(instance.misses, MISSES - 1)
+        if instance.up and not suspected:
+            self._ping(instance, now)
 
     def _down(self, instance: Instance, now: float) -> None:
         if instance.up:
@@ -237,6 +257,10 @@ class MediaRelays:
         """Have an offer rewritten. The session's own instance is asked first, or that of another session of the call;
         then the others, the one with the fewest sessions first."""
         self._events.count("media.offers")
+        if _too_long(fields):
+            self._events.count("media.failures")
+            done(REFUSED, now)
+            return
         self._try(session, {**fields, "command": "offer"}, done, now, session.instance or beside, [], NO_RELAY)
 
     def _try(
@@ -268,18 +292,19 @@ class MediaRelays:
 
     def _choose(self, first: Instance | None, tried: Sequence[Instance]) -> Instance | None:
         there = [instance for instance in self.instances if instance.up and instance not in tried]
-        if not there:
+        if not there or len(tried) >= TRIES:
             return None
-        chosen = first if first in there else min(there, key=lambda instance: (len(instance.sessions), instance.used))
+        well = [instance for instance in there if not instance.misses] or there
+        chosen = first if first in well else min(well, key=lambda instance: (len(instance.sessions), instance.used))
         self._chosen += 1
         chosen.used = self._chosen
         return chosen
 
     def answer(self, session: Session, fields: Mapping[str, Value], done: Done, now: float) -> None:
         """Have an answer rewritten, where the offer was."""
-        if session.instance is None or session.ended:
+        if session.instance is None or session.ended or _too_long(fields):
             self._events.count("media.failures")
-            done(NO_RELAY, now)
+            done(REFUSED if _too_long(fields) else NO_RELAY, now)
             return
 
         def answered(result: Result, at: float) -> None:
@@ -301,7 +326,7 @@ class MediaRelays:
         def answered(reply: Reply | None, at: float) -> None:
             session.busy -= 1
             if reply is None:
-                self._down(instance, at)
+                self._silent(instance, at)
             if session.ended and not session.busy:
                 self._delete(session, at)
             done(_result(reply), at)
@@ -351,7 +376,8 @@ class MediaRelays:
             instance.deleting -= 1
             if reply is None:
                 instance.owed[name] = call
-                self._down(instance, at)
+                self._silent(instance, at)
+                self._timers.set(at + self._interval, lambda then: self._delete_owed(instance, then))
             else:  # whatever it says: it does not know the session any more
                 self._events.change("media", f"{instance.address} {name}", None)
                 self._delete_owed(instance, at)
@@ -382,6 +408,11 @@ class MediaRelays:
                 if instance.address == address:
                     session.instance = instance
         return session
+
+
+def _too_long(fields: Mapping[str, Value]) -> bool:
+    sdp = fields["sdp"]
+    return isinstance(sdp, bytes) and len(sdp) > MAX_SDP
 
 
 def _result(reply: Reply | None) -> Result:

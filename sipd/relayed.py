@@ -19,6 +19,8 @@ from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
 
 CREDENTIALS = ("authorization", "proxy-authorization")
+INSIDE = "relay-internal"
+"""Rule of a call to somebody of the tenant that goes through the PBX all the same."""
 CHALLENGES = ("www-authenticate", "proxy-authenticate")
 
 
@@ -83,15 +85,16 @@ def dial(index: TenantIndex, line: Line, number: str) -> Dialled:
     tenant. The outbound rules that lead there make the number."""
     if not number:
         return Dialled("no-number", 404)
-    own = destination(index, number, None) is not None
-    routes = [] if own else outbound_routes(index, number)
+    if destination(index, number, None) is not None:
+        return Dialled(INSIDE, connection=line.connection, number=number)
+    routes = outbound_routes(index, number)
     sent = next((to for connection, to in routes if connection is line.connection), number)
     return Dialled("relay", connection=line.connection, number=sent)
 
 
 class StableNames:
     """Call-ID and tag of what is passed on outside of a dialog: the same when a phone sends it once more with
-    credentials, as some PBXs know a nonce in its Call-ID only (RFC 3261 8.1.3.5)."""
+    credentials, as a PBX may know its nonce in that Call-ID only (RFC 3261 8.1.3.5)."""
 
     def __init__(self, token: Callable[[int], str]) -> None:
         """`token` makes random text; it is asked when there is something to name."""

@@ -17,14 +17,15 @@ from sipd.calls import Core
 from sipd.events import legible
 from sipd.flow import Flow, may_go
 from sipd.guard import Guard
+from sipd.health import shown
 from sipd.message import build
-from sipd.message.auth import Credentials, parse_challenges
+from sipd.message.auth import Challenge, Credentials, parse_challenges
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.uri import Uri
 from sipd.registrar import Binding, Owner, Refused
-from sipd.relayed import CHALLENGES, CREDENTIALS, Line, credentials_of, line_of, speaks_as, untouched
+from sipd.relayed import CHALLENGES, CREDENTIALS, Line, credentials_of, line_of, untouched
 from sipd.routing.lookup import Compiled, TenantIndex
 from sipd.sending import Sending
 from sipd.timers import Timer
@@ -57,8 +58,8 @@ class RelayedRegistration:
     """What a PBX has been told for one user, and how that stands."""
 
     __slots__ = (
-        "asked", "call_id", "code", "connection", "cseq", "expires_at", "from_tag", "held", "least", "nonce", "owner",
-        "place", "reason", "service_route", "since", "state", "stored_cseq", "waiting",
+        "asked", "at", "call_id", "code", "connection", "cseq", "expires_at", "from_tag", "held", "least", "nonce",
+        "owner", "place", "reason", "service_route", "since", "state", "stored_cseq", "waiting",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, connection: str, place: Place, call_id: str, from_tag: str) -> None:
@@ -71,6 +72,8 @@ class RelayedRegistration:
         self.cseq = self.stored_cseq = 0
         self.held = ""
         """The Contact that the PBX has accepted, with angle brackets; empty: none."""
+        self.at = ""
+        """The place of the PBX that has accepted it, for people."""
         self.expires_at: float | None = None
         """When the PBX forgets it, if no phone refreshes it."""
         self.service_route = ""
@@ -96,8 +99,12 @@ class RelayedRegistration:
     def stands(self, now: float) -> bool:
         return bool(self.held) and self.expires_at is not None and self.expires_at > now
 
+    def is_of_interest(self, now: float) -> bool:
+        """Whether there is something to tell: not when its time is over, as phones come and go."""
+        return bool(self.state) and (self.state != "registered" or self.stands(now))
+
     def record(self) -> dict[str, Any]:
-        names = ("call_id", "from_tag", "held", "state", "code", "reason", "since", "expires_at", "service_route")
+        names = ("at", "call_id", "from_tag", "held", "state", "code", "reason", "since", "expires_at", "service_route")
         who = {"tenant": self.owner[0], "user": self.owner[1], "connection": self.connection}
         return {name: getattr(self, name) for name in names} | who | {"place": self.place, "cseq": self.stored_cseq}
 
@@ -106,7 +113,7 @@ class RelayedRegistration:
         """Goes on with CSeq numbers that were not used."""
         owner, place = (record["tenant"], record["user"]), tuple(record["place"])
         made = cls(owner, record["connection"], place, record["call_id"], record["from_tag"])
-        for name in ("held", "state", "code", "reason", "since", "expires_at", "service_route", "cseq"):
+        for name in ("at", "held", "state", "code", "reason", "since", "expires_at", "service_route", "cseq"):
             setattr(made, name, record[name])
         made.stored_cseq = made.cseq
         return made
@@ -124,6 +131,7 @@ class RelayedRegistration:
             "since": self.since,
             "next": None,
             "expires": self.expires_at,
+            "at": self.at if self.state == "registered" else "",
         }
 
 
@@ -131,18 +139,8 @@ class Asked:
     """A phone's REGISTER that waits for its turn, or for the PBX's answer."""
 
     __slots__ = (
-        "contact",
-        "headers",
-        "index",
-        "line",
-        "most",
-        "registration",
-        "seconds",
-        "sending",
-        "timer",
-        "tx",
-        "wanted",
-    )
+        "contact", "headers", "index", "line", "registration", "seconds", "sending", "timer", "tx", "wanted",
+    )  # fmt: skip
 
     def __init__(
         self, registration: RelayedRegistration, tx: ServerTransaction, index: TenantIndex, line: Line,
@@ -181,9 +179,14 @@ class Relaying:
     def describe(self, tenant: str | None, now: float) -> Iterator[dict[str, Any]]:
         """Those that a person should see: in force, refused, or without a way to the PBX."""
         for registration in self._registrations.values():
-            over = registration.state == "registered" and not registration.stands(now)
-            if registration.state and not over and tenant in (None, registration.owner[0]):
+            if registration.is_of_interest(now) and tenant in (None, registration.owner[0]):
                 yield registration.state_dict()
+
+    def states(self, now: float) -> Iterator[tuple[str, str]]:
+        """Tenant and state of each of these, while others may come and go."""
+        for registration in list(self._registrations.values()):
+            if registration.is_of_interest(now):
+                yield registration.owner[0], registration.state
 
     # -- what the table wants
 
@@ -207,6 +210,8 @@ class Relaying:
             if tenant not in changed or (index is not None and self._stays(registration, index)):
                 continue
             del self._registrations[key]
+            while registration.waiting:
+                self._answer(registration.waiting.popleft(), 503, None, [("Retry-After", str(RETRY_AFTER))], now)
             self._core.events.change("relayed", key, None)
             self._core.registrar.withdraw((tenant, user), registration.connection, now)
             self._core.ways.keep_service_route(tenant, user, registration.connection, "")
@@ -225,8 +230,6 @@ class Relaying:
         """Pass it on; our 200 to it has `headers` and its Contacts. Raises Refused or BadMessage for what is not
         passed."""
         owner = index.tenant.id, line.user.id
-        if not speaks_as(tx.request, line):
-            raise Refused(403, "Forbidden")
         self._core.registrar.wanted(tx.request, owner, tx.source, now)  # what cannot be kept is not asked of the PBX
         registration = self._registration(owner, line)
         if len(registration.waiting) >= MAX_WAITING:
@@ -357,6 +360,7 @@ class Relaying:
         if response.status < 200 or asked.registration.asked is not asked:
             return
         if response.status < 300:
+            asked.registration.at = shown(tx.flow)
             self._accepted(asked, response, now)
         else:
             self._refused(asked, response, now)
@@ -416,21 +420,21 @@ class Relaying:
         if status == 423:
             registration.least = _seconds(response.get("min-expires"))
         told = not registration.stands(now) or self._is_known(asked, now)  # strangers do not change what people see
-        no = self._says_no(asked, response)
-        if no and told:
+        if self._says_no(asked, response) and told:
             self._move(registration, "refused", status, response.reason, now)
             self._save(registration)
-        if not self._is_heard(asked, no and status in (401, 403, 404, 407), now):
+        if not self._is_heard(asked, response, now):
             self._drop(asked)
         elif status < 400:
             self._answer(asked, 480, None, [], now)
         else:
             self._answer(asked, status, response.reason, untouched(response, PASSED), now)
 
-    def _is_heard(self, asked: Asked, wrong: bool, now: float) -> bool:
-        """Whether who asked gets an answer: not who has guessed at passwords, or names, too often."""
+    def _is_heard(self, asked: Asked, response: Message, now: float) -> bool:
+        """Whether who asked gets an answer: not who has guessed at passwords too often, by whatever nonce."""
         source, line = asked.tx.source, asked.line
-        if wrong:
+        guessed = response.status in (401, 407) and nonces_of(asked.request) and not is_stale(response)
+        if guessed or response.status in (403, 404):
             return self._guard.wrong(source, asked.index.tenant.id, line.user.extension, now)
         return self._guard.blame(source, "challenge", now)
 
@@ -444,15 +448,14 @@ class Relaying:
         return self._core.registrar.accepted_at(registration.owner, registration.connection, asked.tx.source, now)
 
     def _says_no(self, asked: Asked, response: Message) -> bool:
-        """Whether it is a refusal: a challenge is one only to what answers the last challenge."""
+        """Whether it is a refusal: a challenge is one only to what answers the last challenge, as phones begin with the
+        nonce of last time."""
         if response.status not in (401, 407):
             return True
         registration = asked.registration
-        challenges = parse_challenges(value for name in CHALLENGES for value in response.all(name))
-        stale = any(challenge.stale for challenge in challenges)
-        answered = registration.nonce in nonces_of(asked.request)
-        registration.nonce = challenges[0].nonce if challenges else ""
-        return answered and not stale
+        answered = registration.nonce and registration.nonce in nonces_of(asked.request)
+        registration.nonce = next((challenge.nonce for challenge in challenges_in(response)), "")
+        return bool(answered) and not is_stale(response)
 
     def _silent(self, asked: Asked, now: float) -> None:
         """RFC 3261 21.5.5: the server behind us gave no answer in time."""
@@ -520,6 +523,16 @@ def nonces_of(request: Message) -> list[str]:
     """Those of a phone's credentials."""
     values = (value for name in CREDENTIALS for value in request.all(name) if value[:6].lower() == "digest")
     return [Credentials.parse(value).nonce for value in values]
+
+
+def challenges_in(response: Message) -> list[Challenge]:
+    """Those that can be read."""
+    return parse_challenges(value for name in CHALLENGES for value in response.all(name))
+
+
+def is_stale(response: Message) -> bool:
+    """Whether a challenge says that only the nonce was wrong (RFC 7616 3.3)."""
+    return any(challenge.stale for challenge in challenges_in(response))
 
 
 def _seconds(text: str | None) -> int:

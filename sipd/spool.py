@@ -112,7 +112,7 @@ class Spool:
         rows = connection.execute("SELECT id FROM event ORDER BY id LIMIT 1 OFFSET ?", (excess,)).fetchone()
         gone, first = first, rows[0]
         connection.execute("DELETE FROM event WHERE id < ?", (first,))
-        said = dropped(self._clock(), excess, "nobody came for them", first=gone, last=first - 1)
+        said = self.dropped(excess, "nobody came for them", first=gone, last=first - 1)
         connection.execute("INSERT INTO event (id, body) VALUES (?, ?)", (following, encode(said)))
         self._counters["spool.dropped"] += excess
         return Mark(first, following + 1)
@@ -143,7 +143,12 @@ class Spool:
         if isinstance(found, dict):
             return {"id": number, **found}
         self._counters["spool.unreadable"] += 1
-        return {"id": number, **dropped(self._clock(), 1, "the disk spoilt it", first=number, last=number)}
+        return {"id": number, **self.dropped(1, "the disk spoilt it", first=number, last=number)}
+
+    def dropped(self, count: int, why: str, **ids: int) -> Event:
+        """The event that says that events were lost."""
+        detail = {"count": count, "reason": why, **ids}
+        return {"at": round(self._clock(), 3), "kind": "events.dropped", "detail": detail}
 
     def _stay_above(self, after: int) -> None:
         """Who has stored ids that this file never gave has them from before it lost its end: ours come behind those."""
@@ -171,11 +176,6 @@ class Spool:
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM event WHERE id < ?", (end,))
         self.mark = Mark(end, following)
-
-
-def dropped(at: float, count: int, why: str, **more: int) -> Event:
-    """The event that says that events were lost."""
-    return {"at": round(at, 3), "kind": "events.dropped", "detail": {"count": count, "reason": why, **more}}
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode

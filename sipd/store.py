@@ -61,6 +61,8 @@ class Store:
         self._clock = clock
         self._changes: dict[tuple[str, str], str | None] = {}
         self._events: deque[str] = deque()
+        self._lost = 0
+        """Events for which there was no room while the disk failed."""
         self._retry_at = 0.0
         self._error = ""
         """Why the disk fails; empty: it does not."""
@@ -145,6 +147,7 @@ class Store:
             return False
         self._changes.clear()
         self._events.clear()
+        self._lost = 0
         self._counters["store.commits"] += 1
         if self._error and not self.in_memory:
             self._works()
@@ -198,6 +201,8 @@ class Store:
             connection.executemany("DELETE FROM state WHERE kind = ? AND key = ?", gone)
         if kept:
             connection.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", kept)
+        if self._lost:
+            self.spool.append([self.spool.dropped(self._lost, "the disk did not take them in time")])
         self.spool.append_encoded(self._events)
 
     # Trouble
@@ -283,6 +288,7 @@ class Store:
             else:
                 for _ in range(excess):
                     waiting.popleft()
+                self._lost += excess
 
 
 def _move(source: sqlite3.Connection, target: sqlite3.Connection) -> None:

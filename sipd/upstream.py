@@ -12,14 +12,16 @@ from itertools import islice
 from typing import Any
 
 from sipd.auth import Proof
+from sipd.backlog import BATCH, BATCH_PAUSE, Backlog
 from sipd.events import Events, legible
 from sipd.flow import Flow
 from sipd.health import Health, PbxAddress
 from sipd.message import build
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
-from sipd.message.uri import Uri
 from sipd.pace import Pace
+from sipd.places import Places, better, others_than, those_at
+from sipd.register import next_to_say, register, request_uri
 from sipd.registration import (
     Home,
     Pbx,
@@ -38,7 +40,7 @@ from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import ClientTransaction
 from sipd.wayout import WayOut, connection_hop, contact_of, granted_of, service_route_of
-from sipd.wire import Groups, Hop, Wire, bracketed
+from sipd.wire import Groups, Hop, Wire
 
 __all__ = ["Upstream", "connection_hop", "contact_of"]
 
@@ -46,10 +48,6 @@ REFRESH_EARLIEST, REFRESH_LATEST = 0.5, 0.9
 """Shares of the granted time between which a refresh is sent: wide enough that many begun at once are level soon."""
 REFRESH_AT_LEAST = 5.0
 """Seconds between two refreshes, however little a PBX grants."""
-BATCH = 500
-"""Registrations that are looked at in one turn of the loop when many are due at once."""
-BATCH_PAUSE = 0.02
-"""Seconds between two of these turns."""
 FORGOTTEN = frozenset((403, 404, 481))
 """Answers to the refresh of what stood that mean: the PBX does not know it any more."""
 SUSPECTS = 3
@@ -85,6 +83,7 @@ class Upstream:
         self.health = Health(settings, wire, sender, timers, events, self._fraction)
         self.health.told = self
         self.ways = WayOut(wire, self.health)
+        self._places = Places(settings, sender, self.health)
         self._pace: Pace[Registration] = Pace(settings, timers, self._fraction, self._turn)
         self._pbxs: dict[tuple[tuple[Hop, ...], bool], Pbx] = {}
         self._registrations: dict[str, dict[str, Registration]] = {}
@@ -99,9 +98,8 @@ class Upstream:
         """Of the batch under way."""
         self._leaving: dict[tuple[str, Home], Registration] = {}
         """No longer wanted, not yet taken back."""
-        self._backlog: dict[Registration, None] = {}
-        """Due at once, to be looked at in batches."""
-        self._backlog_timer: Timer | None = None
+        self._backlog = Backlog(timers, self._look_at)
+        """Due at once."""
         self._by_stream: dict[Flow, set[Registration]] = {}
         self._doubts: dict[Place, float] = {}
         """Places that have forgotten a registration, and until when no others are suspected."""
@@ -147,7 +145,6 @@ class Upstream:
             self._comparing_timer = self._timers.set(now + BATCH_PAUSE, self._compare)
         else:
             self._comparing = None
-        self._work_on()
 
     def _comparisons(self) -> Iterator[None]:
         """One step for each registration of the tenants that changed."""
@@ -274,7 +271,6 @@ class Upstream:
             if registration.registered and registration.flow == flow:
                 self._soon(registration)
         self.health.ask(flow[:3], now)
-        self._work_on()
 
     def renew(self, tenant: str, connection: str | None, now: float) -> int:
         """Send these again now, at the PBX's pace; how many."""
@@ -284,40 +280,37 @@ class Upstream:
         for registration in chosen:
             registration.attempts = 0
             self._soon(registration)
-        self._work_on()
         return len(chosen)
 
     def pbx_is_down(self, address: PbxAddress, now: float) -> None:
         """Nothing more is repeated to it; what stands there and has another place to go to, goes there."""
         place = address.place
-        for registration in [r for r in _those_at(address) if r.waiting and r.flow and r.flow[:3] == place]:
+        for registration in [r for r in those_at(address) if r.waiting and r.flow and r.flow[:3] == place]:
             if registration.sending is not None and not registration.sending.cancelled:
                 self._sender.abandon(registration.sending, now)
                 self.on_failure(registration.sending, registration, "timeout", now)
-        self._renew_all(r for r in _those_at(address) if r.stands_at(place) and _others_than(r, place))
+        self._renew_all(r for r in those_at(address) if r.stands_at(place) and others_than(r, place))
 
     def pbx_is_up(self, address: PbxAddress, now: float) -> None:
         """Back after it was down: it may have forgotten all that stood there, and can take what could not reach it."""
-        for registration in _those_at(address):
+        for registration in those_at(address):
             if registration.state == "unreachable":
                 registration.attempts = 0
                 self._soon(registration)
             elif registration.stands_at(address.place):
                 self._soon(registration)
-        self._work_on()
 
     def try_pbx(self, address: PbxAddress, now: float) -> None:
         """One of those that would rather be there than where they stand, or stand nowhere, finds out for all."""
         place, down = address.place, address.down
-        away = [r for r in _those_at(address) if _better(r, place) or (down and r.state == "unreachable")]
+        away = [r for r in those_at(address) if better(r, place) or (down and r.state == "unreachable")]
         if away and not any(r.canary == place for r in away):
             away[0].canary = place
             self._soon(away[0])
-            self._work_on()
 
     def _come_back(self, address: PbxAddress) -> None:
         """It serves again: those that stand elsewhere for its sake return."""
-        self._renew_all(r for r in _those_at(address) if _better(r, address.place))
+        self._renew_all(r for r in those_at(address) if better(r, address.place))
 
     def _forgot(self, registration: Registration, place: Place, response: Message, now: float) -> None:
         """The PBX does not know what it had granted: register anew, and see whether it knows the others."""
@@ -341,30 +334,18 @@ class Upstream:
         for _, registration in zip(range(SUSPECTS), registrations, strict=False):
             registration.suspect = True
             self._soon(registration)
-        self._work_on()
 
     def _renew_all(self, registrations: Iterable[Registration]) -> None:
         for registration in registrations:
             self._soon(registration)
-        self._work_on()
 
     def _soon(self, registration: Registration) -> None:
-        """It is due now; `_work_on` is to be called when all are named."""
+        """It is due now."""
         if registration not in self._pace:
-            self._backlog[registration] = None
+            self._backlog.add(registration)
 
-    def _work_on(self) -> None:
-        """Look at what is due in the next turns of the loop, so that ten thousand do not hold it up."""
-        if self._backlog and self._backlog_timer is None:
-            self._backlog_timer = self._timers.set(0.0, self._work)
-
-    def _work(self, now: float) -> None:
-        self._backlog_timer = None
-        for registration in [r for _, r in zip(range(BATCH), self._backlog, strict=False)]:
-            del self._backlog[registration]
-            self._schedule(registration, now, now)
-        if self._backlog:
-            self._backlog_timer = self._timers.set(now + BATCH_PAUSE, self._work)
+    def _look_at(self, registration: Registration, now: float) -> None:
+        self._schedule(registration, now, now)
 
     # -- when
 
@@ -373,7 +354,7 @@ class Upstream:
         self._timers.cancel(registration.timer)
         registration.timer = None
         self._pace.leave(registration)
-        self._backlog.pop(registration, None)
+        self._backlog.discard(registration)
         self._forget_plan(registration)
 
     def _forget_plan(self, registration: Registration) -> None:
@@ -437,7 +418,7 @@ class Upstream:
         if registration.removing and not registration.held:
             self._left(registration)
             return
-        flow = registration.target = self._target(registration, now)
+        flow = registration.target = self._places.target(registration, now)
         if flow is None:
             self._failed(registration, "unreachable", 0, "No address for the PBX", now)
             return
@@ -448,45 +429,6 @@ class Upstream:
         turn = self._pace.join(flow[:3], registration, now, refresh=refresh)
         if registration in self._pace:
             registration.next_at = turn
-
-    # -- where
-
-    def _target(self, registration: Registration, now: float) -> Flow | None:
-        """Where the next REGISTER goes: to the best place that serves, after it was taken back from another."""
-        canary = registration.pbx.flow_to(registration.canary) if registration.canary is not None else None
-        registration.moving = False
-        if canary is not None:
-            return canary
-        registration.canary = None
-        goal, registration.goal = registration.goal, None
-        if goal is not None and not registration.held and goal not in registration.tried:
-            flow = registration.pbx.flow_to(goal)
-            if flow is not None:
-                return flow
-        flows = self._in_order(registration, now)
-        here = registration.flow_held(self._settings) if registration.held else None
-        if here is None or (flows and flows[0][:3] == here[:3]):
-            return flows[0] if flows else None
-        if here[:3] in registration.tried or self._sender.is_down(here[:3], now):
-            return flows[0] if flows else here
-        registration.moving = True
-        registration.goal = flows[0][:3] if flows else None
-        return here
-
-    def _in_order(self, registration: Registration, now: float) -> list[Flow]:
-        """Flows not tried yet, best first; a place that failed lately only when it has proved to serve again."""
-        pbx, tried, held_at = registration.pbx, registration.tried, registration.held_at
-        flows = [flow for flow in pbx.flows if flow[:3] not in tried]
-        if len(flows) < 2:
-            return flows
-
-        def cost(flow: Flow) -> tuple[bool, bool, int]:
-            place = flow[:3]
-            unproved = registration.registered and place != held_at and not self.health.trusts(place)
-            stays = place == held_at and not registration.stray
-            return unproved, not stays, pbx.rank(place)
-
-        return self._sender.in_order(sorted(flows, key=cost), now)
 
     # -- sending
 
@@ -500,7 +442,9 @@ class Upstream:
         registration.waiting = True
         registration.next_at = None
         registration.proof = Proof(registration.wanted.account, self._cipher)
-        self._send(registration, self._next(registration, flow), flow, self._ahead(registration, flow), now)
+        self._send(
+            registration, next_to_say(registration, flow, self._wire), flow, self._ahead(registration, flow), now
+        )
 
     def _is_elsewhere_now(self, registration: Registration, place: Place, now: float) -> bool:
         """While it waited, the place went down: it goes to another one, or waits until somebody is heard there."""
@@ -511,7 +455,7 @@ class Upstream:
             self._pace.done(registration, now, answered=False)
             self._taken_back(registration, now)
             return True
-        other = self._target(registration, now)
+        other = self._places.target(registration, now)
         if other is not None and other[:3] != place:
             registration.target = other
             self._pace.done(registration, now, answered=False)
@@ -522,22 +466,12 @@ class Upstream:
             self._failed(registration, "unreachable", 408, "The PBX is down", now)
         return down
 
-    def _next(self, registration: Registration, flow: Flow) -> Sent:
-        """What there is to say there: another Contact comes only after the old one was taken back."""
-        wanted = registration.wanted
-        contact = contact_of(wanted.contact_user, wanted.contact_domain, wanted.multi_tenant, self._wire, flow)
-        there = registration.held_at in (None, flow[:3])
-        other_contact = there and registration.held not in ("", contact)
-        if registration.removing or registration.moving or other_contact:
-            return Sent(wanted, registration.held or contact, 0)
-        return Sent(wanted, contact, max(wanted.expires, registration.min_expires))
-
     def _ahead(self, registration: Registration, flow: Flow) -> list[build.Header]:
         """Credentials by the nonce of the last time, while the PBX takes such: half the messages (RFC 7616 3.6)."""
         place, nonces = registration.nonces or (None, {})
         if registration.proof is None or not nonces or place != flow[:3] or registration.stale >= STALE:
             return []
-        uri = self._request_uri(registration.wanted)
+        uri = request_uri(registration.wanted)
         return [*registration.proof.ahead(nonces, "REGISTER", uri, self._wire.token())]
 
     def _send(
@@ -553,7 +487,7 @@ class Upstream:
             return self._register_over(registration, sent, there, branch, credentials)
 
         # However large, it stays on the transport that its Contact names.
-        patience = OTHER_SECONDS if _others_than(registration, flow[:3]) else 0.0
+        patience = OTHER_SECONDS if others_than(registration, flow[:3]) else 0.0
         registration.sending = self._sender.request(
             "REGISTER", [flow], over, (self, registration), now, switch=False, patience=patience
         )
@@ -574,35 +508,13 @@ class Upstream:
     def _register_over(
         self, registration: Registration, sent: Sent, flow: Flow, branch: str, credentials: list[build.Header]
     ) -> bytes:
-        wanted, contact, expires = sent
-        identity = f"<{Uri.build(wanted.account.username, wanted.registrar)}>"
+        account = registration.wanted.account
         self._events.count("upstream.sent")
-        account = wanted.account
         self._events.leg(
             registration.call_id, registration.call_id,
             tenant=account.tenant, user=account.user, connection=account.connection,
         )  # fmt: skip
-        return build.request(
-            "REGISTER",
-            self._request_uri(wanted),
-            [
-                ("Via", self._wire.via(flow, branch)),
-                ("Max-Forwards", "70"),
-                *([("Route", wanted.route)] if wanted.route else []),
-                ("From", f"{identity};tag={registration.from_tag}"),
-                ("To", identity),
-                ("Call-ID", registration.call_id),
-                ("CSeq", f"{registration.cseq} REGISTER"),
-                ("Contact", f"{contact};expires={expires}"),
-                ("Expires", str(expires)),
-                ("Supported", "path"),
-                *credentials,
-                ("User-Agent", self._settings.user_agent),
-            ],
-        )
-
-    def _request_uri(self, wanted: Wanted) -> str:
-        return f"sip:{bracketed(wanted.registrar)}"
+        return register(registration, sent, self._wire.via(flow, branch), credentials, self._settings.user_agent)
 
     # -- answers
 
@@ -654,7 +566,7 @@ class Upstream:
             return False
         if registration.proof.went_ahead:
             registration.stale += 1
-        uri = self._request_uri(sent.wanted)
+        uri = request_uri(sent.wanted)
         found = registration.proof.headers(response, "REGISTER", uri, self._wire.token())
         if found is not None:
             self._send(registration, sent, tx.flow, [*found], now)
@@ -804,20 +716,3 @@ class Upstream:
     def _fraction(self) -> float:
         """Random, 0 to 1."""
         return int.from_bytes(self._random(2)) / 65535
-
-
-def _those_at(address: PbxAddress) -> Iterator[Registration]:
-    """All that stand there, or could."""
-    pbxs = [using for using in address.used_by if isinstance(using, Pbx)]
-    return (r for pbx in pbxs for r in pbx.registrations if not r.removing)
-
-
-def _better(registration: Registration, place: Place) -> bool:
-    """Whether it stands at a place that is less preferred than this one."""
-    rank = registration.pbx.rank
-    return registration.registered and registration.stray and rank(place) < rank(registration.held_at)
-
-
-def _others_than(registration: Registration, place: Place) -> bool:
-    """Whether its PBX has another place that it has not tried."""
-    return any(flow[:3] != place and flow[:3] not in registration.tried for flow in registration.pbx.flows)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
+from sipd.clock import Clock, steady
 from sipd.config import Address, Config, ConfigError
 from sipd.daemon import Daemon
+from sipd.flow import Flow
 from sipd.grounds import lock_state
 from sipd.net.udp import bind_udp
 from tests.integration.shell.fakes import Cores, FakeCore, config, message, until
@@ -258,3 +264,85 @@ def test_a_table_on_disk_that_is_torn_is_not_run(tmp_path: Path) -> None:
         assert core.compiled.table.tenants == ()
 
     run(config(tmp_path, "udp:127.0.0.1:0"), body)
+
+
+class Walls:
+    """The clock on the wall, and the machine's: both are moved by the test."""
+
+    def __init__(self) -> None:
+        self.step = 0.0
+        self.slept = 0.0
+
+    def clock(self) -> Clock:
+        return Clock(lambda: time.time() + self.step, lambda: steady() + self.slept)
+
+
+async def live_by(walls: Walls, settings: Config, body: Body) -> None:
+    cores = Cores()
+    node = Daemon(settings, AESSIV(bytes(64)), cores, walls.clock())
+    life = asyncio.create_task(node.run())
+    await node.started.wait()
+    try:
+        await body(node, cores.last)
+    finally:
+        node.stop()
+        async with asyncio.timeout(5):
+            await life
+
+
+def told(path: Path, kind: str) -> list[dict[str, Any]]:
+    with closing(sqlite3.connect(path / "state.db")) as database:
+        rows = database.execute("SELECT body FROM event ORDER BY id").fetchall()
+    return [event for event in (json.loads(body) for (body,) in rows) if event["kind"] == kind]
+
+
+@pytest.mark.parametrize("step", [-7200.0, 7200.0])
+def test_a_clock_that_is_set_fires_no_timer_and_is_told(tmp_path: Path, step: float) -> None:
+    walls = Walls()
+
+    async def body(node: Daemon, core: FakeCore) -> None:
+        phone = Phone("127.0.0.1", node.listeners[0].port)
+        core.timers.append((node._clock.now() + 60, b"late", Flow("udp", "127.0.0.1", 9, 0)))
+        walls.step = step
+        await until(lambda: core.ahead)
+        assert abs(core.ahead - step) < 2
+        assert len(core.timers) == 1, "nothing fired, and nothing was put off"
+        assert await phone.ask(b"TIMER 1") == b"TIMER 1"
+        phone.sock.close()
+
+    asyncio.run(live_by(walls, config(tmp_path, "udp:127.0.0.1:0"), body))
+    (stepped,) = told(tmp_path, "clock.stepped")
+    assert abs(stepped["detail"]["seconds"] - step) < 2
+    (stopped,) = told(tmp_path, "node.stopped")
+    assert abs(stopped["at"] - (time.time() + step)) < 30, "people read the clock on the wall"
+
+
+def test_a_restart_after_the_clock_was_set_goes_on_by_the_old_one(tmp_path: Path) -> None:
+    walls = Walls()
+    times: list[float] = []
+
+    async def body(node: Daemon, core: FakeCore) -> None:
+        times.append(node._clock.now())
+        assert abs(core.ahead - walls.step) < 2
+
+    for step in (0.0, -86_400.0, 86_400.0):
+        walls.step = step
+        asyncio.run(live_by(walls, config(tmp_path, "udp:127.0.0.1:0"), body))
+    assert 0 < times[1] - times[0] < 30
+    assert 0 < times[2] - times[1] < 30
+
+
+def test_timers_that_came_due_while_the_machine_slept_fire_soon_after(tmp_path: Path) -> None:
+    walls = Walls()
+
+    async def body(node: Daemon, core: FakeCore) -> None:
+        phone = Phone("127.0.0.1", node.listeners[0].port)
+        flow = Flow("udp", *phone.sock.getsockname(), 0)
+        core.timers.append((node._clock.now() + 1000, b"woken", flow))
+        await phone.ask(b"A")  # and so it is armed
+        walls.slept = walls.step = 2000.0
+        assert await phone.receive() == b"woken"
+        phone.sock.close()
+
+    asyncio.run(live_by(walls, config(tmp_path, "udp:127.0.0.1:0"), body))
+    assert told(tmp_path, "clock.stepped") == []

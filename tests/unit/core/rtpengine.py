@@ -29,6 +29,8 @@ class Rtpengine:
         self.up = True
         self.lose: Callable[[], bool] = bool
         """Whether a datagram is lost on its way, in either direction; asked for each."""
+        self.deaf_to: bytes | None = None
+        """What makes it answer nothing to the request that holds it."""
         self.holding = False
         """Whether answers but to pings wait for `release`."""
         self.refusing: Said | None = None
@@ -42,7 +44,7 @@ class Rtpengine:
 
     def take(self, datagram: bytes) -> list[bytes]:
         """A datagram arrives; the answers."""
-        if not self.up or self.lose():
+        if not self.up or self.lose() or (self.deaf_to is not None and self.deaf_to in datagram):
             return []
         cookie, request = ng.parse(datagram)
         again = self._said.get(cookie)

@@ -85,7 +85,7 @@ class Village(Town):
         return Mortal(self.seed, settings)
 
 
-def is_refused_unheard(town: Village, leg: Leg) -> bool:
+def is_refused_unheard(town: Town, leg: Leg) -> bool:
     """A refusal at once is not kept: when it is lost, and the node dies before it sends it again, a caller that had the
     100 waits until it gives up by itself."""
     asks = [ask for agent in (town.pbx, *town.phones) for ask in agent.asks.values() if ask.leg is leg]

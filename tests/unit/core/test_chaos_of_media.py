@@ -14,7 +14,7 @@ from tests.unit.core.bench import Bench, table, tenant
 from tests.unit.core.lossy import Agent, Leg
 from tests.unit.core.rtpengine import SDP, MediaBench, Rtpengine, WithRelays, assert_all_deleted, settings_of
 from tests.unit.core.test_chaos import NETWORKS, Town
-from tests.unit.core.test_chaos_of_kills import DYING, Mortal, Nobody
+from tests.unit.core.test_chaos_of_kills import DYING, Mortal, Nobody, is_refused_unheard
 
 CALLS = 40
 """In each run."""
@@ -157,7 +157,12 @@ def test_so_it_is_whenever_the_node_is_killed(seed: int, network: str) -> None:
 
 
 def assert_offered_and_ended(town: RelayedTown) -> None:
+    """Enough was tried, and nobody was left in a call; but for what a lost refusal leaves (`test_chaos_of_kills`)."""
     offered = {request["call-id"] for relay in town.bench.relays for request in relay.heard}
-    assert len(offered) > CALLS / 4
+    assert len(offered) > CALLS / 10
     legs = [leg for agent in (town.pbx, *town.phones) for leg in agent.legs.values()]
-    assert sum(leg.final == 200 for leg in legs) > CALLS / 20
+    assert any(leg.final == 200 for leg in legs)
+    left = [leg for leg in legs if not leg.over]
+    if isinstance(town, RelayedVillage):
+        left = [leg for leg in left if not is_refused_unheard(town, leg)]
+    assert not left, "left in the call, or without an answer"

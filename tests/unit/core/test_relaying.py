@@ -9,8 +9,8 @@ import pytest
 
 from sipd.message.message import Message
 from sipd.relaying import ANSWER_SECONDS, MAX_WAITING
-from sipd.routing.model import Tenant
-from tests.unit.core.bench import PBX, Bench, End, ack_of, found, table, tenant
+from sipd.routing.model import Guard, OutboundRule, Tenant
+from tests.unit.core.bench import PBX, Bench, End, ack_of, connection, found, table, tenant
 from tests.unit.core.house import acme, relayed_acme
 from tests.unit.core.talk import assert_nothing_left
 
@@ -546,12 +546,58 @@ def test_who_guesses_at_a_password_is_heard_no_more_and_the_pbx_is_left_alone() 
     assert len(stranger.taken()) < 50
 
 
+def test_guesses_count_by_whatever_nonce_they_are_made() -> None:
+    """A PBX may take a nonce for a while, and challenge anew with each refusal."""
+    relay = Relay()
+    stranger = relay.end("101", transport="tcp")
+    tried = 0
+    for number in range(200):
+        relay.ask(stranger, Authorization=proof(nonce="n0"))
+        for asked in relay.pbx.taken():
+            tried += 1
+            relay.pbx.answer(asked, 401, "p", WWW_Authenticate=CHALLENGE.format(f"n{number}"))
+    assert tried < 50
+
+
+def test_what_waits_when_the_table_changes_is_answered() -> None:
+    relay = Relay()
+    second = relay.end("101", place=1)
+    relay.ask(relay.phone)
+    relay.ask(second)
+    relay.bench.load(table(relayed_acme(registrar_domain="other.example")))
+    assert second.take(503).has("retry-after")
+    relay.grant(relay.pbx.take("REGISTER"))
+    relay.phone.take(503)
+    assert relay.bindings() == []
+
+
+def test_a_service_route_is_that_of_the_user_s_calls_also_after_a_restart() -> None:
+    relay = Relay()
+    relay.ask(relay.phone, Authorization=proof())
+    relay.grant(relay.pbx.take("REGISTER"), Service_Route=f"<sip:{PBX};lr;x=1>")
+    relay.phone.take(200)
+    new = restarted(relay)
+    for each, call_id in ((relay, "a"), (new, "b")):
+        each.invite(each.phone, "+49", call_id=call_id)
+        assert each.pbx.take("INVITE").get("route") == f"<sip:{PBX};lr;x=1>"
+
+
 def test_nothing_is_kept_of_what_a_stranger_was_refused() -> None:
     relay = Relay()
     relay.ask(relay.phone)
     relay.pbx.answer(relay.pbx.take("REGISTER"), 401, "p", WWW_Authenticate=CHALLENGE.format("n1"))
     relay.phone.take(401)
     assert relay.bench.edge.layer.servers == 0
+
+
+def test_they_are_counted_by_state() -> None:
+    relay = Relay()
+    relay.register()
+    relay.ask(relay.end("102"), "102", Authorization=proof("102"))
+    relay.pbx.answer(relay.pbx.take("REGISTER"), 403, "p")
+    census, steps = relay.bench.edge.census()
+    list(steps)
+    assert census.upstream == {"registered": 1, "refused": 1}
 
 
 def test_a_registration_that_nobody_refreshes_is_over_without_a_word() -> None:
@@ -717,6 +763,29 @@ def test_also_a_call_to_another_user_goes_to_the_pbx(rule: str) -> None:
     other.nothing()
 
 
+def test_outbound_rules_that_lead_there_make_the_number_and_others_do_not() -> None:
+    of = relayed_acme()
+    there = OutboundRule("a", 1, "0", 1, "+49", of.connections[0].id)
+    elsewhere = OutboundRule("b", 2, "9", 1, "+1", "trunk")
+    trunk = connection("trunk", source="198.51.100.99")
+    relay = Relay(replace(of, connections=(*of.connections, trunk), outbound=(there, elsewhere)))
+    relay.register()
+    for dialled, sent in (("030", "+4930"), ("911", "911"), ("102", "102")):
+        relay.invite(relay.phone, dialled, call_id=dialled)
+        assert relay.pbx.take("INVITE").uri == f"sip:{sent}@pbx.example"
+
+
+def test_guards_against_toll_fraud_hold_and_do_not_count_calls_inside() -> None:
+    relay = Relay(replace(relayed_acme(), guards=(Guard("g", "1", 1),)))
+    relay.register()
+    for number, dialled in enumerate(("102", "103", "1900", "1901")):
+        relay.invite(relay.phone, dialled, call_id=f"c{number}")
+    assert [message.uri for message in relay.pbx.taken()] == [
+        f"sip:{dialled}@pbx.example" for dialled in ("102", "103", "1900")
+    ]
+    assert relay.refused_by() == ["toll-guard"]
+
+
 def test_a_redirection_by_the_pbx_leads_back_there() -> None:
     relay = Relay()
     relay.register()
@@ -727,6 +796,16 @@ def test_a_redirection_by_the_pbx_leads_back_there() -> None:
     relay.pbx.take("ACK")
     assert relay.pbx.take("INVITE").uri == "sip:102@pbx.example"
     other.nothing()
+
+
+def test_an_anonymous_from_is_nobody_s_own() -> None:
+    """The user's own setting hides the caller; who the phone is, is told by From."""
+    relay = Relay()
+    relay.register()
+    uri, nobody = "sip:+49@acme.example", "sip:anonymous@anonymous.invalid"
+    relay.phone.send(relay.phone.request("INVITE", uri, from_=nobody, to=uri, call_id="a", Contact="<sip:x@h>"))
+    assert relay.phone.taken()[-1].status == 401
+    relay.pbx.nothing()
 
 
 def test_what_comes_from_elsewhere_or_as_another_is_refused_and_counted() -> None:

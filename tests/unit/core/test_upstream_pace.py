@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from sipd import pace, upstream
+from sipd import backlog, pace
 from sipd.pace import Pace
 from sipd.routing.lookup import compile_table
 from sipd.settings import Settings
@@ -309,12 +309,12 @@ class TestPace:
 class TestBatches:
     """Ten thousand are looked at a few at a time, so that no call of the core takes long."""
 
-    COUNT = 4 * upstream.BATCH
+    COUNT = 4 * backlog.BATCH
 
     def test_a_table_of_many_is_taken_up_in_batches(self) -> None:
         pbx = ScriptedPbx()
         world = World(many(self.COUNT, tenants=1), pbx)
-        assert len(world.bench.edge.upstream) == upstream.BATCH
+        assert len(world.bench.edge.upstream) == backlog.BATCH
         world.run(1)
         assert len(world.bench.edge.upstream) == self.COUNT
 
@@ -353,7 +353,7 @@ class TestBatches:
         due = world.bench.edge.upstream._backlog
         before = len(due)
         world.bench.edge.handle_timer(world.now)
-        assert (before, before - len(due)) == (self.COUNT, upstream.BATCH)
+        assert (before, before - len(due)) == (self.COUNT, backlog.BATCH)
         pbx.registers = []
         world.run(5)
         assert len(pbx.registers) == self.COUNT

@@ -328,3 +328,31 @@ def test_settings_of_the_core_that_cannot_be_used(text: str, says: str) -> None:
 def test_a_setting_of_the_core_given_twice() -> None:
     with pytest.raises(config.ConfigError, match="given twice"):
         config.load({"set": ["mute_after=5", "mute_after=6"]}, {})
+
+
+def test_nobody_watches_unless_told(tmp_path: Path) -> None:
+    (tmp_path / "sipd.toml").write_text('metrics = "[::1]:9465"\nlog_format = "json"\n')
+    nothing = config.load({}, {})
+    assert (nothing.metrics, nothing.log_format, nothing.log_calls) == (None, "logfmt", False)
+    flags = {"config": tmp_path / "sipd.toml", "log_calls": "on"}
+    found = config.load(flags, {"TENANTRY_METRICS_TOKEN_FILE": "/etc/token"})
+    assert (found.metrics, found.log_format, found.log_calls) == (("::1", 9465), "json", True)
+    assert found.metrics_token_file == Path("/etc/token")
+    assert config.load({}, {"TENANTRY_METRICS": "127.0.0.1:0", "TENANTRY_LOG_FORMAT": "json"}).metrics == (
+        "127.0.0.1",
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"metrics": "9465"}, 'metrics "9465"'),
+        ({"metrics": "localhost:9465"}, "no IP address"),
+        ({"log_format": "xml"}, "logfmt, json"),
+        ({"log_calls": "yes"}, "neither on nor off"),
+    ],
+)
+def test_watching_that_cannot_be(flags: dict[str, object], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        config.load(flags, {})

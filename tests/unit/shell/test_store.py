@@ -145,7 +145,10 @@ def test_what_waits_for_the_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.
     clock.now += RETRY_SECONDS
     assert store.commit([], [])
     assert sorted(key for _, key, _ in store.changes()) == ["3", "4"]
-    assert [event["kind"] for event in store.spool.read(0, 10)] == ["3", "4"]
+    lost, *others = store.spool.read(0, 10)
+    assert (lost["kind"], lost["detail"]["count"]) == ("events.dropped", 3)
+    assert [event["kind"] for event in others] == ["3", "4"]
+    assert store.to_be_filled, "what was dropped of the state is asked for again"
 
 
 def broken() -> sqlite3.DatabaseError:

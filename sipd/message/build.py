@@ -184,7 +184,13 @@ def _append(parts: list[bytes], headers: Iterable[Header]) -> None:
 
 
 def _text(text: str) -> str:
-    """Guard against header injection: nothing that ends a line may come from a value."""
+    """Guard against header injection: nothing that ends a line may come from a value. Other control characters, which
+    terminals obey, become spaces."""
+    if text.isprintable():
+        return text
     if "\r" in text or "\n" in text or "\0" in text:
         raise LocalError("line end in a header value")
-    return text
+    return text.translate(_NO_CONTROLS)
+
+
+_NO_CONTROLS = dict.fromkeys((*range(9), *range(10, 32), 127), " ")

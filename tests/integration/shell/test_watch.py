@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sipd.metrics import NAMES
 from sipd.net.http import CONNECTION_LIMIT, REQUEST_BYTES
+from tests.authority import Authority
 from tests.integration.node import Node, free_port, wait_for
 from tests.integration.shell.fakes import FakeCore, config
 from tests.integration.shell.test_daemon import live
@@ -199,6 +200,12 @@ def test_slow_and_junk_clients_disturb_neither_the_scrape_nor_the_calls(node: Wa
     assert counters["http.cut_slow"] >= CONNECTION_LIMIT
     assert counters["http.bad_requests"] >= 4
     assert counters["shell.faults"] == 0
+
+
+def test_when_a_certificate_ends(node: Watched, tmp_path: Path) -> None:
+    chain = Authority(tmp_path).pair("127.0.0.1").chain
+    node.begin(f"--listen=tls:127.0.0.1:{free_port()}", f"--tls-certificate={chain}")
+    assert value(node.scrape(), "sipd_certificate_expiry_seconds", certificate=str(chain)) > 3600
 
 
 def test_head_and_other_methods(node: Watched) -> None:

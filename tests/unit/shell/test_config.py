@@ -332,14 +332,10 @@ def test_a_setting_of_the_core_given_twice() -> None:
 
 def test_nobody_watches_unless_told(tmp_path: Path) -> None:
     (tmp_path / "sipd.toml").write_text('metrics = "[::1]:9465"\nlog_format = "json"\n')
-    assert (config.load({}, {}).metrics, config.load({}, {}).log_format, config.load({}, {}).log_calls) == (
-        None,
-        "logfmt",
-        False,
-    )
-    found = config.load(
-        {"config": tmp_path / "sipd.toml", "log_calls": "on"}, {"TENANTRY_METRICS_TOKEN_FILE": "/etc/token"}
-    )
+    nothing = config.load({}, {})
+    assert (nothing.metrics, nothing.log_format, nothing.log_calls) == (None, "logfmt", False)
+    flags = {"config": tmp_path / "sipd.toml", "log_calls": "on"}
+    found = config.load(flags, {"TENANTRY_METRICS_TOKEN_FILE": "/etc/token"})
     assert (found.metrics, found.log_format, found.log_calls) == (("::1", 9465), "json", True)
     assert found.metrics_token_file == Path("/etc/token")
     assert config.load({}, {"TENANTRY_METRICS": "127.0.0.1:0", "TENANTRY_LOG_FORMAT": "json"}).metrics == (

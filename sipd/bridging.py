@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sipd.flow import SECURE, WEB, Flow
 from sipd.media import Failure, Instance, MediaRelays, Result, Session
+from sipd.message.message import Message
 from sipd.ng import Value
 from sipd.sdp import Part, find, is_secure, protocol_of
 
 if TYPE_CHECKING:
     from sipd.calls import Branch, Call, Core
     from sipd.dialogs import Dialog
-    from sipd.message.message import Message
     from sipd.routing.model import Connection
 
 RELAY = "relay"
@@ -41,8 +41,6 @@ FROM_SOURCE = "SIP-source-address"
 WebSocket may come by way of a proxy; ICE finds the browser behind it."""
 
 Next = Callable[[Result, float], None]
-Rewrites = Callable[["Message", float], bool]
-GoOn = Callable[["Message", float], None]
 
 
 class End(NamedTuple):
@@ -127,44 +125,61 @@ def _fields(sdp: bytes, sender: End) -> dict[str, Value]:
     return {"sdp": sdp, "flags": flags, "received from": [family, sender.flow.host], **REWRITTEN}
 
 
+class Way(NamedTuple):
+    """What is done with a message of a leg."""
+
+    rewrite: Callable[[Message, Next, float], bool]
+    """Begins to rewrite it, and says True; False: it passes as it is."""
+    go_on: Callable[[Message, float], None]
+    give_up: Callable[[Message, Failure, float], None]
+    """It cannot be rewritten."""
+
+
 class Line:
     """Messages of one leg in their order: while one is rewritten, those behind it wait."""
 
-    __slots__ = ("busy", "waiting")
+    __slots__ = ("_busy", "_waiting")
 
     def __init__(self) -> None:
-        self.busy = False
-        self.waiting: deque[tuple[Message, Rewrites, GoOn]] = deque()
+        self._busy = False
+        self._waiting: deque[tuple[Message, Way]] = deque()
 
-    def pass_on(self, received: Message, rewrites: Rewrites, go_on: GoOn, now: float) -> bool:
-        """`rewrites(message, now)` begins to rewrite a message and says True, or says False when it passes as it is:
-        then `go_on` gets it, at once or in its turn. False: the line is full, and the message is dropped."""
-        if self.busy:
-            if len(self.waiting) >= MAX_HELD:
-                return False
-            self.waiting.append((received, rewrites, go_on))
-        elif not self._rewrite(received, rewrites, now):
-            go_on(received, now)
+    def pass_on(self, message: Message, way: Way, now: float) -> bool:
+        """At once or in its turn. False: the line is full, and the message is dropped."""
+        if not self._busy:
+            self._begin(message, way, now)
+        elif len(self._waiting) >= MAX_HELD:
+            return False
+        else:
+            self._waiting.append((message, way))
         return True
 
-    def _rewrite(self, received: Message, rewrites: Rewrites, now: float) -> bool:
-        waits, self.busy = False, True  # before, as what is asked may fail at once
-        try:
-            waits = rewrites(received, now)
-        finally:
-            self.busy = self.busy and waits
-        return waits
-
-    def free(self, now: float) -> None:
-        """The message that was rewritten has gone on: those behind it follow."""
-        self.busy = False
-        while self.waiting and not self.busy:
-            received, rewrites, go_on = self.waiting.popleft()
+    def _begin(self, message: Message, way: Way, now: float) -> None:
+        def rewritten(result: Result, at: float) -> None:
             try:
-                if not self._rewrite(received, rewrites, now):
-                    go_on(received, now)
+                if isinstance(result, Failure):
+                    way.give_up(message, result, at)
+                else:
+                    way.go_on(message.with_body(result), at)
+            finally:
+                self._free(at)
+
+        waits, self._busy = False, True  # before, as what is asked may fail at once
+        try:
+            waits = way.rewrite(message, rewritten, now)
+        finally:
+            self._busy = self._busy and waits
+        if not waits:
+            way.go_on(message, now)
+
+    def _free(self, now: float) -> None:
+        """A message has gone on: those behind it follow."""
+        self._busy = False
+        while self._waiting and not self._busy:
+            try:
+                self._begin(*self._waiting.popleft(), now)
             except Exception:
-                self.free(now)  # one that raises takes no other along
+                self._free(now)  # one that raises takes no other along
                 raise
 
 

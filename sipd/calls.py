@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from sipd.auth import PbxAccount, Proof, account_of
-from sipd.bridging import Bridge, Bridging
+from sipd.bridging import Bridge, Bridging, Next, Way
 from sipd.dialogs import (
     Dialog,
     Leg,
@@ -456,25 +457,15 @@ class Calls:
         else:
             self._heard_in_turn(sent, sent.bridge, response, now)
 
-    def _heard_in_turn(self, branch: Branch, bridge: Bridge, received: Message, now: float) -> None:
+    def _heard_in_turn(self, branch: Branch, bridge: Bridge, response: Message, now: float) -> None:
         """What a callee says, in its order, with its session description rewritten."""
 
-        def rewrites(response: Message, at: float) -> bool:
-            if not self._brings_media(branch, response):
-                return False
+        def rewrite(message: Message, then: Next, at: float) -> bool:
+            wanted = self._brings_media(branch, message)
+            return wanted and self.bridging.answer_first(branch, bridge, message, then, at)
 
-            def rewritten(result: Result, then: float) -> None:
-                try:
-                    if isinstance(result, Failure):
-                        self._unusable(branch, response, result, then)
-                    else:
-                        self._heard(branch, response.with_body(result), then)
-                finally:
-                    bridge.line.free(then)
-
-            return self.bridging.answer_first(branch, bridge, response, rewritten, at)
-
-        if not bridge.line.pass_on(received, rewrites, lambda response, at: self._heard(branch, response, at), now):
+        way = Way(rewrite, partial(self._heard, branch), partial(self._unusable, branch))
+        if not bridge.line.pass_on(response, way, now):
             self._core.events.count("media.dropped")
 
     def _brings_media(self, branch: Branch, response: Message) -> bool:

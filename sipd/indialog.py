@@ -5,8 +5,10 @@ ACK, BYE, re-INVITE, UPDATE, PRACK, INFO, MESSAGE, NOTIFY, REFER, OPTIONS (RFC 3
 
 from __future__ import annotations
 
+from functools import partial
+
 from sipd.auth import Proof
-from sipd.bridging import Bridge, Line, bridge_of
+from sipd.bridging import Bridge, Line, Next, Way, bridge_of
 from sipd.calls import Calls, Core
 from sipd.dialogs import TARGET_REFRESH, Dialog, lines_to_pass
 from sipd.flow import Flow
@@ -302,27 +304,17 @@ class InDialog:
             self._heard_in_turn(tx, relay, relay.bridge, relay.line, response, now)
 
     def _heard_in_turn(
-        self, tx: ClientTransaction, relay: Relay, bridge: Bridge, line: Line, received: Message, now: float
+        self, tx: ClientTransaction, relay: Relay, bridge: Bridge, line: Line, response: Message, now: float
     ) -> None:
         """What the other end says, in its order, with its session description rewritten."""
 
-        def rewrites(response: Message, at: float) -> bool:
-            if tx.method == "INVITE" and relay.target.pending is not relay:
-                return False
-
-            def rewritten(result: Result, then: float) -> None:
-                try:
-                    if isinstance(result, Failure):
-                        self._unusable(relay, response, result, then)
-                    else:
-                        self._heard(tx, relay, response.with_body(result), then)
-                finally:
-                    line.free(then)
-
+        def rewrite(message: Message, then: Next, at: float) -> bool:
+            late = tx.method == "INVITE" and relay.target.pending is not relay
             source, target = relay.source, relay.target
-            return self._calls.bridging.back(bridge, relay.tx.request, response, source, target, rewritten, at)
+            return not late and self._calls.bridging.back(bridge, relay.tx.request, message, source, target, then, at)
 
-        if not line.pass_on(received, rewrites, lambda response, at: self._heard(tx, relay, response, at), now):
+        way = Way(rewrite, partial(self._heard, tx, relay), partial(self._unusable, relay))
+        if not line.pass_on(response, way, now):
             self._core.events.count("media.dropped")
 
     def _unusable(self, relay: Relay, response: Message, failure: Failure, now: float) -> None:

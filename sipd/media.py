@@ -23,6 +23,8 @@ MISSES = 3
 ping, which is sent at once: no SDP that it stumbles over is reason enough. With any miss, others are preferred."""
 MAX_SDP = 32_768
 """Bytes of a session description; a longer one is refused, as no datagram might hold what becomes of it."""
+TRIES = 3
+"""Instances that one offer is sent to; a caller does not wait for more."""
 MAX_ASKED = 10_000
 """Requests that wait for an answer, over all instances. Further offers and answers fail at once, counted as
 `media.full`."""
@@ -290,7 +292,7 @@ class MediaRelays:
 
     def _choose(self, first: Instance | None, tried: Sequence[Instance]) -> Instance | None:
         there = [instance for instance in self.instances if instance.up and instance not in tried]
-        if not there:
+        if not there or len(tried) >= TRIES:
             return None
         well = [instance for instance in there if not instance.misses] or there
         chosen = first if first in well else min(well, key=lambda instance: (len(instance.sessions), instance.used))

@@ -131,6 +131,16 @@ def test_an_sdp_that_an_instance_stumbles_over_takes_none_down() -> None:
     assert asking.results[-1] != NO_RELAY
 
 
+def test_a_caller_waits_for_three_instances_at_most() -> None:
+    asking = Asking(relays=5)
+    for relay in asking.bench.relays:
+        relay.deaf_to = SDP.encode()
+    asking.offer(asking.open())
+    asking.house.passes(media.TRIES * sum(media.REPEAT_SECONDS) + 0.1)
+    assert asking.results == [NO_RELAY]
+    assert [one["sessions"] for one in asking.bench.edge.media_relays()].count(1) == media.TRIES
+
+
 def test_an_sdp_that_is_too_long_is_refused_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media, "MAX_SDP", len(SDP) - 1)
     house = MediaHouse()

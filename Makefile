@@ -73,6 +73,7 @@ fuzz: $(DEV) ## try to break the edge for SECONDS=60 (TARGET=siege, bytes or par
 bench: $(DEV) ## what the edge costs for each registration and call: alone, and beside Kamailio
 	@$(PY) bench/run.py
 	@$(PY) bench/restart.py
+	@$(PY) bench/calls_kept.py
 	@$(PY) bench/flood.py
 	@$(PY) bench/registrations.py
 	@exec $(PY) bench/wire.py $(ARGS)

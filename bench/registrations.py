@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import signal
 import socket
 import sys
 import tempfile
@@ -190,7 +191,7 @@ def with_the_daemon(count: int, rate: int, granted: int) -> None:
             print(f"  registrations a second, peak     {peak:8.0f}     the pace allows {rate}")
             print(f"  the loop's longest pause         {node.ask('status')['loop_lag']['worst'] * 1000:8.0f} ms")
         finally:
-            node.close()
+            node.end(signal.SIGKILL)  # what it would still write goes with its folder
 
 
 def main() -> None:

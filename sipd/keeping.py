@@ -283,19 +283,22 @@ def _has_body(ack: bytes) -> bool:
 
 def packed(values: list[Any]) -> list[Any]:
     """With texts as the store takes them: those that are no ASCII as their bytes, one character each."""
-    return [value if _is_plain(value) else value.encode("utf-8", "surrogateescape").decode("latin-1")
+    if _all_plain(values):
+        return values
+    return [value.encode("utf-8", "surrogateescape").decode("latin-1") if isinstance(value, str) else value
             for value in values]  # fmt: skip
 
 
 def unpacked(names: tuple[str, ...], values: list[Any]) -> Record:
     """What `packed` made of the values of these names. Raises ValueError when they are others."""
-    texts = [value if _is_plain(value) else value.encode("latin-1").decode("utf-8", "surrogateescape")
-             for value in values]  # fmt: skip
-    return dict(zip(names, texts, strict=True))
+    if not _all_plain(values):
+        values = [value.encode("latin-1").decode("utf-8", "surrogateescape") if isinstance(value, str) else value
+                  for value in values]  # fmt: skip
+    return dict(zip(names, values, strict=True))
 
 
-def _is_plain(value: object) -> bool:
-    return not isinstance(value, str) or value.isascii()
+def _all_plain(values: list[Any]) -> bool:
+    return "".join([value for value in values if isinstance(value, str)]).isascii()
 
 
 def place_of(flow: Flow) -> list[Any]:

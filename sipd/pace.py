@@ -35,7 +35,7 @@ Item = TypeVar("Item")
 class Line(Generic[Item]):
     """Who waits at one PBX address."""
 
-    __slots__ = ("answered_at", "due", "flying", "others", "refreshes", "sent", "timer", "turn_of_others")
+    __slots__ = ("answered_at", "due", "flying", "others", "refreshes", "sent", "timer", "turn_of_others", "turning")
 
     def __init__(self, window: int, now: float) -> None:
         self.refreshes: OrderedDict[Item, None] = OrderedDict()
@@ -48,6 +48,8 @@ class Line(Generic[Item]):
         """How many were sent and have no answer yet."""
         self.answered_at = now
         self.timer: Timer | None = None
+        self.turning = False
+        """A turn is being taken: who joins or is done meanwhile leaves the rest to it."""
 
     def __len__(self) -> int:
         return len(self.refreshes) + len(self.others)
@@ -93,6 +95,10 @@ class Pace(Generic[Item]):
         """Whether it waits for its turn."""
         return item in self._where
 
+    def out_at(self, item: Item) -> Place | None:
+        """Where it has had its turn that is not over; None: it has none."""
+        return self._flying.get(item)
+
     def join(self, place: Place, item: Item, now: float, *, refresh: bool) -> float:
         """Wait for a turn at this PBX; about when that is. Who waits there already keeps its turn.
 
@@ -105,7 +111,7 @@ class Pace(Generic[Item]):
             self.leave(item)
             self._where[item] = place
             (line.refreshes if refresh else line.others)[item] = None
-        if line.timer is None:
+        if line.timer is None and not line.turning:
             self._go_on(place, line, now)
         return max(now, line.due) + max(0, len(line) - 1) / self._rate
 
@@ -128,7 +134,7 @@ class Pace(Generic[Item]):
             if stopped and place[0] == "udp" and now - line.answered_at > SILENCE:
                 line.due = max(line.due, now + SILENCE)
             line.answered_at = now
-        if line.timer is None:
+        if line.timer is None and not line.turning:
             self._go_on(place, line, now)
 
     def _go_on(self, place: Place, line: Line[Item], now: float, *, reserved: bool = False) -> None:
@@ -167,12 +173,15 @@ class Pace(Generic[Item]):
         line.flying += 1
         line.sent.append(now)
         line.due = max(line.due, now - CATCH_UP) + 1.0 / self._rate
+        line.turning = True
         try:
             self._turn(item, place, now)
         except Exception:  # the others wait for no fault of theirs
-            if line.timer is None:
-                self._wake_at(max(now, line.due), place, line, now, reserved=False)
+            self.done(item, now, answered=False)
+            self._wake_at(max(now, line.due), place, line, now, reserved=False)
             raise
+        finally:
+            line.turning = False
 
     # -- seconds
 

@@ -167,8 +167,8 @@ class Resuming:
         """CANCEL to all whose INVITE is under way as far as we know; `but` is the Call-ID of the one that answered.
         Whoever answered meanwhile is hung up on; who knows nothing of it says so."""
         for values in branches:
-            record = unpacked(BRANCH, values)
-            if record["call_id"] == but or not record["via"]:
+            record = unpacked(BRANCH, values) if values[0] != but else {}
+            if not record.get("via"):
                 continue
             branch = self._branch(call, record)
             data = build.request("INVITE", branch.uri, self._invite(branch, record))
@@ -194,8 +194,8 @@ class Resuming:
 
     def _answered(self, call: Call, answer: Record, mark: Record, branches: list[list[Any]], now: float) -> None:
         legs = [unpacked(LEG, answer[side]) for side in "ab"]
-        sent = (unpacked(BRANCH, values) for values in branches)
-        branch = self._branch(call, next(record for record in sent if record["call_id"] == legs[1]["call_id"]))
+        sent = next(values for values in branches if values[0] == legs[1]["call_id"])
+        branch = self._branch(call, unpacked(BRANCH, sent))
         a, b = self._leg(call, None, legs[0], now), self._leg(call, branch, legs[1], now)
         a.peer, b.peer, call.pair = b, a, a
         call.answered_at, call.rang_before = answer["answered"], answer["rang"]

@@ -39,10 +39,8 @@ from sipd.sending import OTHER_SECONDS, Place, Sender, Sending, retry_after
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import ClientTransaction
-from sipd.wayout import WayOut, connection_hop, contact_of, granted_of, service_route_of
+from sipd.wayout import WayOut, granted_of, service_route_of
 from sipd.wire import Groups, Hop, Wire
-
-__all__ = ["Upstream", "connection_hop", "contact_of"]
 
 REFRESH_EARLIEST, REFRESH_LATEST = 0.5, 0.9
 """Shares of the granted time between which a refresh is sent: wide enough that many begun at once are level soon."""
@@ -285,8 +283,8 @@ class Upstream:
     def pbx_is_down(self, address: PbxAddress, now: float) -> None:
         """Nothing more is repeated to it; what stands there and has another place to go to, goes there."""
         place = address.place
-        for registration in [r for r in those_at(address) if r.waiting and r.flow and r.flow[:3] == place]:
-            if registration.sending is not None and not registration.sending.cancelled:
+        for registration in [r for r in those_at(address) if self._pace.out_at(r) == place]:
+            if registration.sending is not None:
                 self._sender.abandon(registration.sending, now)
                 self.on_failure(registration.sending, registration, "timeout", now)
         self._renew_all(r for r in those_at(address) if r.stands_at(place) and others_than(r, place))
@@ -327,8 +325,9 @@ class Upstream:
         elif self._doubts.get(place, 0.0) <= now:
             if len(self._doubts) >= DOUBTS:
                 self._doubts = {there: until for there, until in self._doubts.items() if until > now}
-            self._doubts[place] = now + DOUBT_SECONDS
-            self._renew_some(r for r in others if r.stands_at(place))
+            if len(self._doubts) < DOUBTS:
+                self._doubts[place] = now + DOUBT_SECONDS
+                self._renew_some(r for r in others if r.stands_at(place))
 
     def _renew_some(self, registrations: Iterable[Registration]) -> None:
         for _, registration in zip(range(SUSPECTS), registrations, strict=False):
@@ -457,7 +456,7 @@ class Upstream:
             return True
         other = self._places.target(registration, now)
         if other is not None and other[:3] != place:
-            registration.target = other
+            registration.target, registration.bold = other, True
             self._pace.done(registration, now, answered=False)
             self._join(registration, other, now, refresh=False)
             return True

@@ -22,12 +22,6 @@ SERVICE_ROUTE_TEXT = 1024
 """Characters of them all."""
 
 
-def connection_hop(connection: Connection) -> tuple[Hop, str]:
-    """Where requests for this PBX go first, and the Route value if the outbound proxy is a loose router."""
-    hops, route = connection_hops(connection)
-    return hops[0], route
-
-
 def connection_hops(connection: Connection) -> tuple[tuple[Hop, ...], str]:
     """All places of this PBX, the preferred one first, and the Route value if the outbound proxy is a loose router.
 

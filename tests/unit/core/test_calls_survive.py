@@ -15,6 +15,7 @@ from tests.unit.core.bench import PBX, End, ack_of, request_text, table, tenant,
 from tests.unit.core.crash import Life
 from tests.unit.core.house import House, acme, group, kinds
 from tests.unit.core.talk import CHALLENGE, Outgoing, Ringing, Talk, assert_nothing_left
+from tests.unit.core.test_subscriptions import Watching, opening
 
 LATER = 0.2
 """Seconds after which all changes are stored, also those that may wait."""
@@ -723,3 +724,21 @@ def test_a_calling_phone_over_tcp_is_reached_where_it_comes_back(noticed: bool) 
                                 via=house.pbx.sent_by, branch=house.pbx.branch(), headers={}))  # fmt: skip
     house.pbx.take(200)
     answer(back, "BYE")
+
+
+def test_subscriptions_begin_anew_after_a_restart() -> None:
+    """481 to the notifier has the PBX forget it, 481 to the subscriber has the phone subscribe anew (RFC 6665 4.1.2.2,
+    4.2.2); the new SUBSCRIBE opens another."""
+    on = Watching()
+    life = Life(on.bench, two_tenants())
+    accepted = on.accepted()
+    on.heard(1)
+    life.restart()
+    on.pbx.send(on.notify(2))
+    assert on.pbx.take(481).cseq.method == "NOTIFY"
+    on.phone.send(on.refresh(accepted, 9))
+    assert on.phone.take(481).cseq.method == "SUBSCRIBE"
+    assert opening(on.phone, "SUBSCRIBE", "sip:102@acme.example", on.headers, "again") is None
+    on.sent = on.pbx.take("SUBSCRIBE")
+    assert on.accepted().call_id == "again"
+    on.heard(1)

@@ -257,6 +257,7 @@ class TestPace:
         turns.pace._turn = failing
         turns.run(START, START + 9)
         assert [name for _, name in turns.had] == ["a", "c"]
+        assert not turns.pace._flying
 
     def test_where_nobody_answers_the_line_stops_and_starts_slowly(self) -> None:
         """What is repeated when the PBX is back must not be more than the rate."""
@@ -285,6 +286,17 @@ class TestPace:
         turns.pace.done("0", START + 30, answered=False)
         turns.run(START + 30, START + 40)
         assert len(turns.had) == 10 * pace.SILENCE + 1
+
+    def test_a_thousand_turns_that_come_to_nothing_are_no_depth(self) -> None:
+        """Late by the most that is made up for, at a high rate: one after the other, not one inside the other."""
+        turns = Turns(rate=20_000, total=100_000)
+        for n in range(4000):
+            turns.pace.join(PLACE, str(n), START, refresh=False)
+        due = turns.timers.next()
+        assert due is not None
+        turns.timers.fire(START + pace.CATCH_UP)
+        turns.run(START + pace.CATCH_UP, START + 60)
+        assert len(turns.had) == 4000
 
     def test_the_emptiest_of_a_few_seconds_is_chosen(self) -> None:
         turns = Turns()

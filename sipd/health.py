@@ -17,6 +17,7 @@ from sipd.message.message import Message
 from sipd.sending import Place, Sender, Sending
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
+from sipd.trace import UNTRACED
 from sipd.transaction.layer import ClientTransaction
 from sipd.wire import Wire, bracketed
 
@@ -234,7 +235,7 @@ class Health:
         if not address.used_by and not address.owners:
             del self._addresses[address.place]
             return
-        tag, call_id = self._wire.token(), self._wire.token(16)
+        tag, call_id = self._wire.token(), UNTRACED + self._wire.token(16)
         self._events.count("pbx.options")
         address.probing = self._sender.request(
             "OPTIONS", [address.flow], lambda flow, branch: self._options(flow, branch, tag, call_id), (self, address),

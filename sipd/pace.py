@@ -177,6 +177,7 @@ class Pace(Generic[Item]):
         try:
             self._turn(item, place, now)
         except Exception:  # the others wait for no fault of theirs
+            self.done(item, now, answered=False)
             self._wake_at(max(now, line.due), place, line, now, reserved=False)
             raise
         finally:

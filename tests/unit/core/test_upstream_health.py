@@ -51,6 +51,14 @@ class TestOptions:
         assert b"t0" not in options
         assert b"t1" not in options
 
+    def test_it_is_no_trace(self) -> None:
+        """One every half minute would push out what people look for."""
+        world = World(many(1, tenants=1), ScriptedPbx(), options_interval=INTERVAL, trace=True)
+        world.run(200)
+        tracer = world.bench.edge.tracer
+        assert tracer is not None
+        assert [batch.about["kind"] for batch in tracer.take(world.now, everything=True)] == ["upstream"]
+
     def test_different_addresses_are_asked_at_different_times(self) -> None:
         pbxs = [ScriptedPbx(f"198.51.100.{n}") for n in range(1, 41)]
         tenants = [

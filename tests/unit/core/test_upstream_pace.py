@@ -257,6 +257,7 @@ class TestPace:
         turns.pace._turn = failing
         turns.run(START, START + 9)
         assert [name for _, name in turns.had] == ["a", "c"]
+        assert not turns.pace._flying
 
     def test_where_nobody_answers_the_line_stops_and_starts_slowly(self) -> None:
         """What is repeated when the PBX is back must not be more than the rate."""

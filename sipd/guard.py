@@ -203,12 +203,14 @@ class Guard:
             self._busy()
         return good
 
-    def wrong(self, flow: Flow, tenant: str, username: str, now: float) -> bool:
-        """Wrong credentials with a nonce made for that place; whether they get an answer."""
+    def wrong(self, flow: Flow, tenant: str, username: str, now: float, *, proven: bool = True) -> bool:
+        """Wrong credentials; whether they get an answer. `proven`: with a nonce made for that place, or over a stream;
+        else anybody may have sent them in its name, and they count as no guess from there."""
         if self._is_allowed(flow):
             return True
-        self._guesses.take(_guess(flow, tenant, username), now)
-        heard = self.blame(flow, "wrong-credentials", now, proven=True)
+        if proven:
+            self._guesses.take(_guess(flow, tenant, username), now)
+        heard = self.blame(flow, "wrong-credentials", now, proven=proven)
         if heard and not self._tenant_failures.take(tenant, now):
             self._silence("tenant")
             return False

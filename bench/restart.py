@@ -102,6 +102,12 @@ def is_whole(node: Node, count: int) -> bool:
     return upstream == count and node.ask("status")["vitals"]["bindings"] == count
 
 
+def has_all(node: Node, count: int) -> bool:
+    """Whether the node counts all of them."""
+    vitals = node.ask("status")["vitals"]
+    return vitals["bindings"] == vitals["upstream"] == count
+
+
 def main() -> None:
     """Print the figures."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -137,6 +143,7 @@ def restart(node: Node, count: int) -> tuple[float, float]:
     node.end(signal.SIGKILL)
     began = time.monotonic()
     node.start(*FAST)
+    wait_for(lambda: has_all(node, count))
     took = time.monotonic() - began
     assert node.process is not None
     fields = Path(f"/proc/{node.process.pid}/stat").read_text().rpartition(")")[2].split()

@@ -203,6 +203,10 @@ class Bridge:
         self.acking: object = None
         """The 2xx of ours whose ACK waits."""
 
+    def settle(self) -> None:
+        """The INVITE has its answer."""
+        self.answered = (b"", b"")
+
     def heard(self, side: str, sdp: bytes) -> None:
         """What a side says of itself."""
         kind = kind_of(sdp)

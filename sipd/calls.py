@@ -657,6 +657,7 @@ class Calls:
         data = self._relay_answer(call, dialog, response, now)
         self.await_ack(dialog.other, call.tx, data, now)
         if dialog.branch is not None and dialog.branch.bridge is not None:
+            dialog.branch.bridge.settle()
             self.keep_media(call, dialog.branch.bridge)
         self.keeping.changed(call)
         self._core.events.add(now, "call.answered", tenant=call.index.tenant.id, call=call.id)

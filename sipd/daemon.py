@@ -39,7 +39,8 @@ from sipd.requests import Requests, release
 from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
 from sipd.settings import Settings
-from sipd.store import Change, Store, TableStore
+from sipd.store import Change, Store
+from sipd.tables import TableStore
 from sipd.traces import TraceStore
 from sipd.vitals import limits, memory
 from sipd.watch import Watch

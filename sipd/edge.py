@@ -118,6 +118,8 @@ class Edge:
             return
         if self.tracer is not None:
             self.tracer.received(data, flow, now, message.call_id, self.wire.outbox)
+        if message.method == "CANCEL" and not message.status and not self.guard.blame(flow, "stray", now):
+            return
         self._guarded(lambda: self.layer.receive(message, flow, now), message, flow, now)
 
     def _kept_alive(self, data: bytes, flow: Flow, now: float) -> bool:
@@ -422,6 +424,7 @@ class Edge:
         self.layer.respond(tx, status, data, now)
 
     def on_ack(self, msg: Message, flow: Flow, now: float) -> None:
+        self.guard.blame(flow, "ack", now)
         self._in_dialog.on_ack(msg, flow, now)
 
     def on_response(self, tx: ClientTransaction, msg: Message, now: float) -> None:

@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 from sipd.bans import Bans
 from sipd.buckets import DROPS, Accounts, Buckets
@@ -31,13 +31,20 @@ KNOWN_FACTOR = 50.0
 """How many more failures a known place may have: an office is many phones behind one address."""
 MAX_USERNAME = 64
 """Characters of a user name that is counted."""
-COSTS: Mapping[str, float] = {"challenge": 0.01, "suspended": 0.01, "draining": 0.01, "alive": 0.1, "stray": 0.05}
+COSTS: Mapping[str, float] = {
+    "challenge": 0.01,
+    "ack": 0.01,
+    "suspended": 0.01,
+    "draining": 0.01,
+    "alive": 0.1,
+    "stray": 0.05,
+}
 """What is no failure by itself, as a share of one: an office of 500 phones asks 500 times before the first is known."""
 RETRY_AFTER = 5
 """Seconds, in a 503 to who is known and too fast."""
 SCANNERS = (
-    "friendly-scanner", "friendly-request", "sipvicious", "sundayddr", "sipcli", "sip-scan", "sipscan", "smap",
-    "iwar", "sivus", "sipsak-scan", "vaxsipuseragent", "pplsip", "eyebeam-scan", "warvox", "siparmyknife", "sipptk",
+    "friendly-scanner", "friendly-request", "sipvicious", "sundayddr", "sipcli", "sip-scan", "sipscan", "sivus",
+    "pplsip", "warvox", "siparmyknife", "sipptk",
 )  # fmt: skip
 """Parts of User-Agent, in lower case, of programs that search for PBXs to break into."""
 
@@ -50,13 +57,6 @@ class Admission(Enum):
     """503 with Retry-After."""
     SILENT = "silent"
     """No answer."""
-
-
-class Doorman(Protocol):
-    """What sockets ask before they read a message."""
-
-    def shuts_out(self, host: str, transport: str) -> bool:
-        """Whether nothing from there is to be looked at."""
 
 
 class Guard:
@@ -93,10 +93,12 @@ class Guard:
         self._bans = Bans(settings, timers, events, self._forgive)
 
     def load(self, compiled: Compiled, now: float) -> None:
-        """A new table: who is allowed now is not banned any more."""
+        """A new table: who is allowed now, or a PBX's, is not banned any more."""
         self._table = compiled
+        pbxs = {place_of(host) for host in compiled.sources.hosts()} if self._bans else set()
         for place in [ban["source"] for ban in self._bans.describe()]:
-            if compiled.access.of(place.partition("/")[0]) == "allowed":
+            host = place.partition("/")[0]
+            if place in pbxs or compiled.sources.covers(host) or compiled.access.of(host) == "allowed":
                 self._bans.end(place, "allowed", now)
 
     # -- who is it
@@ -201,12 +203,14 @@ class Guard:
             self._busy()
         return good
 
-    def wrong(self, flow: Flow, tenant: str, username: str, now: float) -> bool:
-        """Wrong credentials with a nonce made for that place; whether they get an answer."""
+    def wrong(self, flow: Flow, tenant: str, username: str, now: float, *, proven: bool = True) -> bool:
+        """Wrong credentials; whether they get an answer. `proven`: with a nonce made for that place, or over a stream;
+        else anybody may have sent them in its name, and they count as no guess from there."""
         if self._is_allowed(flow):
             return True
-        self._guesses.take(_guess(flow, tenant, username), now)
-        heard = self.blame(flow, "wrong-credentials", now, proven=True)
+        if proven:
+            self._guesses.take(_guess(flow, tenant, username), now)
+        heard = self.blame(flow, "wrong-credentials", now, proven=proven)
         if heard and not self._tenant_failures.take(tenant, now):
             self._silence("tenant")
             return False

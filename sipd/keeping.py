@@ -182,7 +182,7 @@ def call_record(call: Call) -> Record | None:
     head = _head(call.request)
     if not head:
         return None
-    under_way = [branch for branch in call.branches if branch.sending is not None]
+    under_way = [branch for branch in call.branches if _matters(branch)]
     record: Record = {
         "tenant": call.index.tenant.id,
         "direction": call.direction,
@@ -244,6 +244,11 @@ def _branch(branch: Branch) -> list[Any]:
             branch.account is not None,
         ]
     )
+
+
+def _matters(branch: Branch) -> bool:
+    """It rings, is being cancelled, or was answered."""
+    return bool(branch.dialogs) or (branch.sending is not None and (branch.cancelled or not branch.done))
 
 
 def _routes(branch: Branch) -> list[str]:

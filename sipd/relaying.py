@@ -59,7 +59,7 @@ class RelayedRegistration:
 
     __slots__ = (
         "asked", "at", "call_id", "code", "connection", "cseq", "expires_at", "from_tag", "held", "least", "nonce",
-        "owner", "place", "reason", "service_route", "since", "state", "stored_cseq", "waiting",
+        "nonce_to", "owner", "place", "reason", "service_route", "since", "state", "stored_cseq", "waiting",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, connection: str, place: Place, call_id: str, from_tag: str) -> None:
@@ -85,8 +85,8 @@ class RelayedRegistration:
         self.since = 0.0
         self.least = 0
         """Seconds that the PBX demanded with 423."""
-        self.nonce = ""
-        """Of the last challenge that was passed, until one is answered."""
+        self.nonce = self.nonce_to = ""
+        """Of the last challenge that was passed, until one is answered; and the address that it went to."""
         self.asked: Asked | None = None
         """Under way: one at a time (RFC 3261 10.2)."""
         self.waiting: deque[Asked] = deque()
@@ -380,8 +380,9 @@ class Relaying:
         if self._registrations.get(registration.key) is not registration:  # the table has changed meanwhile
             self._answer(asked, 503, None, [("Retry-After", str(RETRY_AFTER))], now)
             return
-        registration.nonce = ""
-        self._guard.prove(asked.tx.source, now)
+        if self._is_proven(asked):
+            self._guard.prove(asked.tx.source, now)
+        registration.nonce = registration.nonce_to = ""
         if asked.seconds is not None:
             granted = granted_of(response, asked.contact, asked.seconds)
             registration.held = asked.contact if granted else ""
@@ -419,23 +420,30 @@ class Relaying:
         registration, status = asked.registration, response.status
         if status == 423:
             registration.least = _seconds(response.get("min-expires"))
+        proven = self._is_proven(asked)
         told = not registration.stands(now) or self._is_known(asked, now)  # strangers do not change what people see
         if self._says_no(asked, response) and told:
             self._move(registration, "refused", status, response.reason, now)
             self._save(registration)
-        if not self._is_heard(asked, response, now):
+        if not self._is_heard(asked, response, now, proven=proven):
             self._drop(asked)
         elif status < 400:
             self._answer(asked, 480, None, [], now)
         else:
             self._answer(asked, status, response.reason, untouched(response, PASSED), now)
 
-    def _is_heard(self, asked: Asked, response: Message, now: float) -> bool:
+    def _is_proven(self, asked: Asked) -> bool:
+        """Whether it was sent from there indeed: over a stream, or with the nonce of the challenge that went there."""
+        registration, source = asked.registration, asked.tx.source
+        there = registration.nonce and registration.nonce_to == source.host
+        return source.reliable or (bool(there) and registration.nonce in nonces_of(asked.request))
+
+    def _is_heard(self, asked: Asked, response: Message, now: float, *, proven: bool) -> bool:
         """Whether who asked gets an answer: not who has guessed at passwords too often, by whatever nonce."""
         source, line = asked.tx.source, asked.line
         guessed = response.status in (401, 407) and nonces_of(asked.request) and not is_stale(response)
         if guessed or response.status in (403, 404):
-            return self._guard.wrong(source, asked.index.tenant.id, line.user.extension, now)
+            return self._guard.wrong(source, asked.index.tenant.id, line.user.extension, now, proven=proven)
         return self._guard.blame(source, "challenge", now)
 
     def _drop(self, asked: Asked) -> None:
@@ -455,6 +463,7 @@ class Relaying:
         registration = asked.registration
         answered = registration.nonce and registration.nonce in nonces_of(asked.request)
         registration.nonce = next((challenge.nonce for challenge in challenges_in(response)), "")
+        registration.nonce_to = asked.tx.source.host
         return bool(answered) and not is_stale(response)
 
     def _silent(self, asked: Asked, now: float) -> None:

@@ -32,7 +32,7 @@ from sipd.routing.validate import (
     suits_alike,
     validate,
 )
-from sipd.store import Refused, StoredTable, TableStore
+from sipd.tables import Refused, StoredTable, TableStore
 
 log = logging.getLogger("sipd.reload")
 

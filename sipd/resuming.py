@@ -15,7 +15,6 @@ from sipd.flow import DEFAULT_PORTS, WEB, Flow
 from sipd.keeping import ANSWER, BRANCH, CALL, LEG, MARK, Record, unpacked
 from sipd.message import build
 from sipd.message.build import Header
-from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.scanner import scan
 from sipd.routing.lookup import TenantIndex
@@ -26,8 +25,9 @@ from sipd.transaction.layer import T1, ClientTransaction, ServerTransaction, ans
 
 STOPPED = (500, "Server Internal Error")
 """What the caller of a call that rang hears. Not 503: that would say that the edge has no room for other calls."""
-UNFIT = (KeyError, StopIteration, ValueError, TypeError, IndexError, AttributeError, BadMessage)
-"""What a record raises that another release wrote, or nobody."""
+
+TEXTS = ("call_id", "local_tag", "remote_tag", "local", "remote", "routes", "target", "contact")
+"""Fields of a dialog without which it is none."""
 
 
 class NoListener(ValueError):
@@ -52,7 +52,7 @@ class Resuming:
         for id_, kinds in records.items():
             try:
                 self._resume(id_, kinds, now)
-            except UNFIT:
+            except Exception:  # noqa: BLE001 - a record of another release, or spoilt, costs that call alone
                 self._core.events.count("calls.unreadable")
                 self._give_up(id_, kinds, now)
 
@@ -68,7 +68,7 @@ class Resuming:
                 code, reason = mark["over"]
                 self._ended(call, code, reason, now)
             self._go_on(call, kinds, now)
-        except UNFIT:
+        except Exception:
             self._core.layer.destroy(call.tx)
             raise
 
@@ -102,12 +102,13 @@ class Resuming:
             return
         began, answer = kinds.get(CALL, {}), kinds.get(ANSWER, {})
         if "tenant" in began and "over" not in kinds.get(MARK, {}):
-            told = {"rang": [], **began.get("rang", {}), **answer.get("rang", {})}
+            rang = answer.get("rang", began.get("rang"))
             self._core.events.add(
-                now, "call.ended", tenant=began["tenant"], connection=began.get("connection", ""),
-                user=began.get("callee") or began.get("caller") or "", call=id_, **{"from": began.get("from", "")},
-                to=began.get("to", ""), direction=began.get("direction", ""), started=_epoch(began, "started") or now,
-                answered=_epoch(answer, "answered"), ended=now, code=STOPPED[0], reason=STOPPED[1], by="edge", **told,
+                now, "call.ended", tenant=_text(began, "tenant"), connection=_text(began, "connection"),
+                user=_text(began, "callee") or _text(began, "caller"), call=id_, **{"from": _text(began, "from")},
+                to=_text(began, "to"), direction=_text(began, "direction"), started=_epoch(began, "started") or now,
+                answered=_epoch(answer, "answered"), ended=now, code=STOPPED[0], reason=STOPPED[1], by="edge",
+                **(rang if isinstance(rang, dict) else {}),
             )  # fmt: skip
 
     # -- parts of a call
@@ -116,12 +117,12 @@ class Resuming:
         request = scan(began["head"].encode("latin-1"))
         index = self._index(began["tenant"])
         tx = self._transaction(request, self._flow(began["source"]))
-        call = Call(id_, tx, index, began["direction"], began["started"])
+        call = Call(id_, tx, index, began["direction"], float(began["started"]))
         tx.owner = call
         call.from_text, call.to_text = began["from"], began["to"]
         call.caller, call.callee = (_user(index, began[name]) for name in ("caller", "callee"))
         call.connection = _connection(index, began["connection"])
-        call.rang_before = began["rang"]
+        call.rang_before = dict(began["rang"])
         call.media = began.get("media")
         self._core.events.leg(request.call_id, id_, tenant=index.tenant.id, call=True)
         return call
@@ -198,7 +199,7 @@ class Resuming:
         branch = self._branch(call, unpacked(BRANCH, sent))
         a, b = self._leg(call, None, legs[0], now), self._leg(call, branch, legs[1], now)
         a.peer, b.peer, call.pair = b, a, a
-        call.answered_at, call.rang_before = answer["answered"], answer["rang"]
+        call.answered_at, call.rang_before = float(answer["answered"]), dict(answer["rang"])
         call.callee = branch.user if branch.connection is None else call.callee
         call.local_tags.append(a.local_tag)
         branch.dialogs[b.remote_tag] = b
@@ -206,8 +207,8 @@ class Resuming:
             branch.bridge = self._calls.bridging.resume(call.media, call.id)
         for leg, side in ((a, "a"), (b, "b")):
             self._calls.dialogs[leg.call_id, leg.local_tag] = leg
-            leg.usages = answer.get(f"usages_{side}", {})
-            leg.acked = mark.get(side, 0)
+            leg.usages = {event: float(until) for event, until in answer.get(f"usages_{side}", {}).items()}
+            leg.acked = int(mark.get(side, 0))
         if not call.ended:
             self._count(call, answer, now)
         for leg, side in ((a, "a"), (b, "b")):
@@ -222,17 +223,19 @@ class Resuming:
     def _count(self, call: Call, answer: Record, now: float) -> None:
         """It is a call in progress again, counts in limits, and is watched."""
         self._calls.calls[call.id] = call
-        call.scopes = [(kind, tenant, id_) for kind, tenant, id_ in answer["scopes"]]
+        call.scopes = [(str(kind), str(tenant), str(id_)) for kind, tenant, id_ in answer["scopes"]]
         self._core.limits.resume(call.scopes)
-        agreed = Interval(*answer["session"]) if answer["session"] is not None else None
+        agreed = Interval(int(answer["session"][0]), answer["session"][1]) if answer["session"] is not None else None
         self._calls.sessions.resume(call, agreed, answer["session_at"] or now, now)
 
     def _leg(self, call: Call, branch: Branch | None, record: Record, now: float) -> Dialog:
         flow = self._flow(record["flow"])
+        if not all(isinstance(record[name], str) for name in TEXTS):
+            raise ValueError("texts of a dialog are none")
         leg = Dialog(call, record["call_id"], record["local_tag"], flow, pinned=record["pinned"])
         leg.branch, leg.resumed = branch, True
         leg.remote_tag, leg.local, leg.remote = record["remote_tag"], record["local"], record["remote"]
-        leg.local_seq = leg.kept_seq = record["seq"]
+        leg.local_seq = leg.kept_seq = int(record["seq"])
         leg.remote_seq, leg.route_set = record["remote_seq"], record["routes"].split("\n") if record["routes"] else []
         leg.target, leg.contact = record["target"], record["contact"]
         leg.acks = {int(seq): data.encode("latin-1") for seq, data in record["acks"].items()}
@@ -264,6 +267,12 @@ class Resuming:
             self._core.layer.respond(call.tx, 200, b"", now)
         else:
             self._core.layer.destroy(call.tx)
+
+
+def _text(record: Record, name: str) -> str:
+    """A text of a record that may be spoilt."""
+    value = record.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _epoch(record: Record, name: str) -> float | None:

@@ -6,7 +6,7 @@ Compiling costs what changed: a tenant whose part is the same object as before k
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from sipd.routing import codec
@@ -196,6 +196,19 @@ class SourceIndex:
                 self._memo.clear()
             self._memo[key] = known
         return known
+
+    def hosts(self) -> Iterator[str]:
+        """Of sources that are single addresses, whatever their port."""
+        singles = {(version, number) for version, number, _ in self._exact}
+        for (version, prefix), by_address in self._networks.items():
+            if prefix == (32 if version == 4 else 128):
+                singles |= {(version, number) for number in by_address}
+        for version, number in singles:
+            yield str(ipaddress.IPv4Address(number) if version == 4 else ipaddress.IPv6Address(number))
+
+    def covers(self, host: str) -> bool:
+        """Whether an address is in a source that is a network, or an address without a port."""
+        return bool(self._search(host, 0))
 
     def _search(self, host: str, port: int) -> list[ConnectionRef]:
         address = _address(host)

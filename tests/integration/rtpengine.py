@@ -47,7 +47,8 @@ class RealRtpengine:
     def start(self) -> None:
         """Start, and wait until it answers a ping. No kernel module is asked for."""
         command = [
-            "timeout", "--foreground", LIFE, "rtpengine", "--table=-1", "--foreground", f"--interface={HOST}",
+            "timeout", "--foreground", LIFE, "rtpengine", "--table=-1", "--foreground",
+            f"--interface={HOST}", "--interface=::1",
             f"--listen-ng={HOST}:{self.port}", f"--port-min={self.rtp[0]}", f"--port-max={self.rtp[-1]}",
             "--log-stderr", "--log-level=5", f"--pidfile={self._folder / 'pid'}", "--config-file=none",
         ]  # fmt: skip

@@ -54,8 +54,9 @@ class Rtp:
 
     def sdp(self, extra: str = "") -> bytes:
         """What this end says of itself."""
+        where = f"{'IP6' if ':' in self.host else 'IP4'} {self.host}"
         return (
-            f"v=0\r\no=- {self.port} 1 IN IP4 {self.host}\r\ns=-\r\nc=IN IP4 {self.host}\r\nt=0 0\r\n"
+            f"v=0\r\no=- {self.port} 1 IN {where}\r\ns=-\r\nc=IN {where}\r\nt=0 0\r\n"
             f"m=audio {self.port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=sendrecv\r\n{extra}"
         ).encode()
 
@@ -89,14 +90,14 @@ class _Heard(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if len(data) > 12 and data[0] >> 6 == 2:
-            self._end.note(addr, data[1] & 0x7F)
+            self._end.note(addr[:2], data[1] & 0x7F)
 
 
 def place_of(sdp: bytes) -> tuple[str, int]:
     """Where the first stream of an SDP wants its packets."""
     text = sdp.decode()
     port = re.search(r"^m=audio (\d+) ", text, re.MULTILINE)
-    hosts = re.findall(r"^c=IN IP4 (\S+)", text, re.MULTILINE)
+    hosts = re.findall(r"^c=IN IP[46] (\S+)", text, re.MULTILINE)
     assert port is not None, text
     assert hosts, text
     return hosts[-1].strip(), int(port[1])

@@ -24,7 +24,7 @@ SHELL = frozenset(
     f"sipd.{name}"
     for name in (
         "__main__ chores clock commands config control core daemon disk drain faults grounds handmade ladder listening "
-        "logs notify pcap plain reload replay requests salvage scrape spool store traces tuning vitals watch"
+        "logs notify pcap plain reload replay requests salvage scrape spool store tables traces tuning vitals watch"
     ).split()
 )
 """What else is directly in sipd is core, and held to its rules: a new file is core until it is named here."""

@@ -47,6 +47,11 @@ def two_tenants(
     return replace(routing, installation=replace(routing.installation, edge_hosts=("127.0.0.1",)))
 
 
+def allowing(routing: Table, *networks: str) -> Table:
+    """A table that lets these networks ask and fail as often as they like."""
+    return replace(routing, installation=replace(routing.installation, allowed=networks))
+
+
 def registered(node: Node) -> int:
     """How many upstream registrations stand."""
     return [entry["state"] for entry in node.upstream()].count("registered")

@@ -12,7 +12,7 @@ import socket
 import pytest
 
 from tests.integration.node import Node
-from tests.integration.sip.conftest import PBX_HOST, faults, two_tenants
+from tests.integration.sip.conftest import PBX_HOST, allowing, faults, two_tenants
 from tests.integration.sip.test_torture_on_the_wire import alive
 from tests.peers.wire import free_port
 from tests.unit.core.bench import PBX
@@ -49,7 +49,7 @@ def strikes(seed: int) -> list[tuple[bytes, str]]:
 
 
 def test_over_udp(node: Node) -> None:
-    assert node.load(two_tenants(free_port(PBX_HOST)))["ok"]
+    assert node.load(allowing(two_tenants(free_port(PBX_HOST)), "127.0.0.0/8"))["ok"]
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as pbx,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger,
@@ -68,7 +68,7 @@ def test_over_udp(node: Node) -> None:
 @pytest.mark.parametrize("host", [PBX_HOST, "127.0.0.9"])
 def test_over_tcp(node: Node, host: str) -> None:
     """Each seed in one stream, until the edge closes it; then in another."""
-    assert node.load(two_tenants(free_port(PBX_HOST), "tcp"))["ok"]
+    assert node.load(allowing(two_tenants(free_port(PBX_HOST), "tcp"), "127.0.0.0/8"))["ok"]
     for seed in SEEDS:
         waiting = [data for data, _ in strikes(seed)]
         while waiting:

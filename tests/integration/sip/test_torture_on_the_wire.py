@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.node import Node
-from tests.integration.sip.conftest import PBX_HOST, faults, two_tenants
+from tests.integration.sip.conftest import PBX_HOST, allowing, faults, two_tenants
 from tests.peers.wire import free_port
 from tests.unit.message.torture import CASES, MISSING, Case, expected
 
@@ -30,7 +30,7 @@ each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node = Node(tmp_path_factory.mktemp("torture"))
     node.start()
-    assert node.load(two_tenants(free_port(PBX_HOST), strategy="none"))["ok"]
+    assert node.load(allowing(two_tenants(free_port(PBX_HOST), strategy="none"), "127.0.0.0/8"))["ok"]
     yield node
     node.close()
 

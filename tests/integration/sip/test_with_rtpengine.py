@@ -41,7 +41,7 @@ def relays(tmp_path: Path) -> Iterator[list[RealRtpengine]]:
 def relayed(tmp_path: Path, relays: list[RealRtpengine]) -> Iterator[Node]:
     """A node with both instances."""
     node = Node(tmp_path)
-    node.start(*(f"--media={relay.address}" for relay in relays), PING)
+    node.start(*(f"--media={relay.address}" for relay in relays), PING, f"--listen=udp:[::1]:{node.port}")
     yield node
     node.close()
 
@@ -56,8 +56,8 @@ def routing(pbx_port: int = 5060, **of_connection: object) -> Table:
     return replace(made, installation=replace(made.installation, edge_hosts=("127.0.0.1",)))
 
 
-def phone(node: Node, extension: str) -> Phone:
-    return Phone(extension, "acme.example", PASSWORD, Hop("udp", "127.0.0.1", node.port))
+def phone(node: Node, extension: str, host: str = "127.0.0.1") -> Phone:
+    return Phone(extension, "acme.example", PASSWORD, Hop("udp", host, node.port), host=host)
 
 
 async def talk(caller: Phone, callee: Phone, ends: tuple[Rtp, Rtp]) -> tuple[Call, Call, list[tuple[str, int]]]:
@@ -92,6 +92,17 @@ async def test_two_plain_phones_hear_each_other_through_the_relay(relayed: Node,
         await asyncio.to_thread(wait_for, lambda: not any(relay.calls() for relay in relays))
     assert [one["sessions"] for one in relayed.ask("status")["media"]] == [0, 0]
     assert faults(relayed) == 0
+
+
+@in_loop
+async def test_a_phone_with_ipv4_hears_one_with_ipv6(relayed: Node, relays: list[RealRtpengine]) -> None:
+    await asyncio.to_thread(relayed.load, routing())
+    async with phone(relayed, "101", "::1") as bob, phone(relayed, "102") as alice, Rtp() as here, Rtp("::1") as there:
+        assert (await bob.register()).status == (await alice.register()).status == 200
+        calling, _, places = await talk(alice, bob, (here, there))
+        assert [host for host, _ in places] == ["127.0.0.1", "::1"]
+        await calling.bye()
+        await asyncio.to_thread(wait_for, lambda: not any(relay.calls() for relay in relays))
 
 
 @in_loop

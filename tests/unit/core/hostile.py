@@ -260,7 +260,7 @@ class Siege:
         return neighbourhoods()
 
     def make_bench(self, routing: Table) -> Bench:
-        return Bench(routing)
+        return Bench(routing, replace(Bench().settings, mute_after=100_000))  # bans would end the siege
 
     def left(self) -> Counter[str]:
         """What the edge still remembers."""

@@ -669,6 +669,14 @@ def test_a_store_that_lost_its_file_gets_all_calls_again() -> None:
     talk.bench.edge.restate()
     life.commit()
     assert life.state == before
+    life.restart()
+    life.state.clear()
+    talk.bench.edge.restate()
+    life.restart()
+    assert len(talk.bench.edge.calls(None, talk.bench.now)) == 1
+    talk.phone.send(talk.from_phone("BYE", 2))
+    answer(talk.pbx, "BYE")
+    over(life)
 
 
 def call_changes(ring: Ringing) -> list[str]:
@@ -742,3 +750,45 @@ def test_subscriptions_begin_anew_after_a_restart() -> None:
     on.sent = on.pbx.take("SUBSCRIBE")
     assert on.accepted().call_id == "again"
     on.heard(1)
+
+
+WRONG: tuple[object, ...] = (None, 7, -1.5, "x", "\x00\xff", [], {}, [None], {"x": 1})
+
+
+@pytest.mark.parametrize("kind", ["call", "call.answer", "call.mark"])
+def test_no_field_that_is_spoilt_keeps_the_node_from_starting(kind: str) -> None:
+    """The call goes on, or has its last event; a call beside it is not touched."""
+    talk = Talk(Supported="timer", Session_Expires="1800")
+    life = lived(talk)
+    life.commit()
+    (key,) = [key for found, key in life.state if found == "call"]
+    life.state["call.mark", key] = '{"a":1,"b":0}'
+    life.state.update({(found, "other"): text for (found, _), text in life.state.items() if found.startswith("call")})
+    whole, record = dict(life.state), json.loads(life.state[kind, key])
+    for path in paths(record):
+        for wrong in WRONG:
+            life.state = whole | {(kind, key): json.dumps(spoilt(record, path, wrong))}
+            before = len(life.told("call.ended"))
+            life.restart()
+            ids = {str(call["id"]) for call in life.bench.edge.calls(None, life.bench.now)}
+            ended = len(life.told("call.ended")) - before
+            assert not life.bench.edge.faults, (path, wrong, life.bench.edge.faults)
+            assert "other" in ids, (path, wrong)
+            assert ended == (0 if key in ids else ended), (path, wrong)
+            assert ended <= 1
+
+
+def paths(record: object, before: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    """To each value of a record."""
+    found = [before] if before else []
+    inner = record.items() if isinstance(record, dict) else enumerate(record) if isinstance(record, list) else ()
+    return found + [path for name, value in inner for path in paths(value, (*before, name))]
+
+
+def spoilt(record: object, path: tuple[object, ...], wrong: object) -> object:
+    made = json.loads(json.dumps(record))
+    inner = made
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = wrong
+    return made

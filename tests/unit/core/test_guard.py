@@ -95,6 +95,27 @@ class TestSourceRules:
         assert not is_out(bench, STRANGER)
         assert not bench.edge.bans()
 
+    @pytest.mark.parametrize("source", [STRANGER, f"{STRANGER}:5080", "198.51.100.96/29"])
+    def test_a_pbx_that_was_a_stranger_before_it_was_entered_is_served(self, source: str) -> None:
+        bench = bench_with()
+        junk(bench.end(STRANGER), 30)
+        assert is_out(bench, STRANGER)
+        table = two_tenants()
+        tenants = [
+            replace(one, connections=(replace(one.connections[0], sources=(PBX, source)),)) for one in table.tenants
+        ]
+        bench.load(replace(table, tenants=tuple(tenants)))
+        assert not is_out(bench, STRANGER)
+
+    def test_a_pbx_in_a_banned_ipv6_network_too(self) -> None:
+        bench = bench_with()
+        junk(bench.end("2001:db8:0:7::99"), 30)
+        table = two_tenants()
+        first = table.tenants[0]
+        link = replace(first.connections[0], sources=("2001:db8:0:7::1",))
+        bench.load(replace(table, tenants=(replace(first, connections=(link,)), *table.tenants[1:])))
+        assert not bench.edge.bans()
+
 
 class TestBans:
     def test_they_grow_to_a_cap_and_end_and_each_is_told(self) -> None:
@@ -271,6 +292,9 @@ class TestScanners:
             ("REGISTER", ACME, 2100),
             ("INVITE", "sip:100@192.0.2.1", 30),
             ("INVITE", AOR, 2100),
+            ("CANCEL", AOR, 450),
+            ("ACK", AOR, 2100),
+            ("BYE", AOR, 1100),
         ],
     )
     def test_sweeps_end_in_a_ban(self, method: str, uri: str, tries: int) -> None:

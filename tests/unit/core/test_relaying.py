@@ -559,6 +559,24 @@ def test_guesses_count_by_whatever_nonce_they_are_made() -> None:
     assert tried < 50
 
 
+def test_what_is_forged_in_a_phone_s_name_is_no_guess_of_its_own() -> None:
+    """Over UDP anybody can send wrong credentials in anybody's name: the phone itself is served all the same."""
+    relay = Relay()
+    relay.ask(relay.phone)
+    relay.pbx.answer(relay.pbx.take("REGISTER"), 401, "p", WWW_Authenticate=CHALLENGE.format("n1"))
+    relay.phone.take(401)
+    relay.register()
+    relay.register(contact="<sip:101@10.0.0.9:5062>;expires=0")
+    forged = relay.end("101", place=9)
+    for _ in range(30):
+        relay.ask(forged, Authorization=proof(nonce="made up"))
+        for asked in relay.pbx.taken():
+            relay.pbx.answer(asked, 401, "p", WWW_Authenticate=CHALLENGE.format("n1"))
+    assert relay.bench.edge.guard.bans() == []
+    relay.register()
+    assert len(relay.bindings()) == 1
+
+
 def test_what_waits_when_the_table_changes_is_answered() -> None:
     relay = Relay()
     second = relay.end("101", place=1)

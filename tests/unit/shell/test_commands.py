@@ -93,3 +93,19 @@ def test_settings_of_traces() -> None:
     found = config.load(flags, {})
     assert (found.trace, found.trace_sample) == (False, 0.5)
     assert (found.keeping.bodies, found.keeping.megabytes, found.keeping.days) == ("none", 0, 1.5)
+
+
+def test_status_names_each_media_relay() -> None:
+    answer = {
+        "version": 0, "hash": "", "uptime": 1.0, "spool": {"first": 0, "next": 0}, "refused_hash": "", "counters": {},
+        "media": [
+            {"address": "udp:192.0.2.8:2223", "up": True, "since": 0.0, "sessions": 3},
+            {"address": "udp:192.0.2.9:2223", "up": False, "since": 0.0, "sessions": 0},
+        ],
+    }  # fmt: skip
+    out = io.StringIO()
+    commands.status(answer, out)
+    lines = [line for line in out.getvalue().splitlines() if line.startswith("media")]
+    assert "udp:192.0.2.8:2223 up since" in lines[0]
+    assert lines[0].endswith("3 sessions")
+    assert "udp:192.0.2.9:2223 DOWN since" in lines[1]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from sipd.disk import Database
-from sipd.store import RETRY_SECONDS, Refused, Store, StoredTable, TableStore
+from sipd.store import RETRY_SECONDS, Store
+from sipd.tables import Refused, StoredTable, TableStore
 
 
 class Clock:

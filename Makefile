@@ -11,6 +11,8 @@ TLS ?=
 WSS ?=
 # More words for pytest: make test ARGS='-k registrar -x'
 ARGS ?=
+# How many tests run at a time: most of an integration test is waiting
+JOBS ?= 3
 # make fuzz: what is attacked, for how long
 TARGET ?= siege
 SECONDS ?= 60
@@ -53,9 +55,9 @@ shell: setup ## a Python shell with the panel's database and models at hand
 	@$(PY) ops/run.py --state $(VAR) --prepare
 	@exec $(PY) -m panel.cli shell
 
-test: $(DEV) $(VENDOR) ## unit, integration and end-to-end tests (ARGS='-k name')
+test: $(DEV) $(VENDOR) ## unit, integration and end-to-end tests (ARGS='-k name' JOBS=1)
 	@ops/test-packages.sh
-	@exec $(PY) -m pytest $(ARGS)
+	@exec $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(DEV) $(VENDOR) ## style, types, import rules, templates, migrations, lock files
 	@exec $(PY) ops/check.py

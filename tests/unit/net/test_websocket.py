@@ -170,6 +170,7 @@ def test_origins_can_be_restricted(origin: str | None, status: int) -> None:
         (raw(Opcode.TEXT, b"caf\xe9"), 1007),
         (raw(Opcode.TEXT, MESSAGE, fin=False) + raw(Opcode.TEXT, MESSAGE), 1002),
     ],
+    ids=["too long", "too long in parts", "a part of nothing", "no mask", "no UTF-8", "a second beginning"],
 )
 def test_a_faulty_frame_closes_with_its_code(frames: bytes, code: int) -> None:
     server = opened()

@@ -264,12 +264,11 @@ class Edge:
         """Note all state once more, as changes: the store has lost what it had."""
         for binding in self.registrar:
             self.events.change("binding", binding.key, binding.record())
-        for registration in self.upstream:
-            if not registration.removing:
-                self.events.change("upstream", registration.wanted.key, registration.record())
+        self.upstream.restate()
         self.relaying.restate()
         self.media.restate()
         self.tolls.restate()
+        self._resuming.restate()
         self.calls_.keeping.restate(self.calls_.calls.values())
 
     def set_wall(self, ahead: float) -> None:

@@ -124,6 +124,13 @@ class Upstream:
         if key not in ("", name):  # as an earlier release named it
             self._events.change("upstream", key, None)
 
+    def restate(self) -> None:
+        """Note all once more, as changes: the store has lost what it had. Also what no table has spoken of yet."""
+        for key, record in self._kept.items():
+            self._events.change("upstream", key, record)
+        for registration in self:
+            self._save(registration)
+
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
         """In the tenants that changed: register what is new, renew what changed, remove what is gone.
 

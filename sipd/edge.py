@@ -44,7 +44,7 @@ from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, 
 from sipd.upstream import Upstream
 from sipd.wire import Wire
 
-KEEPING_ALIVE = (b"", b"\r", b"\n", b"\0")
+KEEPING_ALIVE = frozenset((b"", b"\r", b"\n", b"\0"))
 """First octets of what is no SIP: empty datagrams, line ends and zeros, and STUN."""
 IN_NO_DIALOG = (405, 481, 501)
 """Answers to what names a dialog that there is not, or a method that none has."""
@@ -122,7 +122,10 @@ class Edge:
             self.tracer.received(data, flow, now, message.call_id, self.wire.outbox)
         if message.method == "CANCEL" and not message.status and not self.guard.blame(flow, "stray", now):
             return
-        self._guarded(lambda: self.layer.receive(message, flow, now), message, flow, now)
+        try:
+            self.layer.receive(message, flow, now)
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs one message, not the daemon
+            self._receive_failed(error, message, flow, now)
 
     def _kept_alive(self, data: bytes, flow: Flow, now: float) -> bool:
         """Whether this only keeps a NAT's way open. STUN is answered to phones that registered there, as it says more
@@ -164,19 +167,23 @@ class Edge:
         self.events.tally.request(message.method, bad.status, "malformed")
         self.wire.send(data, _answer_to(message, flow))
 
-    def _guarded(
-        self, work: Callable[[], None], message: Message | None = None, flow: Flow | None = None, now: float = 0.0
-    ) -> None:
-        """A fault of ours costs one request, not the daemon."""
+    def _receive_failed(self, error: Exception, message: Message, flow: Flow, now: float) -> None:
+        """Answer a request that could not be dealt with."""
+        if isinstance(error, BadMessage):
+            self._malformed(BadMessage(error.status, error.reason, error.message or message), flow, now)
+            return
+        self._fault(error)
+        if not message.status and message.method != "ACK":
+            self._malformed(BadMessage(500, "Server Internal Error", message), flow, now)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """A fault of ours costs one thing to be done, not the daemon."""
         try:
             work()
-        except BadMessage as bad:
-            if message is not None and flow is not None:
-                self._malformed(BadMessage(bad.status, bad.reason, bad.message or message), flow, now)
-        except Exception as error:  # noqa: BLE001 - a fault of ours costs one request, not the daemon
+        except BadMessage:  # of an answer, say, that nobody waits for
+            pass
+        except Exception as error:  # noqa: BLE001 - see above
             self._fault(error)
-            if message is not None and flow is not None and not message.status and message.method != "ACK":
-                self._malformed(BadMessage(500, "Server Internal Error", message), flow, now)
 
     def _fault(self, error: BaseException) -> None:
         self.events.count("faults")

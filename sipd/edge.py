@@ -86,6 +86,8 @@ class Edge:
         self.tolls = TollGuard(self.timers, self.events)
         self._now = 0.0
         """When the last thing happened."""
+        self._restored: set[str] = set()
+        """Tenants whose phones were registered before a restart, until there is a table."""
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
         self._resuming = Resuming(core, self.calls_)
@@ -231,6 +233,9 @@ class Edge:
         """Swap the table, at the cost of what changed. Calls in progress keep what they were decided with."""
         self._tick(now)
         changed = compiled.changed_since(self.compiled)
+        if compiled.tenants:  # what was restored may be of tenants that went meanwhile
+            changed |= self._restored
+            self._restored.clear()
         self.compiled = compiled
         self.guard.load(compiled, now)
         self.registrar.load(compiled, changed, now)
@@ -258,10 +263,12 @@ class Edge:
     def _restore(self, kind: str, key: str, record: dict[str, Any], now: float) -> None:
         if kind == "binding":
             self.registrar.restore(record, now, key)
+            self._restored.add(record["tenant"])
         elif kind == "upstream":
             self.upstream.restore(record, key)
         elif kind == "relayed":
             self.relaying.restore(record)
+            self._restored.add(record["tenant"])
         elif kind == "media":
             self.media.restore(key, record)
         elif kind == tollguard.KIND:

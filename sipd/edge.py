@@ -442,10 +442,12 @@ class Edge:
         if isinstance(tx.owner, Call):
             self.calls_.abandon(tx.owner, now)
         stranger = self.guard.is_stranger(tx.source)
-        if not stranger or self.guard.blame(tx.source, "malformed", now):
-            tag = stateless_tag(tx.request) if stranger else self.wire.token()
-            data = build.response(tx.request, status, reason, tag, [], b"", tx.source[1:3])
-            self.layer.respond(tx, status, data, now)
+        if stranger and not self.guard.blame(tx.source, "malformed", now):
+            self.layer.drop(tx)
+            return
+        tag = stateless_tag(tx.request) if stranger else self.wire.token()
+        data = build.response(tx.request, status, reason, tag, [], b"", tx.source[1:3])
+        self.layer.respond(tx, status, data, now)
         if stranger:
             self.layer.destroy(tx)
 

@@ -694,6 +694,10 @@ class Calls:
         branch.timer = self._core.timers.set(now + PROOF_SECONDS, lambda at: self.fail(branch, final, at))
         self._unproved[_attempt(call.request, call.index)] = branch
 
+    def awaits(self, request: Message, index: TenantIndex) -> bool:
+        """Whether an INVITE is one that was challenged, sent once more: a call that has begun already."""
+        return _attempt(request, index) in self._unproved
+
     def resume(self, tx: ServerTransaction, index: TenantIndex, user: User, now: float) -> bool:
         """Whether an INVITE is one that was challenged, with credentials: then its call goes on.
 

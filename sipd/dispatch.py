@@ -61,7 +61,7 @@ class Dispatcher:
         if refusal is not None:
             status, headers = refusal
             self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
-        elif self.retry_after and begins_call(request):
+        elif self.retry_after and tx.method == "INVITE" and self._hunting.begins(request):
             headers = [("Retry-After", str(self.retry_after))]
             self._refuse(tx, Decision("draining", 503, build.REASONS[503]), now, headers)
         elif request.method == "REGISTER":
@@ -477,11 +477,6 @@ class Dispatcher:
         tag = tag or self._core.wire.token()
         data = build.response(tx.request, status, reason, tag, headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
-
-
-def begins_call(request: Message) -> bool:
-    """Whether this INVITE outside a dialog is for a new call; with Replaces it goes on with one that there is."""
-    return request.method == "INVITE" and not request.has("replaces")
 
 
 def _name_at(connection: Connection, index: TenantIndex, asked: User | Group, asking: User) -> str:

@@ -40,12 +40,14 @@ from sipd.tally import Tally
 from sipd.timers import Timers
 from sipd.tollguard import TollGuard
 from sipd.trace import Tracer
-from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
+from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to, stateless_tag
 from sipd.upstream import Upstream
 from sipd.wire import Wire
 
 KEEPING_ALIVE = frozenset((b"", b"\r", b"\n", b"\0"))
 """First octets of what is no SIP: empty datagrams, line ends and zeros, and STUN."""
+IN_NO_DIALOG = (405, 481, 501)
+"""Answers to what names a dialog that there is not, or a method that none has."""
 MAX_FAULTS = 20
 """Unexpected errors whose text is kept; all are counted."""
 
@@ -271,12 +273,11 @@ class Edge:
         """Note all state once more, as changes: the store has lost what it had."""
         for binding in self.registrar:
             self.events.change("binding", binding.key, binding.record())
-        for registration in self.upstream:
-            if not registration.removing:
-                self.events.change("upstream", registration.wanted.key, registration.record())
+        self.upstream.restate()
         self.relaying.restate()
         self.media.restate()
         self.tolls.restate()
+        self._resuming.restate()
         self.calls_.keeping.restate(self.calls_.calls.values())
 
     def set_wall(self, ahead: float) -> None:
@@ -412,9 +413,7 @@ class Edge:
             if admission is not Admission.LET_IN:
                 self._dispatcher.turn_away(tx, admission, now)
             elif tx.request.to.tag and tx.method != "REGISTER":
-                tx.rule = "in-dialog"
-                if not self.subscriptions.on_request(tx, now):
-                    self._in_dialog.on_request(tx, now)
+                self._inside(tx, now)
             else:
                 self._dispatcher.on_request(tx, now)
         except BadMessage as bad:
@@ -423,12 +422,25 @@ class Edge:
             self._fault(error)
             self._give_up(tx, 500, None, now)
 
+    def _inside(self, tx: ServerTransaction, now: float) -> None:
+        """A request inside a dialog. Nothing is kept of a stranger's that is in none of ours."""
+        tx.rule = "in-dialog"
+        if not self.subscriptions.on_request(tx, now):
+            self._in_dialog.on_request(tx, now)
+        if tx.code in IN_NO_DIALOG and self.guard.is_stranger(tx.source):
+            self.layer.destroy(tx)
+
     def _give_up(self, tx: ServerTransaction, status: int, reason: str | None, now: float) -> None:
-        """Answer what could not be done; a call that it began ends."""
+        """Answer what could not be done; a call that it began ends. Nothing is kept of a stranger's."""
         if isinstance(tx.owner, Call):
             self.calls_.abandon(tx.owner, now)
-        data = build.response(tx.request, status, reason, self.wire.token(), [], b"", tx.source[1:3])
-        self.layer.respond(tx, status, data, now)
+        stranger = self.guard.is_stranger(tx.source)
+        if not stranger or self.guard.blame(tx.source, "malformed", now):
+            tag = stateless_tag(tx.request) if stranger else self.wire.token()
+            data = build.response(tx.request, status, reason, tag, [], b"", tx.source[1:3])
+            self.layer.respond(tx, status, data, now)
+        if stranger:
+            self.layer.destroy(tx)
 
     def on_ack(self, msg: Message, flow: Flow, now: float) -> None:
         self.guard.blame(flow, "ack", now)

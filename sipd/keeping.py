@@ -179,7 +179,7 @@ class Keeping:
                 ok, data = leg.ok, leg.ok.data.decode("latin-1")
                 unacked = leg.other.unacked
                 record[f"until_{side}"] = ok.deadline
-                record[f"ok_{side}"] = {"seq": ok.seq, "data": data, "first": ok.first, "flow": place_of(ok.flow),
+                record[f"ok_{side}"] = {"seq": ok.seq, "data": data, "first": ok.first, "flow": written(ok.flow),
                                         "unacked": unacked}  # fmt: skip
             if leg.usages:
                 record[f"usages_{side}"] = dict(leg.usages)
@@ -203,7 +203,7 @@ def call_record(call: Call) -> Record | None:
         "callee": call.callee.id if call.callee is not None else "",
         "rang": rang(call),
         "head": head.decode("latin-1"),
-        "source": place_of(call.tx.source),
+        "source": written(call.tx.source),
         "branches": [_branch(branch) for branch in under_way[-MAX_KEPT_BRANCHES:]],
     }
     if call.media is not None:
@@ -241,7 +241,7 @@ def _branch(branch: Branch) -> list[Any]:
             branch.local_tag,
             branch.seq,
             tx.branch if tx is not None else "",
-            place_of(tx.flow if tx is not None else branch.flow),
+            written(tx.flow if tx is not None else branch.flow),
             branch.uri,
             branch.from_value,
             branch.to_value,
@@ -281,7 +281,7 @@ def _leg(leg: Dialog) -> list[Any] | None:
             leg.remote_seq,
             "\n".join(leg.route_set),
             leg.target,
-            place_of(leg.flow),
+            written(leg.flow),
             leg.pinned,
             leg.contact,
             [leg.account.user, leg.account.connection] if leg.account is not None else None,
@@ -319,7 +319,7 @@ def _all_plain(values: list[Any]) -> bool:
     return "".join([value for value in values if isinstance(value, str)]).isascii()
 
 
-def place_of(flow: Flow) -> list[Any]:
+def written(flow: Flow) -> list[Any]:
     """A flow, and whom it expects over TLS."""
     expected = expected_at(flow)
     return [*flow, *expected] if expected is not None else [*flow]

@@ -1020,3 +1020,19 @@ def test_inside_a_subscription_challenges_pass_too() -> None:
     assert (again.call_id, again.all("authorization")) == (first.call_id, [proof()])
     relay.pbx.answer(again, 200, Contact=f"<sip:{PBX}>", Expires="120")
     relay.phone.take(200)
+
+
+def test_a_challenged_call_goes_on_while_the_node_is_emptied_and_no_new_one_begins() -> None:
+    relay = Relay()
+    relay.register()
+    relay.invite(relay.phone, "+49")
+    relay.pbx.answer(relay.pbx.take("INVITE"), 401, "p1", WWW_Authenticate=CHALLENGE.format("n5"))
+    assert relay.phone.taken()[-1].status == 401
+    relay.bench.edge.refuse_calls(30)
+    relay.invite(relay.phone, "+49", Authorization=proof(nonce="n5"))
+    relay.pbx.take("ACK")
+    relay.pbx.answer(relay.pbx.take("INVITE"), 486, "p2")
+    assert relay.phone.taken()[-1].status == 486
+    relay.invite(relay.phone, "+49", call_id="another", Authorization=proof(nonce="n5"))
+    assert relay.phone.take(503).get("retry-after") == "30"
+    assert not [message for message in relay.pbx.taken() if message.method == "INVITE"]

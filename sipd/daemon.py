@@ -148,12 +148,7 @@ class Daemon:
         """Everything that can fail for reasons that a person must mend, before the first packet."""
         config = self._config
         token = read_token(config.control_token_file) if config.control_token_file else ""
-        shown_to_panel = config.control_certificate
-        self._control_certificate = ControlCertificate(shown_to_panel) if shown_to_panel is not None else None
-        try:
-            self._certificates = Certificates(config.tls, self._counters)
-        except CertificateError as error:
-            raise ConfigError(str(error)) from error
+        self._open_certificates()
         self._sockets = bind_all(config.listen)
         watching = bind_metrics(config.metrics, self._sockets)
         self._store = Store(config.state / "state.db", self._counters)
@@ -187,6 +182,14 @@ class Daemon:
         self._udp: dict[int, UdpListener] = {}
         self._media = RelaySockets(asyncio.get_running_loop(), config.media, self._media_received, self._counters)
         self._watch = Watch(config, watching, self._clock, self._reloader, self._requests.state, self._chores.overdue)
+
+    def _open_certificates(self) -> None:
+        shown_to_panel = self._config.control_certificate
+        self._control_certificate = ControlCertificate(shown_to_panel) if shown_to_panel is not None else None
+        try:
+            self._certificates = Certificates(self._config.tls, self._counters)
+        except CertificateError as error:
+            raise ConfigError(str(error)) from error
 
     def _restore(self, changes: list[Change]) -> None:
         """State and table from before; a clock that goes on with what they were stored by."""

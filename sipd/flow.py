@@ -11,6 +11,8 @@ WEB = frozenset(("ws", "wss"))
 """Only the other side opens these: a browser cannot be connected to."""
 SECURE = frozenset(("tls", "wss"))
 """What a `sips:` request may go over (RFC 3261 26.2.2, RFC 7118 section 5.4)."""
+Place = tuple[str, str, int]
+"""Transport, host and port of a flow."""
 
 
 class Flow(NamedTuple):

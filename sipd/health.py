@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from sipd.events import Events
-from sipd.flow import Flow
+from sipd.flow import Flow, Place
 from sipd.message import build
 from sipd.message.message import Message
-from sipd.sending import Place, Sender, Sending
+from sipd.sending import Sender, Sending
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.trace import UNTRACED

@@ -14,7 +14,7 @@ from typing import Any
 from sipd.auth import Proof
 from sipd.backlog import BATCH, BATCH_PAUSE, Backlog
 from sipd.events import Events, legible
-from sipd.flow import Flow
+from sipd.flow import Flow, Place
 from sipd.health import Health, PbxAddress
 from sipd.message import build
 from sipd.message.errors import BadMessage
@@ -35,7 +35,7 @@ from sipd.registration import (
 )  # fmt: skip
 from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
-from sipd.sending import OTHER_SECONDS, Place, Sender, Sending, retry_after
+from sipd.sending import OTHER_SECONDS, Sender, Sending, retry_after
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import ClientTransaction

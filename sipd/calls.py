@@ -37,7 +37,7 @@ from sipd.media import Failure, MediaRelays, Result
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
-from sipd.message.grammar import quote
+from sipd.message.grammar import bracketed, quote
 from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.naming import DialogName, renamed
@@ -54,7 +54,7 @@ from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction
 from sipd.wayout import WayOut
-from sipd.wire import Wire, bracketed
+from sipd.wire import Wire
 
 ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
 """On the CANCEL to phones that rang in vain (RFC 3326)."""

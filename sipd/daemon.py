@@ -24,9 +24,9 @@ from sipd.core import MakeCore
 from sipd.disk import Checkpointer
 from sipd.drain import Drain
 from sipd.faults import Faults
-from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at
+from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at, shown
 from sipd.grounds import allow_files, lock_state
-from sipd.listening import advertised, bind_all, bind_metrics, shown, shown_media, unusable
+from sipd.listening import advertised, bind_all, bind_metrics, unusable
 from sipd.message.framing import FramingError
 from sipd.net.relays import RelaySockets
 from sipd.net.resolve import Resolver
@@ -157,7 +157,8 @@ class Daemon:
         self.listeners = advertised(config, self._sockets)
         self._settings = Settings(
             listeners=self.listeners, node=config.node, digest=config.digest, trace=config.trace,
-            trace_sample=config.trace_sample, media=tuple(map(shown_media, config.media)), **config.tuned,  # type: ignore[arg-type]  # `tuning` has checked them
+            trace_sample=config.trace_sample, media=tuple(shown(("udp", *relay)) for relay in config.media),
+            **config.tuned,  # type: ignore[arg-type]  # `tuning` has checked them
         )  # fmt: skip
         self._reloader = Reloader(
             self._tables, release(), self._settings.own_hosts, self._swap, self._note, self._clock.shown

@@ -7,11 +7,12 @@ from typing import Protocol
 
 from sipd.flow import Flow
 from sipd.message import build
+from sipd.message.grammar import bracketed
 from sipd.message.message import Message
 from sipd.message.uri import Uri
 from sipd.registration import Registration, Sent
 from sipd.wayout import contact_of
-from sipd.wire import Wire, bracketed
+from sipd.wire import Wire
 
 
 class Numbered(Protocol):

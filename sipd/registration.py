@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sipd.auth import Nonces, PbxAccount, Proof, account_of
-from sipd.flow import SECURE, Flow, Place
-from sipd.health import Owner, PbxAddress, shown
+from sipd.flow import SECURE, Flow, Place, shown
+from sipd.health import Owner, PbxAddress
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
 from sipd.sending import Sending

@@ -15,9 +15,8 @@ from typing import Any
 
 from sipd.calls import Core
 from sipd.events import legible
-from sipd.flow import Flow, may_go
+from sipd.flow import Flow, may_go, shown
 from sipd.guard import Guard
-from sipd.health import shown
 from sipd.message import build
 from sipd.message.auth import Challenge, Credentials, parse_challenges
 from sipd.message.build import Header

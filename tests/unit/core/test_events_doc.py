@@ -1,4 +1,4 @@
-"""docs/architecture.md has a row for each kind of event that the code tells, each stored kind, and each control request."""
+"""docs/architecture.md has a row for each kind of event, each stored kind, and each control request."""
 
 from __future__ import annotations
 

@@ -86,6 +86,8 @@ class Edge:
         self.tolls = TollGuard(self.timers, self.events)
         self._now = 0.0
         """When the last thing happened."""
+        self._restored: set[str] = set()
+        """Tenants whose phones were registered before a restart, until there is a table."""
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
         self._resuming = Resuming(core, self.calls_)
@@ -231,6 +233,9 @@ class Edge:
         """Swap the table, at the cost of what changed. Calls in progress keep what they were decided with."""
         self._tick(now)
         changed = compiled.changed_since(self.compiled)
+        if compiled.tenants:  # what was restored may be of tenants that went meanwhile
+            changed |= self._restored
+            self._restored.clear()
         self.compiled = compiled
         self.guard.load(compiled, now)
         self.registrar.load(compiled, changed, now)
@@ -258,10 +263,12 @@ class Edge:
     def _restore(self, kind: str, key: str, record: dict[str, Any], now: float) -> None:
         if kind == "binding":
             self.registrar.restore(record, now, key)
+            self._restored.add(record["tenant"])
         elif kind == "upstream":
             self.upstream.restore(record, key)
         elif kind == "relayed":
             self.relaying.restore(record)
+            self._restored.add(record["tenant"])
         elif kind == "media":
             self.media.restore(key, record)
         elif kind == tollguard.KIND:
@@ -435,10 +442,12 @@ class Edge:
         if isinstance(tx.owner, Call):
             self.calls_.abandon(tx.owner, now)
         stranger = self.guard.is_stranger(tx.source)
-        if not stranger or self.guard.blame(tx.source, "malformed", now):
-            tag = stateless_tag(tx.request) if stranger else self.wire.token()
-            data = build.response(tx.request, status, reason, tag, [], b"", tx.source[1:3])
-            self.layer.respond(tx, status, data, now)
+        if stranger and not self.guard.blame(tx.source, "malformed", now):
+            self.layer.drop(tx)
+            return
+        tag = stateless_tag(tx.request) if stranger else self.wire.token()
+        data = build.response(tx.request, status, reason, tag, [], b"", tx.source[1:3])
+        self.layer.respond(tx, status, data, now)
         if stranger:
             self.layer.destroy(tx)
 

@@ -433,8 +433,7 @@ class Relaying:
 
     def _drop(self, asked: Asked) -> None:
         self._core.timers.cancel(asked.timer)
-        asked.tx.rule = "muted"
-        self._core.layer.destroy(asked.tx)
+        self._core.layer.drop(asked.tx)
 
     def _is_known(self, asked: Asked, now: float) -> bool:
         registration = asked.registration

@@ -116,7 +116,8 @@ class Guard:
 
     def is_stranger(self, flow: Flow) -> bool:
         """Whether neither a PBX nor a phone is known there."""
-        return not (self._is_known(place_of(flow.host), flow) or self.whose(flow).known or self._is_allowed(flow))
+        known = place_of(flow.host) in self._known or self.whose(flow).known
+        return not (known or self._registrar.has_phone_at(flow) or self._is_allowed(flow))
 
     def prove(self, flow: Flow, now: float) -> None:
         """Somebody there has authenticated, or had when the node was stopped: over UDP, with a nonce made for that

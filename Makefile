@@ -9,6 +9,8 @@ VAR ?= var
 # TLS and secure WebSocket, off while empty: TLS=127.0.0.1:5061 WSS=127.0.0.1:8443, with TENANTRY_TLS_CERTIFICATE
 TLS ?=
 WSS ?=
+# Media relay, off while empty: the ng port of an rtpengine, MEDIA=udp:127.0.0.1:2223
+MEDIA ?=
 # More words for pytest: make test ARGS='-k registrar -x'
 ARGS ?=
 # How many tests run at a time: most of an integration test is waiting
@@ -41,7 +43,7 @@ help: ## list what make can do
 setup: $(RUN) $(VENDOR) ## install what running needs; the targets below do it by themselves
 	@:
 
-run: setup ## start panel and sipd on this machine, until Ctrl-C (PANEL=host:port SIP=host:port METRICS=host:port VAR=folder MEDIA=udp:host:port)
+run: setup ## start panel and sipd on this machine, until Ctrl-C (PANEL=host:port SIP=host:port METRICS=host:port VAR=folder TLS=host:port WSS=host:port MEDIA=udp:host:port)
 	@exec $(PY) ops/run.py --panel $(PANEL) --sip $(SIP) --state $(VAR) $(if $(TLS),--tls $(TLS)) $(if $(WSS),--wss $(WSS)) $(if $(METRICS),--metrics $(METRICS)) $(MEDIA:%=--media %)
 
 demo: setup ## the whole story with real SIP on loopback, in under a minute

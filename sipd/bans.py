@@ -43,21 +43,16 @@ class Bans:
         self._timers = timers
         self._events = events
         self._forgiven = forgiven
-        self._bans: dict[str, Ban] = {}
+        self.in_force: dict[str, Ban] = {}
+        """By place."""
         self._past: dict[str, tuple[int, float]] = {}
         """Of those that ended: how many, and when the last one did."""
         self._told = (0.0, 0)
         """Events of this minute: since when, and how many."""
 
-    def __len__(self) -> int:
-        return len(self._bans)
-
-    def get(self, place: str) -> Ban | None:
-        return self._bans.get(place)
-
     def begin(self, place: str, reason: str, now: float, *, everywhere: bool) -> None:
         """Ban a place, each time for longer; one that is banned over UDP may become banned everywhere."""
-        old = self._bans.pop(place, None)
+        old = self.in_force.pop(place, None)
         times, ended = self._past.pop(place, (0, now))
         if now - ended > self._settings.ban_forget:
             times = 0
@@ -66,15 +61,15 @@ class Bans:
             self._timers.cancel(old.timer)
         seconds = min(self._settings.mute_time * 2.0 ** min(times, 30), self._settings.ban_longest)
         timer = self._timers.set(now + seconds, lambda at: self._expire(place, at))
-        self._bans[place] = Ban(now, now + seconds, reason, times + 1, everywhere, timer)
+        self.in_force[place] = Ban(now, now + seconds, reason, times + 1, everywhere, timer)
         self._events.count("guard.bans")
         self._tell("source.banned", now, source=place, reason=reason, seconds=round(seconds), times=times + 1)
-        if len(self._bans) > MOST_BANS:
-            self.end(next(iter(self._bans)), "room", now)
+        if len(self.in_force) > MOST_BANS:
+            self.end(next(iter(self.in_force)), "room", now)
 
     def end(self, place: str, reason: str, now: float) -> bool:
         """Lift a ban; whether there was one."""
-        ban = self._bans.pop(place, None)
+        ban = self.in_force.pop(place, None)
         if ban is None:
             return False
         self._timers.cancel(ban.timer)
@@ -91,7 +86,7 @@ class Bans:
         return [
             {"source": place, "since": wall(ban.since), "until": wall(ban.until), "reason": ban.reason,
              "times": ban.times}
-            for place, ban in self._bans.items()
+            for place, ban in self.in_force.items()
         ]  # fmt: skip
 
     def _expire(self, place: str, now: float) -> None:

@@ -30,10 +30,10 @@ class Buckets:
 
     def take(self, key: Hashable, now: float, cost: float = 1.0) -> bool:
         """Take `cost` tokens, or none when there are not so many; whether there were."""
-        level = self.level(key, now)
-        enough = level >= cost
         levels = self._levels
-        levels.pop(key, None)  # so that it becomes the last
+        held = levels.pop(key, None)  # so that it becomes the last
+        level = self._burst if held is None else self._refilled(held, now)
+        enough = level >= cost
         levels[key] = (level - cost if enough else level, now)
         for _ in range(DROPS):
             oldest = next(iter(levels))
@@ -44,7 +44,11 @@ class Buckets:
 
     def level(self, key: Hashable, now: float) -> float:
         """Tokens that are there."""
-        level, then = self._levels.get(key, (self._burst, now))
+        held = self._levels.get(key)
+        return self._burst if held is None else self._refilled(held, now)
+
+    def _refilled(self, held: tuple[float, float], now: float) -> float:
+        level, then = held
         return min(self._burst, level + (now - then) * self._rate)
 
     def forget(self, key: Hashable) -> None:

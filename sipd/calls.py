@@ -37,7 +37,7 @@ from sipd.media import Failure, MediaRelays, Result
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
-from sipd.message.grammar import quote
+from sipd.message.grammar import bracketed, quote
 from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.naming import DialogName, renamed
@@ -54,7 +54,7 @@ from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import T1, T2, ClientTransaction, Layer, ServerTransaction
 from sipd.wayout import WayOut
-from sipd.wire import Wire, bracketed
+from sipd.wire import Wire
 
 ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
 """On the CANCEL to phones that rang in vain (RFC 3326)."""
@@ -693,6 +693,10 @@ class Calls:
         final = Final(status, response.reason)
         branch.timer = self._core.timers.set(now + PROOF_SECONDS, lambda at: self.fail(branch, final, at))
         self._unproved[_attempt(call.request, call.index)] = branch
+
+    def awaits(self, request: Message, index: TenantIndex) -> bool:
+        """Whether an INVITE is one that was challenged, sent once more: a call that has begun already."""
+        return _attempt(request, index) in self._unproved
 
     def resume(self, tx: ServerTransaction, index: TenantIndex, user: User, now: float) -> bool:
         """Whether an INVITE is one that was challenged, with credentials: then its call goes on.

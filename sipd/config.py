@@ -486,11 +486,6 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
     tls = _files(found, lists["tls_certificate"])
     _check_listen(listen, host, port, tls)
     state = Path(found["state"])
-    control = Path(found["control"]) if found["control"] else state / "control.sock"
-    if len(os.fsencode(control)) > SOCKET_PATH_BYTES:
-        raise ConfigError(
-            f'control "{control}" has more than {SOCKET_PATH_BYTES} bytes, the limit of a socket; take a shorter path.'
-        )
     level = found["log_level"].lower()
     if level not in LEVELS:
         raise ConfigError(f'log-level "{level}" is none of {", ".join(LEVELS)}.')
@@ -501,7 +496,7 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
         advertise_host=host,
         advertise_port=port,
         state=state,
-        control=control,
+        control=_control(found, state),
         control_tcp=_control_tcp(found),
         control_certificate=(
             parse_pair(found["control_certificate"], "control_certificate") if found["control_certificate"] else None
@@ -525,6 +520,15 @@ def _checked(listen: tuple[ListenOn, ...], found: Mapping[str, str], lists: Mapp
         drain=parse_number("drain", found["drain"], 0, DRAIN_LIMIT),
         tuned=parse_tuned(lists["set"]),
     )
+
+
+def _control(found: Mapping[str, str], state: Path) -> Path:
+    control = Path(found["control"]) if found["control"] else state / "control.sock"
+    if len(os.fsencode(control)) > SOCKET_PATH_BYTES:
+        raise ConfigError(
+            f'control "{control}" has more than {SOCKET_PATH_BYTES} bytes, the limit of a socket; take a shorter path.'
+        )
+    return control
 
 
 def _is_port(text: str) -> bool:

@@ -24,9 +24,9 @@ from sipd.core import MakeCore
 from sipd.disk import Checkpointer
 from sipd.drain import Drain
 from sipd.faults import Faults
-from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at
+from sipd.flow import Answer, Flow, Listener, Query, TlsName, expected_at, shown
 from sipd.grounds import allow_files, lock_state
-from sipd.listening import advertised, bind_all, bind_metrics, shown, shown_media, unusable
+from sipd.listening import advertised, bind_all, bind_metrics, unusable
 from sipd.message.framing import FramingError
 from sipd.net.relays import RelaySockets
 from sipd.net.resolve import Resolver
@@ -148,12 +148,7 @@ class Daemon:
         """Everything that can fail for reasons that a person must mend, before the first packet."""
         config = self._config
         token = read_token(config.control_token_file) if config.control_token_file else ""
-        shown_to_panel = config.control_certificate
-        self._control_certificate = ControlCertificate(shown_to_panel) if shown_to_panel is not None else None
-        try:
-            self._certificates = Certificates(config.tls, self._counters)
-        except CertificateError as error:
-            raise ConfigError(str(error)) from error
+        self._open_certificates()
         self._sockets = bind_all(config.listen)
         watching = bind_metrics(config.metrics, self._sockets)
         self._store = Store(config.state / "state.db", self._counters)
@@ -162,7 +157,8 @@ class Daemon:
         self.listeners = advertised(config, self._sockets)
         self._settings = Settings(
             listeners=self.listeners, node=config.node, digest=config.digest, trace=config.trace,
-            trace_sample=config.trace_sample, media=tuple(map(shown_media, config.media)), **config.tuned,  # type: ignore[arg-type]  # `tuning` has checked them
+            trace_sample=config.trace_sample, media=tuple(shown(("udp", *relay)) for relay in config.media),
+            **config.tuned,  # type: ignore[arg-type]  # `tuning` has checked them
         )  # fmt: skip
         self._reloader = Reloader(
             self._tables, release(), self._settings.own_hosts, self._swap, self._note, self._clock.shown
@@ -187,6 +183,14 @@ class Daemon:
         self._udp: dict[int, UdpListener] = {}
         self._media = RelaySockets(asyncio.get_running_loop(), config.media, self._media_received, self._counters)
         self._watch = Watch(config, watching, self._clock, self._reloader, self._requests.state, self._chores.overdue)
+
+    def _open_certificates(self) -> None:
+        shown_to_panel = self._config.control_certificate
+        self._control_certificate = ControlCertificate(shown_to_panel) if shown_to_panel is not None else None
+        try:
+            self._certificates = Certificates(self._config.tls, self._counters)
+        except CertificateError as error:
+            raise ConfigError(str(error)) from error
 
     def _restore(self, changes: list[Change]) -> None:
         """State and table from before; a clock that goes on with what they were stored by."""

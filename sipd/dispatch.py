@@ -61,7 +61,7 @@ class Dispatcher:
         if refusal is not None:
             status, headers = refusal
             self._refuse(tx, Decision("unfit", status, build.REASONS[status]), now, headers)
-        elif self.retry_after and begins_call(request):
+        elif self.retry_after and tx.method == "INVITE" and self._hunting.begins(request):
             headers = [("Retry-After", str(self.retry_after))]
             self._refuse(tx, Decision("draining", 503, build.REASONS[503]), now, headers)
         elif request.method == "REGISTER":
@@ -99,7 +99,7 @@ class Dispatcher:
             tx.rule = "busy"
             self._answer_once(tx, 503, now, [("Retry-After", str(RETRY_AFTER))])
         else:
-            self._drop(tx)
+            self._core.layer.drop(tx)
 
     # -- who it is from
 
@@ -125,7 +125,7 @@ class Dispatcher:
         if self._guard.blame(tx.source, "alive", now):
             self._capabilities(tx, now)
         else:
-            self._drop(tx)
+            self._core.layer.drop(tx)
 
     def _is_a_phone(self, tx: ServerTransaction) -> bool:
         """Whether a phone is registered where this comes from; at a PBX's own address and port, whether it is the
@@ -139,11 +139,6 @@ class Dispatcher:
         index = table.tenant_of(sender.host)
         user = index.user(sender.user or "") if index is not None else None
         return index is not None and user is not None and (index.tenant.id, user.id) in users
-
-    def _drop(self, tx: ServerTransaction) -> None:
-        """No answer at all."""
-        self._core.events.tally.request(tx.method, 0, "muted")
-        self._core.layer.destroy(tx)
 
     # -- from a PBX
 
@@ -310,7 +305,7 @@ class Dispatcher:
         if checked.username and self._has_guessed(tx, index, checked.username, now):
             self._core.events.count("auth.guessed")
             self._guard.blame(source, "wrong-credentials", now, proven=True)
-            self._drop(tx)
+            self._core.layer.drop(tx)
         elif checked.user is not None:
             self._guard.prove(source, now)
             return self._in_rate(tx, index, checked.user, now)
@@ -318,7 +313,7 @@ class Dispatcher:
             tx.rule = "challenge"
             self._challenge(tx, index, now, stale=checked.verdict is Verdict.STALE)
         else:
-            self._drop(tx)
+            self._core.layer.drop(tx)
         return None
 
     def _in_rate(self, tx: ServerTransaction, index: TenantIndex, user: User, now: float) -> User | None:
@@ -393,7 +388,7 @@ class Dispatcher:
         """Whether it is the user's, the PBX says."""
         if self._has_guessed(tx, index, line.user.extension, now):
             self._core.events.count("auth.guessed")
-            self._drop(tx)
+            self._core.layer.drop(tx)
             return
         if not speaks_as(tx.request, line):
             self._refuse(tx, Decision("not-own-identity", 403, "Forbidden", tenant=index), now)
@@ -422,7 +417,7 @@ class Dispatcher:
     ) -> None:
         stranger = self._guard.is_stranger(tx.source)
         if decision.user is None and not self._guard.blame(tx.source, decision.rule, now):
-            self._drop(tx)
+            self._core.layer.drop(tx)
             return
         headers = list(headers or [])
         if decision.warning:
@@ -477,11 +472,6 @@ class Dispatcher:
         tag = tag or self._core.wire.token()
         data = build.response(tx.request, status, reason, tag, headers or [], b"", tx.source[1:3])
         self._core.layer.respond(tx, status, data, now)
-
-
-def begins_call(request: Message) -> bool:
-    """Whether this INVITE outside a dialog is for a new call; with Replaces it goes on with one that there is."""
-    return request.method == "INVITE" and not request.has("replaces")
 
 
 def _name_at(connection: Connection, index: TenantIndex, asked: User | Group, asking: User) -> str:

@@ -40,12 +40,14 @@ from sipd.tally import Tally
 from sipd.timers import Timers
 from sipd.tollguard import TollGuard
 from sipd.trace import Tracer
-from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to
+from sipd.transaction.layer import ClientTransaction, Layer, ServerTransaction, Timing, answer_to, stateless_tag
 from sipd.upstream import Upstream
 from sipd.wire import Wire
 
-KEEPING_ALIVE = (b"", b"\r", b"\n", b"\0")
+KEEPING_ALIVE = frozenset((b"", b"\r", b"\n", b"\0"))
 """First octets of what is no SIP: empty datagrams, line ends and zeros, and STUN."""
+IN_NO_DIALOG = (405, 481, 501)
+"""Answers to what names a dialog that there is not, or a method that none has."""
 MAX_FAULTS = 20
 """Unexpected errors whose text is kept; all are counted."""
 
@@ -84,6 +86,8 @@ class Edge:
         self.tolls = TollGuard(self.timers, self.events)
         self._now = 0.0
         """When the last thing happened."""
+        self._restored: set[str] = set()
+        """Tenants whose phones were registered before a restart, until there is a table."""
         self.calls_ = Calls(core)
         self._in_dialog = InDialog(core, self.calls_)
         self._resuming = Resuming(core, self.calls_)
@@ -120,7 +124,10 @@ class Edge:
             self.tracer.received(data, flow, now, message.call_id, self.wire.outbox)
         if message.method == "CANCEL" and not message.status and not self.guard.blame(flow, "stray", now):
             return
-        self._guarded(lambda: self.layer.receive(message, flow, now), message, flow, now)
+        try:
+            self.layer.receive(message, flow, now)
+        except Exception as error:  # noqa: BLE001 - a fault of ours costs one message, not the daemon
+            self._receive_failed(error, message, flow, now)
 
     def _kept_alive(self, data: bytes, flow: Flow, now: float) -> bool:
         """Whether this only keeps a NAT's way open. STUN is answered to phones that registered there, as it says more
@@ -162,19 +169,23 @@ class Edge:
         self.events.tally.request(message.method, bad.status, "malformed")
         self.wire.send(data, _answer_to(message, flow))
 
-    def _guarded(
-        self, work: Callable[[], None], message: Message | None = None, flow: Flow | None = None, now: float = 0.0
-    ) -> None:
-        """A fault of ours costs one request, not the daemon."""
+    def _receive_failed(self, error: Exception, message: Message, flow: Flow, now: float) -> None:
+        """Answer a request that could not be dealt with."""
+        if isinstance(error, BadMessage):
+            self._malformed(BadMessage(error.status, error.reason, error.message or message), flow, now)
+            return
+        self._fault(error)
+        if not message.status and message.method != "ACK":
+            self._malformed(BadMessage(500, "Server Internal Error", message), flow, now)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """A fault of ours costs one thing to be done, not the daemon."""
         try:
             work()
-        except BadMessage as bad:
-            if message is not None and flow is not None:
-                self._malformed(BadMessage(bad.status, bad.reason, bad.message or message), flow, now)
-        except Exception as error:  # noqa: BLE001 - a fault of ours costs one request, not the daemon
+        except BadMessage:  # of an answer, say, that nobody waits for
+            pass
+        except Exception as error:  # noqa: BLE001 - see above
             self._fault(error)
-            if message is not None and flow is not None and not message.status and message.method != "ACK":
-                self._malformed(BadMessage(500, "Server Internal Error", message), flow, now)
 
     def _fault(self, error: BaseException) -> None:
         self.events.count("faults")
@@ -222,6 +233,9 @@ class Edge:
         """Swap the table, at the cost of what changed. Calls in progress keep what they were decided with."""
         self._tick(now)
         changed = compiled.changed_since(self.compiled)
+        if compiled.tenants:  # what was restored may be of tenants that went meanwhile
+            changed |= self._restored
+            self._restored.clear()
         self.compiled = compiled
         self.guard.load(compiled, now)
         self.registrar.load(compiled, changed, now)
@@ -249,10 +263,12 @@ class Edge:
     def _restore(self, kind: str, key: str, record: dict[str, Any], now: float) -> None:
         if kind == "binding":
             self.registrar.restore(record, now, key)
+            self._restored.add(record["tenant"])
         elif kind == "upstream":
             self.upstream.restore(record, key)
         elif kind == "relayed":
             self.relaying.restore(record)
+            self._restored.add(record["tenant"])
         elif kind == "media":
             self.media.restore(key, record)
         elif kind == tollguard.KIND:
@@ -264,12 +280,11 @@ class Edge:
         """Note all state once more, as changes: the store has lost what it had."""
         for binding in self.registrar:
             self.events.change("binding", binding.key, binding.record())
-        for registration in self.upstream:
-            if not registration.removing:
-                self.events.change("upstream", registration.wanted.key, registration.record())
+        self.upstream.restate()
         self.relaying.restate()
         self.media.restate()
         self.tolls.restate()
+        self._resuming.restate()
         self.calls_.keeping.restate(self.calls_.calls.values())
 
     def set_wall(self, ahead: float) -> None:
@@ -405,9 +420,7 @@ class Edge:
             if admission is not Admission.LET_IN:
                 self._dispatcher.turn_away(tx, admission, now)
             elif tx.request.to.tag and tx.method != "REGISTER":
-                tx.rule = "in-dialog"
-                if not self.subscriptions.on_request(tx, now):
-                    self._in_dialog.on_request(tx, now)
+                self._inside(tx, now)
             else:
                 self._dispatcher.on_request(tx, now)
         except BadMessage as bad:
@@ -416,12 +429,27 @@ class Edge:
             self._fault(error)
             self._give_up(tx, 500, None, now)
 
+    def _inside(self, tx: ServerTransaction, now: float) -> None:
+        """A request inside a dialog. Nothing is kept of a stranger's that is in none of ours."""
+        tx.rule = "in-dialog"
+        if not self.subscriptions.on_request(tx, now):
+            self._in_dialog.on_request(tx, now)
+        if tx.code in IN_NO_DIALOG and self.guard.is_stranger(tx.source):
+            self.layer.destroy(tx)
+
     def _give_up(self, tx: ServerTransaction, status: int, reason: str | None, now: float) -> None:
-        """Answer what could not be done; a call that it began ends."""
+        """Answer what could not be done; a call that it began ends. Nothing is kept of a stranger's."""
         if isinstance(tx.owner, Call):
             self.calls_.abandon(tx.owner, now)
-        data = build.response(tx.request, status, reason, self.wire.token(), [], b"", tx.source[1:3])
+        stranger = self.guard.is_stranger(tx.source)
+        if stranger and not self.guard.blame(tx.source, "malformed", now):
+            self.layer.drop(tx)
+            return
+        tag = stateless_tag(tx.request) if stranger else self.wire.token()
+        data = build.response(tx.request, status, reason, tag, [], b"", tx.source[1:3])
         self.layer.respond(tx, status, data, now)
+        if stranger:
+            self.layer.destroy(tx)
 
     def on_ack(self, msg: Message, flow: Flow, now: float) -> None:
         self.guard.blame(flow, "ack", now)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from sipd.message.grammar import bracketed
+
 TRANSPORTS = ("udp", "tcp", "tls", "ws", "wss")
 DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 """RFC 3261 19.1.2, RFC 7118 section 5.3: of a sent-by or URI without a port."""
@@ -11,6 +13,8 @@ WEB = frozenset(("ws", "wss"))
 """Only the other side opens these: a browser cannot be connected to."""
 SECURE = frozenset(("tls", "wss"))
 """What a `sips:` request may go over (RFC 3261 26.2.2, RFC 7118 section 5.4)."""
+Place = tuple[str, str, int]
+"""Transport, host and port of a flow."""
 
 
 class Flow(NamedTuple):
@@ -28,6 +32,12 @@ class Flow(NamedTuple):
     def reliable(self) -> bool:
         """Streams need no retransmission (RFC 3261 section 17)."""
         return self.transport != "udp"
+
+
+def shown(place: Flow | Listener | Place) -> str:
+    """`udp:192.0.2.1:5060`, `tcp:[2001:db8::1]:5060`, for people."""
+    transport, host, port = place[:3]
+    return f"{transport}:{bracketed(host)}:{port}"
 
 
 def may_go(uri: str, flow: Flow) -> bool:

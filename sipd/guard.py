@@ -71,7 +71,7 @@ class Guard:
         peer_names: Mapping[Flow, frozenset[str]],
         table: Compiled,
     ) -> None:
-        self._table = table
+        self._use(table)
         self._events = events
         self._registrar = registrar
         self._peer_names = peer_names
@@ -94,23 +94,30 @@ class Guard:
 
     def load(self, compiled: Compiled, now: float) -> None:
         """A new table: who is allowed now, or a PBX's, is not banned any more."""
-        self._table = compiled
-        pbxs = {place_of(host) for host in compiled.sources.hosts()} if self._bans else set()
+        self._use(compiled)
+        pbxs = {place_of(host) for host in compiled.sources.hosts()} if self._bans.in_force else set()
         for place in [ban["source"] for ban in self._bans.describe()]:
             host = place.partition("/")[0]
             if place in pbxs or compiled.sources.covers(host) or compiled.access.of(host) == "allowed":
                 self._bans.end(place, "allowed", now)
 
+    def _use(self, compiled: Compiled) -> None:
+        self._sources = compiled.sources
+        self._access = compiled.access or None
+        """None: the table lists nobody as allowed or blocked."""
+
     # -- who is it
 
     def whose(self, flow: Flow) -> Source:
         """The connections that may send from there, by address, transport and certificate."""
-        names = self._peer_names.get(flow, NOBODY)
-        return self._table.sources.find(flow.host, flow.port, flow.transport, names)
+        transport, host, port, _ = flow
+        names = self._peer_names.get(flow, NOBODY) if self._peer_names else NOBODY
+        return self._sources.find(host, port, transport, names)
 
     def is_stranger(self, flow: Flow) -> bool:
         """Whether neither a PBX nor a phone is known there."""
-        return not (self._is_known(place_of(flow.host), flow) or self.whose(flow).known or self._is_allowed(flow))
+        known = place_of(flow.host) in self._known or self.whose(flow).known
+        return not (known or self._registrar.has_phone_at(flow) or self._is_allowed(flow))
 
     def prove(self, flow: Flow, now: float) -> None:
         """Somebody there has authenticated, or had when the node was stopped: over UDP, with a nonce made for that
@@ -130,18 +137,16 @@ class Guard:
         return place in self._known or self._registrar.has_phone_at(flow)
 
     def _is_allowed(self, flow: Flow) -> bool:
-        access = self._table.access
-        return bool(access) and access.of(flow.host) == "allowed"
+        return self._access is not None and self._access.of(flow.host) == "allowed"
 
     # -- what comes in
 
     def shuts_out(self, host: str, transport: str) -> bool:
         """Whether it is blocked or banned: nothing from there is even read. Asked by sockets for each datagram."""
-        access = self._table.access
-        listed = access.of(host) if access else ""
-        if listed or not self._bans:
+        listed = self._access.of(host) if self._access is not None else ""
+        if listed or not self._bans.in_force:
             return listed == "blocked"
-        ban = self._bans.get(place_of(host))
+        ban = self._bans.in_force.get(place_of(host))
         return ban is not None and (ban.everywhere or transport == "udp")
 
     def admits(self, request: Message, flow: Flow, now: float) -> Admission:
@@ -154,14 +159,14 @@ class Guard:
         if self.whose(flow).known:
             good = inside or self._of_pbxs.take(place, now)
             return Admission.LET_IN if good else self._busy()
-        known = self._is_known(place, flow)
+        phone = self._registrar.has_phone_at(flow)
+        known = phone or place in self._known
         if known and inside:  # a call goes on
             return Admission.LET_IN
         if not known and is_scanner(request):
             self.blame(flow, "scanner", now)
             return self._silence("scanner")
         bucket = self._registers if request.method == "REGISTER" else self._requests
-        phone = self._registrar.has_phone_at(flow)
         if bucket.take(flow[:3] if phone else place, now):  # what is forged from other ports costs the phone nothing
             return Admission.LET_IN
         if phone:
@@ -251,7 +256,7 @@ class Guard:
     @property
     def banned(self) -> int:
         """How many sources are banned now."""
-        return len(self._bans)
+        return len(self._bans.in_force)
 
     def bans(self) -> list[dict[str, Any]]:
         """docs/architecture.md, `bans`."""

@@ -7,19 +7,20 @@ says nothing of one that has never answered OPTIONS, unless a REGISTER was lost 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from sipd.events import Events
-from sipd.flow import Flow
+from sipd.flow import Flow, Place, shown
 from sipd.message import build
+from sipd.message.grammar import bracketed
 from sipd.message.message import Message
-from sipd.sending import Place, Sender, Sending
+from sipd.sending import Sender, Sending
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.trace import UNTRACED
 from sipd.transaction.layer import ClientTransaction
-from sipd.wire import Wire, bracketed
+from sipd.wire import Wire
 
 PROBE_SECONDS = 4.0
 """How long an OPTIONS waits for its answer."""
@@ -310,9 +311,3 @@ class Health:
             self._events.add(
                 now, kind, tenant=tenant, connection=connection, address=shown(address.place), reason=address.reason
             )
-
-
-def shown(place: Place | Sequence[object]) -> str:
-    """`udp:192.0.2.1:5060`, for people."""
-    transport, host, port = place[:3]
-    return f"{transport}:{bracketed(str(host))}:{port}"

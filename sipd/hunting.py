@@ -36,6 +36,7 @@ from sipd.message import build
 from sipd.message.address import Address
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage, LocalError
+from sipd.message.message import Message
 from sipd.message.uri import Uri, called
 from sipd.registrar import Binding
 from sipd.relayed import INSIDE, dial, line_of
@@ -98,6 +99,12 @@ class Hunting:
             self._ring_group(call, decision.group, now)
         else:
             self._follow(call, decision.diverted_by, decision.forward, _why(decision.rule), now)
+
+    def begins(self, request: Message) -> bool:
+        """Whether an INVITE outside a dialog is for a new call; with Replaces, and when it was challenged by the PBX,
+        it goes on with one that there is."""
+        index = self._core.table().tenant_of(request.from_.uri.host)
+        return not request.has("replaces") and not (index is not None and self._calls.awaits(request, index))
 
     def from_phone(self, tx: ServerTransaction, index: TenantIndex, user: User, uri: Uri, now: float) -> None:
         """A call that an authenticated user makes."""

@@ -230,9 +230,8 @@ class InDialog:
         if peer is None:
             self.answer(tx, 481, now)
             return
-        if (
-            tx.method in TIMED
-        ):  # RFC 3261 12.2, RFC 3311 5.2; a REFER's or NOTIFY's Contact is of its own usage (RFC 5057)
+        # RFC 3261 12.2, RFC 3311 5.2; a REFER's or NOTIFY's Contact is of its own usage (RFC 5057).
+        if tx.method in TIMED:
             dialog.learn(tx.request, tx.source, self._core.wire, now)
         relay = Relay(self, tx, dialog, peer, self._calls.proof(peer.account))
         tx.owner = relay

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sipd.dialogs import target_of
 from sipd.events import Events
-from sipd.flow import Flow
+from sipd.flow import Flow, Place
 from sipd.message import build
 from sipd.message.message import Message
 from sipd.message.uri import Uri
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 SILENT_AFTER = 2.0
 """Flow timers without a keep-alive after which a flow is dead, and a grace for what was lost on the way."""
 GRACE = 10.0
-
-Place = tuple[str, str, int]
-"""Transport, host and port of a flow."""
 
 
 class Kept:

@@ -65,7 +65,7 @@ class Keeping:
     def __init__(self, core: Core, sessions: Sessions) -> None:
         self._core = core
         self._sessions = sessions
-        self._changed: dict[Call, set[str]] = {}
+        self._changed: dict[Call, tuple[str, ...]] = {}
         """Records to be written with this batch."""
         self._later: dict[tuple[str, str], Call | None] = {}
         """Records that may wait; None: to be removed."""
@@ -75,12 +75,12 @@ class Keeping:
 
     def began(self, call: Call) -> None:
         """A call, or an INVITE for it, begins; or its `media` changed."""
-        self._changed.setdefault(call, set()).add(CALL)
+        self._note(call, CALL)
 
     def changed(self, call: Call) -> None:
         """It was answered, or something in its dialogs changed."""
         if call.pair is not None:
-            self._changed.setdefault(call, set()).add(ANSWER)
+            self._note(call, ANSWER)
 
     def acknowledged(self, dialog: Dialog, seq: int, now: float) -> None:
         """Our 2xx has its ACK. Without this record it would be sent again, which does no harm."""
@@ -91,7 +91,7 @@ class Keeping:
     def ended(self, call: Call) -> None:
         """The call is over, but its ends may not know yet."""
         if call.kept or call.branches:
-            self._changed.setdefault(call, set()).add(MARK)
+            self._note(call, MARK)
         else:
             self._changed.pop(call, None)
 
@@ -112,7 +112,12 @@ class Keeping:
     def restate(self, calls: Iterable[Call]) -> None:
         """Write all calls once more: the store has lost what it had."""
         for call in calls:
-            self._changed[call] = {CALL} if call.pair is None else {CALL, ANSWER}
+            self._changed[call] = (CALL,) if call.pair is None else (CALL, ANSWER)
+
+    def _note(self, call: Call, kind: str) -> None:
+        kinds = self._changed.get(call, ())
+        if kind not in kinds:
+            self._changed[call] = (*kinds, kind)
 
     def _wait(self, place: tuple[str, str], call: Call | None, now: float) -> None:
         self._later[place] = call
@@ -132,10 +137,12 @@ class Keeping:
 
     def flush(self) -> None:
         """Write what changed since the last time."""
+        if not self._changed:
+            return
         changed, self._changed = self._changed, {}
         for call, kinds in changed.items():
-            for kind in KINDS:
-                if kind in kinds and (kind == CALL or call.kept):
+            for kind in kinds if len(kinds) == 1 else sorted(kinds, key=KINDS.index):
+                if kind == CALL or call.kept:
                     self._write(call, kind)
 
     def _write(self, call: Call, kind: str) -> None:
@@ -143,26 +150,28 @@ class Keeping:
         if record is None:
             self._core.events.count("calls.not_kept")
             return
-        call.kept |= {kind}
-        self._later.pop((kind, call.id), None)
+        if kind not in call.kept:
+            call.kept |= {kind}
+        if self._later:
+            self._later.pop((kind, call.id), None)
         self._core.events.change(kind, call.id, record)
 
     def _answer(self, call: Call) -> Record:
         """Of a call whose names and routes are too long only what its last event needs."""
         a, b = legs_of(call)
-        records = [_leg(leg) for leg in (a, b)]
-        if None in records:
+        of_a, of_b = _leg(a), _leg(b)
+        if of_a is None or of_b is None:
             self._core.events.count("calls.not_kept")
-            return {"answered": call.answered_at, "rang": _rang(call)}
+            return {"answered": call.answered_at, "rang": rang(call)}
         session, at = self._sessions.state(call)
         record: Record = {
             "answered": call.answered_at,
             "scopes": list(call.scopes),
             "session": session,
             "session_at": at,
-            "rang": _rang(call),
-            "a": records[0],
-            "b": records[1],
+            "rang": rang(call),
+            "a": of_a,
+            "b": of_b,
         }
         for side, leg in (("a", a), ("b", b)):
             leg.kept_seq = leg.local_seq + AHEAD
@@ -170,7 +179,7 @@ class Keeping:
                 ok, data = leg.ok, leg.ok.data.decode("latin-1")
                 unacked = leg.other.unacked
                 record[f"until_{side}"] = ok.deadline
-                record[f"ok_{side}"] = {"seq": ok.seq, "data": data, "first": ok.first, "flow": place_of(ok.flow),
+                record[f"ok_{side}"] = {"seq": ok.seq, "data": data, "first": ok.first, "flow": written(ok.flow),
                                         "unacked": unacked}  # fmt: skip
             if leg.usages:
                 record[f"usages_{side}"] = dict(leg.usages)
@@ -192,9 +201,9 @@ def call_record(call: Call) -> Record | None:
         "caller": call.caller.id if call.caller is not None else "",
         "connection": call.connection.id if call.connection is not None else "",
         "callee": call.callee.id if call.callee is not None else "",
-        "rang": _rang(call),
+        "rang": rang(call),
         "head": head.decode("latin-1"),
-        "source": place_of(call.tx.source),
+        "source": written(call.tx.source),
         "branches": [_branch(branch) for branch in under_way[-MAX_KEPT_BRANCHES:]],
     }
     if call.media is not None:
@@ -204,11 +213,11 @@ def call_record(call: Call) -> Record | None:
 
 def mark_record(call: Call) -> Record:
     """Which of our 2xx have their ACK; and, once it is over, the caller's answer and which legs are told with BYE."""
-    legs = legs_of(call)
-    record: Record = {side: leg.acked for side, leg in zip("ab", legs, strict=False) if leg.acked}
+    legs = tuple(zip("ab", legs_of(call), strict=False))
+    record: Record = {side: leg.acked for side, leg in legs if leg.acked}
     if call.ended:
         record["over"] = [call.code, call.reason]
-        record["telling"] = "".join(side for side, leg in zip("ab", legs, strict=False) if leg.telling)
+        record["telling"] = "".join([side for side, leg in legs if leg.telling])
     return record
 
 
@@ -232,7 +241,7 @@ def _branch(branch: Branch) -> list[Any]:
             branch.local_tag,
             branch.seq,
             tx.branch if tx is not None else "",
-            place_of(tx.flow if tx is not None else branch.flow),
+            written(tx.flow if tx is not None else branch.flow),
             branch.uri,
             branch.from_value,
             branch.to_value,
@@ -253,8 +262,8 @@ def _matters(branch: Branch) -> bool:
 
 def _routes(branch: Branch) -> list[str]:
     """Its Route values."""
-    headers = (header for header in (*branch.route, *branch.headers) if isinstance(header, tuple))
-    return [value for name, value in headers if name == "Route"]
+    headers = [*branch.route, *branch.headers] if branch.bindings else branch.headers
+    return [header[1] for header in headers if isinstance(header, tuple) and header[0] == "Route"]
 
 
 def _leg(leg: Dialog) -> list[Any] | None:
@@ -272,13 +281,17 @@ def _leg(leg: Dialog) -> list[Any] | None:
             leg.remote_seq,
             "\n".join(leg.route_set),
             leg.target,
-            place_of(leg.flow),
+            written(leg.flow),
             leg.pinned,
             leg.contact,
             [leg.account.user, leg.account.connection] if leg.account is not None else None,
-            {str(seq): data.decode("latin-1") for seq, data in leg.acks.items() if _has_body(data)},
+            _acks(leg.acks) if leg.acks else {},
         ]
     )
+
+
+def _acks(acks: dict[int, bytes]) -> dict[str, str]:
+    return {str(seq): data.decode("latin-1") for seq, data in acks.items() if _has_body(data)}
 
 
 def _has_body(ack: bytes) -> bool:
@@ -306,7 +319,7 @@ def _all_plain(values: list[Any]) -> bool:
     return "".join([value for value in values if isinstance(value, str)]).isascii()
 
 
-def place_of(flow: Flow) -> list[Any]:
+def written(flow: Flow) -> list[Any]:
     """A flow, and whom it expects over TLS."""
     expected = expected_at(flow)
     return [*flow, *expected] if expected is not None else [*flow]
@@ -315,11 +328,6 @@ def place_of(flow: Flow) -> list[Any]:
 def legs_of(call: Call) -> tuple[Dialog, ...]:
     """The pair of dialogs of an answered call: with the caller, with the callee."""
     return (call.pair, call.pair.other) if call.pair is not None else ()
-
-
-def _rang(call: Call) -> dict[str, Any]:
-    return {name: legible(value) if isinstance(value, str) else [legible(each) for each in value]
-            for name, value in rang(call).items()}  # fmt: skip
 
 
 def rang(call: Call) -> dict[str, Any]:
@@ -331,11 +339,13 @@ def rang(call: Call) -> dict[str, Any]:
     if call.group is not None:
         detail["group"] = call.group.extension
     if last is not None and last.outbound:
-        detail["rang"] = [Uri.parse(branch.uri).user or "" for branch in last.branches[-1:]]
+        detail["rang"] = [legible(Uri.parse(branch.uri).user or "") for branch in last.branches[-1:]]
     elif call.pair is not None and call.callee is not None:
         detail["rang"] = [call.callee.extension]
     elif last is not None:
         detail["rang"] = list(dict.fromkeys(branch.user.extension for branch in last.branches if branch.user))
     if call.forwards:
-        detail["forwards"] = [f"{forward.by} {forward.why.reason} {forward.target}" for forward in call.forwards]
+        detail["forwards"] = [
+            legible(f"{forward.by} {forward.why.reason} {forward.target}") for forward in call.forwards
+        ]
     return detail

@@ -7,7 +7,8 @@ import socket
 from collections.abc import Sequence
 
 from sipd.config import Address, Config, ConfigError, ListenOn, advertised_of
-from sipd.flow import Listener
+from sipd.flow import Listener, shown
+from sipd.message.grammar import bracketed
 from sipd.net.streams import bind_tcp
 from sipd.net.udp import bind_udp
 
@@ -23,8 +24,7 @@ def bind_all(listen: Sequence[ListenOn]) -> list[socket.socket]:
         except OSError as error:
             for sock in sockets:
                 sock.close()
-            shown_host = f"[{host}]" if ":" in host else host
-            raise ConfigError(unusable("listen", f"{transport}:{shown_host}:{port}", error)) from error
+            raise ConfigError(unusable("listen", shown((transport, host, port)), error)) from error
     return sockets
 
 
@@ -38,8 +38,7 @@ def bind_metrics(address: Address | None, others: Sequence[socket.socket]) -> so
     except OSError as error:
         for sock in others:
             sock.close()
-        shown_host = f"[{host}]" if ":" in host else host
-        raise ConfigError(unusable("metrics", f"{shown_host}:{port}", error)) from error
+        raise ConfigError(unusable("metrics", f"{bracketed(host)}:{port}", error)) from error
 
 
 def unusable(name: str, value: str, error: OSError) -> str:
@@ -61,15 +60,3 @@ def advertised(config: Config, sockets: Sequence[socket.socket]) -> tuple[Listen
         host = one.address.host
         listeners.append(Listener(one.transport, host, port, public.host or host, public.port or port))
     return tuple(listeners)
-
-
-def shown(listener: Listener) -> str:
-    """`udp:127.0.0.1:5060`, for the log."""
-    host = f"[{listener.host}]" if ":" in listener.host else listener.host
-    return f"{listener.transport}:{host}:{listener.port}"
-
-
-def shown_media(relay: Address) -> str:
-    """`udp:127.0.0.1:2223`: the name of a media relay in `sipd status` and events."""
-    host = f"[{relay.host}]" if ":" in relay.host else relay.host
-    return f"udp:{host}:{relay.port}"

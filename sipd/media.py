@@ -195,8 +195,9 @@ class MediaRelays:
 
     def describe(self) -> list[dict[str, Any]]:
         """docs/architecture.md, `status`."""
+        wall = self._events.wall
         return [
-            {"address": one.address, "up": one.up, "since": one.since, "sessions": len(one.sessions)}
+            {"address": one.address, "up": one.up, "since": wall(one.since), "sessions": len(one.sessions)}
             for one in self.instances
         ]
 
@@ -393,9 +394,10 @@ class MediaRelays:
 
     def restate(self) -> None:
         """Note all sessions once more, as changes: the store has lost what it had."""
-        for instance in self.instances:
-            for name, call in {**instance.sessions, **instance.owed}.items():
-                self._events.change("media", f"{instance.address} {name}", {"call": call})
+        left = [(address, name, call) for (address, name), call in self._left.items()]
+        held = [(i.address, name, call) for i in self.instances for name, call in {**i.sessions, **i.owed}.items()]
+        for address, name, call in (*left, *held):
+            self._events.change("media", f"{address} {name}", {"call": call})
 
     def adopt(self, name: str, address: str, call: str) -> Session:
         """The session of a call that goes on after a restart, whose media was at an instance by its address. That may

@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from sipd.census import Census, Present
+from sipd.readiness import SENTENCES
 from sipd.tally import Histogram, OfTenant, Tally
 
 MAX_COUNTERS = 1000
@@ -84,7 +85,7 @@ NAMES: Mapping[str, Metric] = {
     "python_gc_collections_total": Metric("counter", "runs of the garbage collector", ("generation",)),
 }
 """By name, as Prometheus shows it."""
-REASONS = ("no-table", "not-listening", "store", "draining")
+REASONS = tuple(SENTENCES)
 """Why a node is not ready (`sipd.readiness`)."""
 
 

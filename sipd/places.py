@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sipd.flow import Flow
+from sipd.flow import Flow, Place
 from sipd.health import Health, PbxAddress
 from sipd.registration import Pbx, Registration
-from sipd.sending import Place, Sender
+from sipd.sending import Sender
 from sipd.settings import Settings
 
 

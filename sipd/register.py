@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from sipd.flow import Flow
 from sipd.message import build
+from sipd.message.grammar import bracketed
+from sipd.message.message import Message
 from sipd.message.uri import Uri
-from sipd.registration import Registration, Sent, Wanted
+from sipd.registration import Registration, Sent
 from sipd.wayout import contact_of
-from sipd.wire import Wire, bracketed
+from sipd.wire import Wire
+
+
+class Numbered(Protocol):
+    """A registration, by what all its REGISTERs have in common, and their count."""
+
+    call_id: str
+    from_tag: str
+    cseq: int
+
+
+def least_of(response: Message) -> int:
+    """Seconds that a 423 demands (RFC 3261 20.23); 0: none that can be read."""
+    text = response.get("min-expires") or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0
 
 
 def next_to_say(registration: Registration, flow: Flow, wire: Wire) -> Sent:
@@ -23,32 +40,34 @@ def next_to_say(registration: Registration, flow: Flow, wire: Wire) -> Sent:
     return Sent(wanted, contact, max(wanted.expires, registration.min_expires))
 
 
-def request_uri(wanted: Wanted) -> str:
-    """The registrar, without a user part (RFC 3261 10.2)."""
-    return f"sip:{bracketed(wanted.registrar)}"
+def request_uri(registrar: str) -> str:
+    """Without a user part (RFC 3261 10.2)."""
+    return f"sip:{bracketed(registrar)}"
+
+
+def contacts(contact: str, expires: int) -> list[build.Header]:
+    """What is to be bound, for so many seconds; 0 takes it back."""
+    return [("Contact", f"{contact};expires={expires}"), ("Expires", str(expires))]
 
 
 def register(
-    registration: Registration, sent: Sent, via: str, credentials: Sequence[build.Header], agent: str
+    of: Numbered, registrar: str, username: str, route: str, via: str, headers: Sequence[build.Header], agent: str
 ) -> bytes:
-    """The request. Its proxies may add their Path (RFC 3327)."""
-    wanted, contact, expires = sent
-    identity = f"<{Uri.build(wanted.account.username, wanted.registrar)}>"
+    """The request, with `headers` for its Contacts and credentials. Its proxies may add their Path (RFC 3327)."""
+    identity = f"<{Uri.build(username, registrar)}>"
     return build.request(
         "REGISTER",
-        request_uri(wanted),
+        request_uri(registrar),
         [
             ("Via", via),
             ("Max-Forwards", "70"),
-            *([("Route", wanted.route)] if wanted.route else []),
-            ("From", f"{identity};tag={registration.from_tag}"),
+            *([("Route", route)] if route else []),
+            ("From", f"{identity};tag={of.from_tag}"),
             ("To", identity),
-            ("Call-ID", registration.call_id),
-            ("CSeq", f"{registration.cseq} REGISTER"),
-            ("Contact", f"{contact};expires={expires}"),
-            ("Expires", str(expires)),
+            ("Call-ID", of.call_id),
+            ("CSeq", f"{of.cseq} REGISTER"),
+            *headers,
             ("Supported", "path"),
-            *credentials,
             ("User-Agent", agent),
         ],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from sipd.dialogs import target_of
@@ -64,6 +64,14 @@ class Binding:
     """It is one of the flows of its device (RFC 5626): `+sip.instance` and `reg-id` tell which."""
     relay: str = ""
     """Id of the connection whose PBX accepted it (strategy relay); empty: the edge did."""
+    key: str = field(init=False, repr=False, compare=False)
+    """Name in the store: one per user and contact, or per user, device and flow (RFC 5626)."""
+
+    def __post_init__(self) -> None:
+        instance = self.params.get("+sip.instance")
+        number = self.params.get("reg-id") if self.outbound else None
+        place = f"{instance} {number}" if instance else self.contact
+        object.__setattr__(self, "key", f"{self.tenant} {self.user} {place}")
 
     @property
     def owner(self) -> Owner:
@@ -74,13 +82,6 @@ class Binding:
         """What is one phone, however many flows it has: its instance (RFC 5626), else its Contact."""
         return self.params.get("+sip.instance") or self.contact
 
-    @property
-    def key(self) -> str:
-        """Name in the store: one per user and contact, or per user, device and flow (RFC 5626)."""
-        instance = self.params.get("+sip.instance")
-        number = self.params.get("reg-id") if self.outbound else None
-        return f"{self.tenant} {self.user} {f'{instance} {number}' if instance else self.contact}"
-
     def record(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in FIELDS}
 
@@ -89,7 +90,7 @@ class Binding:
         return cls(**{**record, "flow": Flow(*record["flow"]), "path": tuple(record.get("path", ()))})
 
 
-FIELDS = tuple(field.name for field in fields(Binding))
+FIELDS = tuple(each.name for each in fields(Binding) if each.init)
 """Of a record."""
 
 
@@ -158,7 +159,7 @@ class Registrar:
     def live(self, owner: Owner, now: float) -> list[Binding]:
         """All bindings of a user, the preferred (q) and then the newest first."""
         live = [b for b in self._bindings.get(owner, {}).values() if b.expires > now]
-        return sorted(live, key=lambda b: (preference(b), b.expires), reverse=True)
+        return sorted(live, key=_by_preference, reverse=True) if len(live) > 1 else live
 
     def has_phone_at(self, flow: Flow) -> bool:
         """Whether a phone registered over this flow."""
@@ -258,8 +259,12 @@ class Registrar:
     def replaced(self, binding: Binding) -> list[Binding]:
         """The bindings whose place this one takes: the same flow of the same device (RFC 5626 6), the same Contact by
         RFC 3261 19.1.4, or of a phone without instance the one that it had before it moved."""
-        of_user = self._bindings.get(binding.owner, {})
+        of_user = self._bindings.get(binding.owner)
+        if not of_user:
+            return []
         exact = of_user.get(binding.key)
+        if exact is not None and len(of_user) == 1:
+            return [exact]
         if binding.params.get("+sip.instance"):
             return [old for old in of_user.values() if old is exact or _is_instead(old, binding)]
         wanted = Uri.parse(binding.contact)
@@ -295,8 +300,11 @@ class Registrar:
 
     def _bound(self, owner: Owner, most: int, now: float) -> None:
         """No more phones than the user may have, and no more flows than a phone may: who expires first goes first."""
+        of_user = self._bindings.get(owner, {})
+        if len(of_user) <= min(most, MAX_FLOWS):
+            return
         devices: dict[str, list[Binding]] = {}
-        for binding in sorted(self._bindings.get(owner, {}).values(), key=lambda b: b.expires, reverse=True):
+        for binding in sorted(of_user.values(), key=lambda b: b.expires, reverse=True):
             devices.setdefault(binding.device, []).append(binding)
         for place, flows in enumerate(devices.values()):
             for binding in flows if place >= most else flows[MAX_FLOWS:]:
@@ -458,6 +466,10 @@ def _is_same_phone(old: Binding, new: Binding, contact: Uri) -> bool:
         return True
     moved = old.call_id == new.call_id and old.cseq < new.cseq and not old.params.get("+sip.instance")
     return moved and (there.scheme, there.user) == (contact.scheme, contact.user)
+
+
+def _by_preference(binding: Binding) -> tuple[float, float]:
+    return preference(binding), binding.expires
 
 
 def preference(place: Binding | Address) -> float:

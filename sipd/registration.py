@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sipd.auth import Nonces, PbxAccount, Proof, account_of
-from sipd.flow import SECURE, Flow
-from sipd.health import Owner, PbxAddress, shown
+from sipd.flow import SECURE, Flow, Place, shown
+from sipd.health import Owner, PbxAddress
 from sipd.routing.lookup import TenantIndex
 from sipd.routing.model import Connection, User
-from sipd.sending import Place, Sending
+from sipd.sending import Sending
 from sipd.settings import Settings
 from sipd.timers import Timer
 from sipd.wayout import connection_hops

@@ -15,15 +15,14 @@ from typing import Any
 
 from sipd.calls import Core
 from sipd.events import legible
-from sipd.flow import Flow, may_go
+from sipd.flow import Flow, may_go, shown
 from sipd.guard import Guard
-from sipd.health import shown
 from sipd.message import build
 from sipd.message.auth import Challenge, Credentials, parse_challenges
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
-from sipd.message.uri import Uri
+from sipd.register import contacts, least_of, register
 from sipd.registrar import Binding, Owner, Refused
 from sipd.relayed import CHALLENGES, CREDENTIALS, Line, credentials_of, line_of, untouched
 from sipd.routing.lookup import Compiled, TenantIndex
@@ -31,7 +30,6 @@ from sipd.sending import Sending
 from sipd.timers import Timer
 from sipd.transaction.layer import ClientTransaction, ServerTransaction
 from sipd.wayout import connection_hops, contact_of, granted_of, service_route_of
-from sipd.wire import bracketed
 
 MAX_WAITING = 8
 """REGISTERs of one user that wait while one is under way; more: 503 with Retry-After."""
@@ -45,11 +43,11 @@ CSEQ_BLOCK = 100
 PASSED = (*CHALLENGES, "authentication-info", "min-expires", "retry-after", "unsupported", "warning")
 """Headers of a PBX's answer that a phone gets: nothing in them names other contacts."""
 
-Place = tuple[str, str, str]
+Home = tuple[str, str, str]
 """Registrar, user name there, and hop: another one is another registration."""
 
 
-def place_of(line: Line) -> Place:
+def home_of(line: Line) -> Home:
     hop = connection_hops(line.connection)[0][0]
     return line.connection.registrar_domain, line.account.username, " ".join(map(str, hop))
 
@@ -58,15 +56,15 @@ class RelayedRegistration:
     """What a PBX has been told for one user, and how that stands."""
 
     __slots__ = (
-        "asked", "at", "call_id", "code", "connection", "cseq", "expires_at", "from_tag", "held", "least", "nonce",
-        "nonce_to", "owner", "place", "reason", "service_route", "since", "state", "stored_cseq", "waiting",
+        "asked", "at", "call_id", "code", "connection", "cseq", "expires_at", "from_tag", "held", "home", "least",
+        "nonce", "nonce_to", "owner", "reason", "service_route", "since", "state", "stored_cseq", "waiting",
     )  # fmt: skip
 
-    def __init__(self, owner: Owner, connection: str, place: Place, call_id: str, from_tag: str) -> None:
+    def __init__(self, owner: Owner, connection: str, home: Home, call_id: str, from_tag: str) -> None:
         self.owner = owner
         self.connection = connection
         """Id."""
-        self.place = place
+        self.home = home
         self.call_id = call_id
         self.from_tag = from_tag
         self.cseq = self.stored_cseq = 0
@@ -106,13 +104,13 @@ class RelayedRegistration:
     def record(self) -> dict[str, Any]:
         names = ("at", "call_id", "from_tag", "held", "state", "code", "reason", "since", "expires_at", "service_route")
         who = {"tenant": self.owner[0], "user": self.owner[1], "connection": self.connection}
-        return {name: getattr(self, name) for name in names} | who | {"place": self.place, "cseq": self.stored_cseq}
+        return {name: getattr(self, name) for name in names} | who | {"home": self.home, "cseq": self.stored_cseq}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> RelayedRegistration:
         """Goes on with CSeq numbers that were not used."""
-        owner, place = (record["tenant"], record["user"]), tuple(record["place"])
-        made = cls(owner, record["connection"], place, record["call_id"], record["from_tag"])
+        owner, home = (record["tenant"], record["user"]), tuple(record["home"])
+        made = cls(owner, record["connection"], home, record["call_id"], record["from_tag"])
         for name in ("at", "held", "state", "code", "reason", "since", "expires_at", "service_route", "cseq"):
             setattr(made, name, record[name])
         made.stored_cseq = made.cseq
@@ -220,7 +218,7 @@ class Relaying:
         line = line_of(index, index.users_by_id.get(registration.owner[1]))
         if line is None or index.tenant.suspended or line.connection.id != registration.connection:
             return False
-        return place_of(line) == registration.place
+        return home_of(line) == registration.home
 
     # -- a phone's REGISTER
 
@@ -245,7 +243,7 @@ class Relaying:
         registration = self._registrations.get(key)
         if registration is None:
             wire = self._core.wire
-            registration = RelayedRegistration(owner, line.connection.id, place_of(line), wire.token(16), wire.token())
+            registration = RelayedRegistration(owner, line.connection.id, home_of(line), wire.token(16), wire.token())
             self._registrations[key] = registration
         return registration
 
@@ -332,27 +330,13 @@ class Relaying:
         asked.sending = self._core.sender.request("REGISTER", flows, over, (self, asked), now, switch=False)
 
     def _register_over(self, asked: Asked, flow: Flow, branch: str) -> bytes:
-        registration, line, wire = asked.registration, asked.line, self._core.wire
-        registrar = line.connection.registrar_domain
-        identity = f"<{Uri.build(line.account.username, registrar)}>"
+        line, wire = asked.line, self._core.wire
         _, route = connection_hops(line.connection)
-        return build.request(
-            "REGISTER",
-            f"sip:{bracketed(registrar)}",
-            [
-                ("Via", wire.via(flow, branch)),
-                ("Max-Forwards", "70"),
-                *([("Route", route)] if route else []),
-                ("From", f"{identity};tag={registration.from_tag}"),
-                ("To", identity),
-                ("Call-ID", registration.call_id),
-                ("CSeq", f"{registration.cseq} REGISTER"),
-                *_contacts(asked),
-                ("Supported", "path"),
-                *credentials_of(asked.request),
-                ("User-Agent", self._core.settings.user_agent),
-            ],
-        )
+        headers = [*_contacts(asked), *credentials_of(asked.request)]
+        return register(
+            asked.registration, line.connection.registrar_domain, line.account.username, route,
+            wire.via(flow, branch), headers, self._core.settings.user_agent,
+        )  # fmt: skip
 
     # -- answers
 
@@ -393,9 +377,9 @@ class Relaying:
             self._save(registration)
         self._core.events.count("relayed")
         own = [binding for binding in registrar.live(registration.owner, now) if self._is_own(binding, asked)]
-        contacts: list[Header] = [("Contact", registrar.answer(binding, now)) for binding in own]
+        bound: list[Header] = [("Contact", registrar.answer(binding, now)) for binding in own]
         info = untouched(response, ("authentication-info",))
-        self._answer(asked, 200, None, [*contacts, *asked.headers, *info], now)
+        self._answer(asked, 200, None, [*bound, *asked.headers, *info], now)
 
     def _keep(self, asked: Asked, granted: int, now: float) -> None:
         """A phone whose stream ended while the PBX was asked is not there any more."""
@@ -419,7 +403,7 @@ class Relaying:
         """Its word passes. A redirection does not: it names what is none of the phone's."""
         registration, status = asked.registration, response.status
         if status == 423:
-            registration.least = _seconds(response.get("min-expires"))
+            registration.least = least_of(response)
         proven = self._is_proven(asked)
         told = not registration.stands(now) or self._is_known(asked, now)  # strangers do not change what people see
         if self._says_no(asked, response) and told:
@@ -448,8 +432,7 @@ class Relaying:
 
     def _drop(self, asked: Asked) -> None:
         self._core.timers.cancel(asked.timer)
-        asked.tx.rule = "muted"
-        self._core.layer.destroy(asked.tx)
+        self._core.layer.drop(asked.tx)
 
     def _is_known(self, asked: Asked, now: float) -> bool:
         registration = asked.registration
@@ -525,7 +508,7 @@ def _contacts(asked: Asked) -> list[Header]:
         return []
     held = asked.registration.held
     old: list[Header] = [("Contact", f"{held};expires=0")] if held not in ("", asked.contact) else []
-    return [*old, ("Contact", f"{asked.contact};expires={asked.seconds}"), ("Expires", str(asked.seconds))]
+    return [*old, *contacts(asked.contact, asked.seconds)]
 
 
 def nonces_of(request: Message) -> list[str]:
@@ -542,8 +525,3 @@ def challenges_in(response: Message) -> list[Challenge]:
 def is_stale(response: Message) -> bool:
     """Whether a challenge says that only the nonce was wrong (RFC 7616 3.3)."""
     return any(challenge.stale for challenge in challenges_in(response))
-
-
-def _seconds(text: str | None) -> int:
-    """Of a Min-Expires; 0: none that can be read."""
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 8 else 0

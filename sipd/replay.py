@@ -23,7 +23,7 @@ from sipd import ladder, pcap
 from sipd.auth import Authenticator, Checked, Verdict
 from sipd.config import ConfigError, parse_address
 from sipd.edge import Edge
-from sipd.flow import Flow, Listener
+from sipd.flow import Flow, Listener, shown
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.message.scanner import scan
@@ -32,7 +32,7 @@ from sipd.registrar import Binding
 from sipd.routing.lookup import TenantIndex, compile_table
 from sipd.routing.model import Table, User
 from sipd.settings import Settings
-from sipd.trace import Tracer, flow_text
+from sipd.trace import Tracer
 
 REQUEST_LIMIT = 100_000
 """Requests of one file that are run; further ones are a fault."""
@@ -131,7 +131,7 @@ class Replay:
         self._edge.receive(captured.data, flow, self._now)
         out = self._edge.datagrams_to_send()
         asked = [f"{query.transport}:{query.host}" for query in self._edge.lookups_to_start()]
-        found = Decided(captured.at, flow_text(flow), message.method, message.uri, captured.offset, answered)
+        found = Decided(captured.at, shown(flow), message.method, message.uri, captured.offset, answered)
         self._fill(found, tracer, out, asked)
         for call in list(self._edge.calls_.calls.values()):
             self._edge.calls_.hang_up(call, 480, "Replayed", self._now)
@@ -167,7 +167,7 @@ def _target(data: bytes, to: Flow) -> str:
     """Where a request goes, for people."""
     uri = data.split(b" ", 2)[1].decode("utf-8", "replace").partition(";")[0]
     user, _, host = uri.partition("@")
-    return f"phones of {user.partition(':')[2]}" if host == PHONES else f"{uri} over {flow_text(to)}"
+    return f"phones of {user.partition(':')[2]}" if host == PHONES else f"{uri} over {shown(to)}"
 
 
 def _phone(tenant: str, user: User, now: float) -> Binding:

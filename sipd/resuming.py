@@ -46,6 +46,12 @@ class Resuming:
     def restore(self, kind: str, key: str, record: Record) -> None:
         self._records.setdefault(key, {})[kind] = record if isinstance(record, dict) else {}
 
+    def restate(self) -> None:
+        """Note once more what waits for the table: the store has lost it."""
+        for id_, kinds in self._records.items():
+            for kind, record in kinds.items():
+                self._core.events.change(kind, id_, record)
+
     def load(self, now: float) -> None:
         """The first table is there."""
         records, self._records = self._records, {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sipd.flow import Flow
+from sipd.flow import Flow, Place
 from sipd.message.build import Header
 from sipd.message.errors import LocalError
 from sipd.message.message import Message
@@ -42,8 +42,6 @@ FLOW_FAILED = 430
 
 Build = Callable[[Flow, str], bytes]
 """The request for a flow and a branch: its Via, and its Contact where that says how we are reached."""
-Place = tuple[str, str, int]
-"""Transport, host and port."""
 
 
 class Sending:

@@ -21,6 +21,7 @@ from sipd.flow import Flow
 from sipd.message import build
 from sipd.message.build import Header
 from sipd.message.errors import BadMessage
+from sipd.message.grammar import bracketed
 from sipd.message.message import Message
 from sipd.message.uri import Uri, quote_user
 from sipd.methods import ALLOW
@@ -33,7 +34,6 @@ from sipd.sending import Sending
 from sipd.timers import Timer
 from sipd.transaction.layer import T1, ClientTransaction, ServerTransaction
 from sipd.wayout import contact_of
-from sipd.wire import bracketed
 
 PER_USER = 300
 """Subscriptions of one user at a time (a phone with 100 lamps has as many); more get 480 with Retry-After."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sipd.flow import Flow
+from sipd.flow import Flow, shown
 from sipd.redact import redact, redact_all
 
 Doc = dict[str, Any]
@@ -106,7 +106,7 @@ class Said:
             "no": self.no,
             "at": round(self.at, 6),
             "way": self.way,
-            "flow": flow_text(self.flow),
+            "flow": shown(self.flow),
             "listener": self.flow.listener,
             "leg": self.leg,
             "text": self.scrub(bodies).decode("utf-8", "replace"),
@@ -335,7 +335,7 @@ class Tracer:
         self._bound()
 
     def _message(self, at: float, way: str, flow: Flow, data: bytes, call_id: str) -> None:
-        call_id = _legible(call_id) if call_id else call_id_of(data) or f"unreadable from {flow_text(flow)}"
+        call_id = _legible(call_id) if call_id else call_id_of(data) or f"unreadable from {shown(flow)}"
         traces = self._legs.get(call_id)
         if traces is None:
             if self._left_out(call_id) or (call_id.startswith(UNTRACED) and (way is OUT or data[:4] == b"SIP/")):
@@ -600,12 +600,6 @@ class Tracer:
 def _place(trace: Trace) -> tuple[str, str, str]:
     """Of a registration at a PBX: ids of tenant, user and connection."""
     return trace.tenant, trace.user, trace.connection
-
-
-def flow_text(flow: Flow) -> str:
-    """`udp:192.0.2.1:5060`, `tcp:[2001:db8::1]:5060`."""
-    host = f"[{flow.host}]" if ":" in flow.host else flow.host
-    return f"{flow.transport}:{host}:{flow.port}"
 
 
 def call_id_of(data: bytes) -> str:

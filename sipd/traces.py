@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sipd.disk import Database, is_broken
-from sipd.trace import Batch, Trace, flow_text, scrub_all
+from sipd.flow import shown
+from sipd.trace import Batch, Trace, scrub_all
 
 log = logging.getLogger("sipd.traces")
 
@@ -205,7 +206,7 @@ class TraceStore:
         messages = batch.messages
         scrub_all(messages, self._keeping.bodies)
         told = [
-            (said.no, round(said.at, 6), said.way, flow_text(said.flow), said.flow.listener, said.leg, len(said.data))
+            (said.no, round(said.at, 6), said.way, shown(said.flow), said.flow.listener, said.leg, len(said.data))
             for said in messages
         ]
         head = _json({"of": told, "steps": batch.steps}).encode()

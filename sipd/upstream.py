@@ -14,14 +14,14 @@ from typing import Any
 from sipd.auth import Proof
 from sipd.backlog import BATCH, BATCH_PAUSE, Backlog
 from sipd.events import Events, legible
-from sipd.flow import Flow
+from sipd.flow import Flow, Place
 from sipd.health import Health, PbxAddress
 from sipd.message import build
 from sipd.message.errors import BadMessage
 from sipd.message.message import Message
 from sipd.pace import Pace
 from sipd.places import Places, better, others_than, those_at
-from sipd.register import next_to_say, register, request_uri
+from sipd.register import contacts, least_of, next_to_say, register, request_uri
 from sipd.registration import (
     Home,
     Pbx,
@@ -35,7 +35,7 @@ from sipd.registration import (
 )  # fmt: skip
 from sipd.routing.lookup import Compiled
 from sipd.routing.seal import Cipher
-from sipd.sending import OTHER_SECONDS, Place, Sender, Sending, retry_after
+from sipd.sending import OTHER_SECONDS, Sender, Sending, retry_after
 from sipd.settings import Settings
 from sipd.timers import Timer, Timers
 from sipd.transaction.layer import ClientTransaction
@@ -123,6 +123,13 @@ class Upstream:
         self._kept[name] = record
         if key not in ("", name):  # as an earlier release named it
             self._events.change("upstream", key, None)
+
+    def restate(self) -> None:
+        """Note all once more, as changes: the store has lost what it had. Also what no table has spoken of yet."""
+        for key, record in self._kept.items():
+            self._events.change("upstream", key, record)
+        for registration in self:
+            self._save(registration)
 
     def load(self, compiled: Compiled, changed: Set[str], now: float) -> None:
         """In the tenants that changed: register what is new, renew what changed, remove what is gone.
@@ -470,7 +477,7 @@ class Upstream:
         place, nonces = registration.nonces or (None, {})
         if registration.proof is None or not nonces or place != flow[:3] or registration.stale >= STALE:
             return []
-        uri = request_uri(registration.wanted)
+        uri = request_uri(registration.wanted.registrar)
         return [*registration.proof.ahead(nonces, "REGISTER", uri, self._wire.token())]
 
     def _send(
@@ -507,13 +514,17 @@ class Upstream:
     def _register_over(
         self, registration: Registration, sent: Sent, flow: Flow, branch: str, credentials: list[build.Header]
     ) -> bytes:
-        account = registration.wanted.account
+        wanted, account = sent.wanted, registration.wanted.account
         self._events.count("upstream.sent")
         self._events.leg(
             registration.call_id, registration.call_id,
             tenant=account.tenant, user=account.user, connection=account.connection,
         )  # fmt: skip
-        return register(registration, sent, self._wire.via(flow, branch), credentials, self._settings.user_agent)
+        headers = [*contacts(sent.contact, sent.expires), *credentials]
+        return register(
+            registration, wanted.registrar, wanted.account.username, wanted.route, self._wire.via(flow, branch),
+            headers, self._settings.user_agent,
+        )  # fmt: skip
 
     # -- answers
 
@@ -565,7 +576,7 @@ class Upstream:
             return False
         if registration.proof.went_ahead:
             registration.stale += 1
-        uri = request_uri(sent.wanted)
+        uri = request_uri(sent.wanted.registrar)
         found = registration.proof.headers(response, "REGISTER", uri, self._wire.token())
         if found is not None:
             self._send(registration, sent, tx.flow, [*found], now)
@@ -586,8 +597,7 @@ class Upstream:
     def _lengthen(self, registration: Registration, response: Message, now: float) -> bool:
         """423: ask for as long as the PBX demands (RFC 3261 10.2.8), once at once; one that goes on to demand more
         counts as refusing, and is asked with what it demanded at the pace of refusals."""
-        text = response.get("min-expires") or ""
-        least = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0
+        least = least_of(response)
         if registration.removing or least <= max(registration.wanted.expires, registration.min_expires):
             return False
         registration.min_expires = least

@@ -49,7 +49,8 @@ def memory() -> Doc:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
         return {"now": peak, "peak": peak}
-    return {"now": pages * resource.getpagesize(), "peak": peak}
+    now = pages * resource.getpagesize()
+    return {"now": now, "peak": max(now, peak)}  # the kernel brings its peak up to date later
 
 
 def limits(compiled: Compiled, keeping: traces.Keeping, connections: int) -> Doc:

@@ -13,6 +13,7 @@ from sipd.config import Config, read_token
 from sipd.core import Core
 from sipd.faults import Faults
 from sipd.logs import EventLog
+from sipd.message.grammar import bracketed
 from sipd.net.http import HttpServer
 from sipd.notify import Notifier
 from sipd.reload import Reloader
@@ -61,7 +62,7 @@ class Watch:
         self._server = HttpServer(scrape.handle, counters, faults.note)
         await self._server.listen(self._socket)
         host, port = self._socket.getsockname()[:2]
-        log.info("metrics at=http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
+        log.info("metrics at=http://%s:%d/metrics", bracketed(host), port)
 
     def take(self, events: Sequence[Doc]) -> None:
         """What happened."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sipd.flow import DEFAULT_PORTS, WEB, Answer, Flow, Listener, Query, Target, TlsFlow, TlsName, expected_at
 from sipd.message.errors import BadMessage
+from sipd.message.grammar import bracketed
 from sipd.message.uri import Uri
 from sipd.routing.lookup import is_address
 from sipd.settings import Settings
@@ -213,11 +214,6 @@ def _known(answer: Answer, old: Known | None, now: float) -> Known:
     if old is not None and old.targets and old.stale_until > now:
         return Known(old.targets, now + FAILURE_LIFE, old.stale_until, failing=True)
     return Known((), now + FAILURE_LIFE, now, failing=True)
-
-
-def bracketed(host: str) -> str:
-    """An IPv6 address as it stands in a URI or Via."""
-    return f"[{host}]" if ":" in host else host
 
 
 def transport_param(transport: str) -> str:

@@ -180,7 +180,8 @@ def _append(parts: list[bytes], headers: Iterable[Header]) -> None:
             parts.append(header if not header or header.endswith(b"\r\n") else header + b"\r\n")
         else:
             name, value = header
-            parts.append(f"{_text(name)}: {_text(value)}\r\n".encode("utf-8", "surrogateescape"))
+            line = _text(f"{name}: {value}")
+            parts.append(f"{line}\r\n".encode("utf-8", "surrogateescape"))
 
 
 def _text(text: str) -> str:

@@ -72,6 +72,11 @@ def format_params(params: Mapping[str, str | None]) -> str:
     )
 
 
+def bracketed(host: str) -> str:
+    """An IPv6 address as it stands in a URI or Via."""
+    return f"[{host}]" if ":" in host else host
+
+
 def unbracketed(host: str) -> str:
     """What HOST has matched: an IPv6 reference without its brackets, if it is one (RFC 3986 3.2.2, RFC 5118 4.10)."""
     if host[0] != "[":

@@ -104,7 +104,7 @@ _SEPARATORS = str.maketrans("", "", "-.()")
 class Source:
     """Whose an address is: its connections by tenant id and mode, made once per address and table."""
 
-    __slots__ = ("off", "on")
+    __slots__ = ("known", "off", "on")
 
     def __init__(self, refs: Iterable[ConnectionRef]) -> None:
         self.on: dict[str, ConnectionRef] = {}
@@ -113,11 +113,8 @@ class Source:
         for ref in refs:
             by_tenant = self.on if ref.connection.multi_tenant else self.off
             by_tenant.setdefault(ref.tenant.tenant.id, ref)
-
-    @property
-    def known(self) -> bool:
+        self.known = bool(self.on or self.off)
         """Whether the address belongs to any connection."""
-        return bool(self.on or self.off)
 
     def at_home(self, port: int) -> bool:
         """Whether a PBX is not only at this address, but at this very port."""

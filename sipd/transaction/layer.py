@@ -371,6 +371,11 @@ class Layer:
         tx.state = tables.TERMINATED
         self._forget(tx)
 
+    def drop(self, tx: ServerTransaction) -> None:
+        """Give a request no answer."""
+        self._count(tx.method, 0, "muted")
+        self.destroy(tx)
+
     # -- arrows
 
     def _step(self, tx: Transaction, happened: str, msg: Message | None, now: float) -> None:

@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from sipd.edge import Edge
 from sipd.flow import Answer, Flow, Listener, Target
 from sipd.message.auth import Challenge, answer, ha1
+from sipd.message.grammar import bracketed
 from sipd.message.message import Message
 from sipd.message.scanner import scan
 from sipd.routing.lookup import compile_table
 from sipd.routing.model import Connection, Installation, Table, Tenant, UpstreamAccount, User
 from sipd.routing.seal import seal
 from sipd.settings import Settings
-from sipd.wire import bracketed
 
 CIPHER = AESSIV(bytes(range(64)))
 START = 1_700_000_000.0

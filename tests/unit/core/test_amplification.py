@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,3 +116,18 @@ def test_over_a_stream_nothing_is_held_back() -> None:
     for number in range(10):
         end.send(end.request("REGISTER", ACME, from_=AOR, to=AOR, call_id=f"r{number}"))
     assert [len(m.all("www-authenticate")) for m in end.taken()] == [2] * 10
+
+
+@pytest.mark.parametrize("tag", ["", ";tag=none"])
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "SUBSCRIBE", "BYE", "NOTIFY", "FROB"])
+@pytest.mark.parametrize("header", ["", "Require: x\n", "Route: <nonsense\n", "Contact: <nonsense\n", "Event: \x01\n"])
+def test_nothing_is_kept_of_what_a_stranger_asked(method: str, tag: str, header: str) -> None:
+    bench = Bench(two_tenants())
+    text = (
+        f"{method} {AOR} SIP/2.0\nVia:SIP/2.0/UDP {HOST};branch=z9hG4bKa\nFrom:<sip:a@b>;tag=1\nTo:<{AOR}>{tag}\n"
+        f"Call-ID:a\nCSeq:1 {method}\n{header}\n"
+    )
+    bench.edge.receive(wire(text), Flow("udp", HOST, 5060, 0), bench.now)
+    bench.collect()
+    assert len(bench.sent) <= 1
+    assert bench.edge.vitals()["server_transactions"] == 0

@@ -9,6 +9,7 @@ import pytest
 
 from sipd.message.message import Message
 from sipd.relaying import ANSWER_SECONDS, MAX_WAITING
+from sipd.routing.lookup import EMPTY, compile_table
 from sipd.routing.model import Guard, OutboundRule, Tenant
 from tests.unit.core.bench import PBX, Bench, End, ack_of, connection, found, table, tenant
 from tests.unit.core.house import acme, relayed_acme
@@ -1020,3 +1021,35 @@ def test_inside_a_subscription_challenges_pass_too() -> None:
     assert (again.call_id, again.all("authorization")) == (first.call_id, [proof()])
     relay.pbx.answer(again, 200, Contact=f"<sip:{PBX}>", Expires="120")
     relay.phone.take(200)
+
+
+def test_a_challenged_call_goes_on_while_the_node_is_emptied_and_no_new_one_begins() -> None:
+    relay = Relay()
+    relay.register()
+    relay.invite(relay.phone, "+49")
+    relay.pbx.answer(relay.pbx.take("INVITE"), 401, "p1", WWW_Authenticate=CHALLENGE.format("n5"))
+    assert relay.phone.taken()[-1].status == 401
+    relay.bench.edge.refuse_calls(30)
+    relay.invite(relay.phone, "+49", Authorization=proof(nonce="n5"))
+    relay.pbx.take("ACK")
+    relay.pbx.answer(relay.pbx.take("INVITE"), 486, "p2")
+    assert relay.phone.taken()[-1].status == 486
+    relay.invite(relay.phone, "+49", call_id="another", Authorization=proof(nonce="n5"))
+    assert relay.phone.take(503).get("retry-after") == "30"
+    assert not [message for message in relay.pbx.taken() if message.method == "INVITE"]
+
+
+def test_what_is_left_of_a_tenant_that_went_while_the_node_was_down_is_forgotten() -> None:
+    relay = Relay()
+    relay.register()
+    stored = {(kind, key): record for kind, key, record in relay.bench.edge.take_changes()}
+    records = [(kind, key, record) for (kind, key), record in stored.items() if record is not None]
+    assert {kind for kind, _, _ in records} == {"binding", "relayed"}
+    edge = Bench().edge
+    edge.restore(records, relay.bench.now)
+    edge.load(compile_table(EMPTY), relay.bench.now)
+    assert [change for change in edge.take_changes() if change[2] is None] == []
+    edge.load(compile_table(table(tenant("globex", extensions=("101",)))), relay.bench.now)
+    gone = {(kind, key) for kind, key, record in edge.take_changes() if record is None}
+    assert gone == {(kind, key) for kind, key, _ in records}
+    assert (len(edge.relaying), len(edge.registrar)) == (0, 0)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sipd.routing.model import Number, Opening, Schedule
 from tests.unit.core.bench import PBX, START, Bench, table, tenant, two_tenants
+from tests.unit.core.rtpengine import MediaHouse
 from tests.unit.core.talk import Talk
 
 HOUR = 3600.0
@@ -85,3 +86,21 @@ def test_all_state_can_be_noted_once_more() -> None:
     assert set(told) >= set(last)
     assert {kind for kind, _ in told} == {"binding", "upstream"}
     assert all(told[place] == record for place, record in last.items() if place[0] == "binding")
+
+
+def test_what_waits_for_the_first_table_can_be_noted_once_more_too() -> None:
+    bench = Bench(two_tenants(strategy="on_behalf"))
+    records = [change for change in bench.edge.take_changes() if change[0] == "upstream" and change[2] is not None]
+    records += [("call", "c", {"head": ""}), ("call.mark", "c", {}), ("media", "udp:192.0.2.9:2223 s", {"call": "c"})]
+    again = Bench()
+    again.edge.restore(records, again.now)
+    again.edge.restate()
+    told = {(kind, key): record for kind, key, record in again.edge.take_changes()}
+    assert told == {(kind, key): record for kind, key, record in records}
+
+
+def test_since_when_a_media_relay_is_up_is_told_by_the_wall_clock() -> None:
+    bench = MediaHouse().bench
+    since = [relay["since"] for relay in bench.edge.media_relays()]
+    bench.edge.set_wall(HOUR)
+    assert [relay["since"] for relay in bench.edge.media_relays()] == [at + HOUR for at in since]

@@ -274,6 +274,8 @@ class Sender:
         elif self._refused(sending, tx, response, now):
             return
         user.on_response(tx, thing, response, now)
+        if response.status >= 200 and sending.method != "INVITE":
+            sending.tx = None  # what refers to each other would wait for the garbage collector
 
     def _refused(self, sending: Sending, tx: ClientTransaction, response: Message, now: float) -> bool:
         """503: whether the next target is tried in its place (RFC 3263 4.3, RFC 3261 21.5.4)."""
